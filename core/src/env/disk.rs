@@ -1,0 +1,89 @@
+//! Files, as far as a store needs them: positioned reads and writes, fsync, and directories that are fsynced too.
+//!
+//! Writes and fsyncs are futures, so that a simulated disk can delay or hang them. The real ones block inside `poll`:
+//! call them from an env thread (`task::spawn_thread`) or inside `task::blocking`, never from a socket's task.
+//! Reads are plain calls: a store reads mostly from the page cache; `try_read_at` never blocks.
+//!
+//! Always true:
+//! * bytes written are durable only after `sync_data` returned `Ok`;
+//! * a created, renamed or removed name is durable only after `sync_dir` of its directory returned `Ok`;
+//! * after a failed `sync_data` nothing is known about any byte written since the last good one (never retry it).
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+/// How a file is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Open {
+    /// Must exist; reads only.
+    Read,
+    /// Must exist; reads and writes.
+    ReadWrite,
+    /// Must not exist; reads and writes.
+    CreateNew,
+}
+
+/// Size and room of the file system a disk lies on, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// All of it.
+    pub capacity: u64,
+    /// What an unprivileged process may still write.
+    pub free: u64,
+}
+
+/// One name in a directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DirEntry {
+    /// Full path.
+    pub path: PathBuf,
+    /// File length in bytes; 0 for directories.
+    pub len: u64,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+}
+
+/// Keeps a directory for one process; given up when dropped.
+pub trait DirLock: Send + Sync {}
+
+/// A node's file system.
+pub trait Disk: Send + Sync + 'static {
+    /// Opens a file.
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>>;
+    /// Creates a directory and its parents; no error if it is there.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Renames, replacing what is there.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file. Open handles stay readable.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Lists a directory, sorted by name.
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
+    /// Makes the names in a directory durable.
+    fn sync_dir<'a>(&'a self, dir: &'a Path) -> BoxFuture<'a, io::Result<()>>;
+    /// Size and room.
+    fn space(&self, dir: &Path) -> io::Result<Space>;
+    /// Locks a file for this process (created if absent). `WouldBlock` when another process holds it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>>;
+}
+
+/// An open file. All offsets and lengths in bytes.
+pub trait File: Send + Sync + 'static {
+    /// Reads up to `buf.len()` bytes; fewer only at the end of the file. May block on the device.
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize>;
+    /// As `read_at`, but `None` instead of waiting for the device.
+    fn try_read_at(&self, buf: &mut [u8], at: u64) -> Option<io::Result<usize>>;
+    /// Writes all parts one after the other, from `at` on, with vectored writes.
+    fn write_at<'a>(&'a self, parts: &'a [Bytes], at: u64) -> BoxFuture<'a, io::Result<()>>;
+    /// fdatasync.
+    fn sync_data<'a>(&'a self) -> BoxFuture<'a, io::Result<()>>;
+    /// Reserves room up to `len` and makes the file that long (posix_fallocate; the new bytes read as zeros).
+    fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Cuts or lengthens the file.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Its length.
+    fn len(&self) -> io::Result<u64>;
+}

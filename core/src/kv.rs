@@ -1,0 +1,292 @@
+//! The core's front door: what a gateway may ask of the store, in one process or (later) over the network.
+//!
+//! Every answer is linearizable; every `Ok` of a write is durable. `KvError` says what its caller can do:
+//! a refusal is final, the rest may be tried again (`Unknown`: the write may or may not have happened).
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+use crate::ids::{BucketId, TenantId};
+
+/// A final answer that is not "done". Decided when the agreed entry was applied.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// A condition (`If-Match`, `If-None-Match`, …) did not hold.
+    #[error("a precondition did not hold")]
+    PreconditionFailed,
+    /// No such bucket, or it is being deleted.
+    #[error("no such bucket")]
+    NoSuchBucket,
+    /// The name is taken.
+    #[error("the bucket name is taken")]
+    BucketExists,
+    /// Versions or open uploads are left.
+    #[error("the bucket is not empty")]
+    BucketNotEmpty,
+    /// No object under this key (a condition asked for one, or a copy source is gone).
+    #[error("no such key")]
+    NoSuchKey,
+    /// No such version.
+    #[error("no such version")]
+    NoSuchVersion,
+    /// No such upload, or it ended.
+    #[error("no such upload")]
+    NoSuchUpload,
+    /// Complete named a part that is not there (any more) or whose ETag differs.
+    #[error("part {0} is missing or differs")]
+    InvalidPart(u32),
+    /// The stage ended: abandoned, or claimed before.
+    #[error("the stage has ended")]
+    StageGone,
+    /// No room is left in a tenant's or bucket's quota.
+    #[error("quota exceeded")]
+    QuotaExceeded,
+    /// Object lock forbids it.
+    #[error("locked")]
+    Locked,
+    /// A transaction's check did not hold.
+    #[error("check {0} did not hold")]
+    CheckFailed(u32),
+}
+
+/// Why the core did not do it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum KvError {
+    /// Final; nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Not now (no leader, sick disk, shutting down, overload): nothing was changed. 503.
+    #[error("unavailable: {0}")]
+    Unavailable(String),
+    /// The disk is too full to take new bytes: nothing was changed. 507.
+    #[error("no room: {0}")]
+    NoRoom(String),
+    /// The copy on this disk is damaged and there is no other. 500, with the object's name.
+    #[error("damaged: {0}")]
+    Damaged(String),
+    /// The write was proposed and its outcome could not be learned. 503; never proposed again.
+    #[error("outcome unknown: {0}")]
+    Unknown(String),
+}
+
+/// What a bucket is, as far as deciding needs it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bucket {
+    /// For its whole life.
+    pub id: BucketId,
+    /// Its name, unique over all tenants.
+    pub name: String,
+    /// Who pays.
+    pub tenant: TenantId,
+    /// Access-key-independent owner id (canonical id).
+    pub owner: String,
+    /// Milliseconds since 1970.
+    pub created_ms: u64,
+    /// Versioning state.
+    pub versioning: Versioning,
+    /// Raised with every change of the facts.
+    pub epoch: u64,
+    /// Gateway-owned settings (tagging, CORS, …), opaque here.
+    pub settings: Bytes,
+}
+
+/// Versioning state of a bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Versioning {
+    /// Never enabled: an overwrite replaces.
+    #[default]
+    Off,
+    /// Every write makes a version.
+    Enabled,
+    /// New writes replace the null version; others stay.
+    Suspended,
+}
+
+/// Asked by clients, decided at apply, against the current version of the key.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Conditions {
+    /// `If-Match`: the key must exist with one of these ETags (without quotes; `*` = any). Missing key: `NoSuchKey`.
+    pub if_match: Option<Vec<String>>,
+    /// `If-None-Match`: the key must not exist with one of these ETags (`*` = any).
+    pub if_none_match: Option<Vec<String>>,
+    /// `x-amz-if-match-size` (DeleteObject).
+    pub if_match_size: Option<u64>,
+    /// `x-amz-if-match-last-modified-time` (DeleteObject), milliseconds.
+    pub if_match_modified_ms: Option<u64>,
+}
+
+/// What a gateway says of a new version; opaque to the core but for ETag and size.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NewVersion {
+    /// Without quotes; compared by conditions.
+    pub etag: String,
+    /// Content length in bytes.
+    pub size: u64,
+    /// Gateway's own encoding of headers, user metadata, checksums, owner. At most 16 KiB.
+    pub meta: Bytes,
+}
+
+/// Which version of a key.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum VersionSelector {
+    /// The newest one.
+    #[default]
+    Current,
+    /// The null version.
+    Null,
+    /// The one with this version id (as given out, see `VersionId`).
+    Id(VersionId),
+}
+
+/// An opaque version id, made by apply from the vshard's sequence. 32 lower-case hex digits outside.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct VersionId(pub u128);
+
+/// A version as it was found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Version {
+    /// Its bucket.
+    pub bucket: BucketId,
+    /// Its key.
+    pub key: Bytes,
+    /// Its id (also of null versions; `is_null` says which name clients see).
+    pub id: VersionId,
+    /// Clients know it as version "null".
+    pub is_null: bool,
+    /// Whether it is the newest of its key.
+    pub is_latest: bool,
+    /// A delete marker has no content.
+    pub is_delete_marker: bool,
+    /// Milliseconds since 1970; never goes back within a key.
+    pub modified_ms: u64,
+    /// As the gateway gave it.
+    pub new: NewVersion,
+    /// Number of parts, 0 when it was not a multipart upload.
+    pub parts: u32,
+    /// Where its bytes are; opaque outside the core.
+    pub content: crate::state::record::Content,
+}
+
+/// What a write left behind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Written {
+    /// The new version's id.
+    pub id: VersionId,
+    /// Whether clients know it as "null" (no version header then, unless versioning is on or suspended).
+    pub is_null: bool,
+    /// Stamp of the new version.
+    pub modified_ms: u64,
+}
+
+/// What a delete did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Deleted {
+    /// A delete marker was made: its id.
+    pub marker: Option<VersionId>,
+    /// A version was removed for good, and it was a delete marker.
+    pub removed_marker: bool,
+    /// Something was there.
+    pub existed: bool,
+}
+
+/// Where the bytes of a new version come from.
+pub enum NewContent {
+    /// At most 64 KiB, carried by the entry.
+    Inline(Bytes),
+    /// Chunks under an open stage.
+    Staged(Staged),
+}
+
+/// A finished stage: every chunk is durable, nothing is visible. Claimed by a put or a part, or abandoned.
+pub struct Staged {
+    /// The stage.
+    pub stage: crate::ids::StageId,
+    /// Its chunks.
+    pub run: crate::state::record::ChunkRun,
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug, Default)]
+pub struct ListPage {
+    /// Versions (one per key unless versions were asked for) and rolled-up prefixes, in key order.
+    pub items: Vec<ListItem>,
+    /// There is more after the last item.
+    pub truncated: bool,
+}
+
+/// One line of a listing.
+#[derive(Clone, Debug)]
+pub enum ListItem {
+    /// A version.
+    Version(Box<Version>),
+    /// All keys below this prefix (ends with the delimiter).
+    Prefix(Bytes),
+}
+
+/// What to list.
+#[derive(Clone, Debug, Default)]
+pub struct ListRequest {
+    /// Only keys that start with this.
+    pub prefix: Bytes,
+    /// Roll up at the first of these after the prefix; empty: no roll-up.
+    pub delimiter: Bytes,
+    /// Only keys (and rolled-up prefixes) after this one.
+    pub after: Bytes,
+    /// With `versions`: within key `after`, only versions older than this one.
+    pub after_version: Option<VersionId>,
+    /// At most this many items, 1 to 1000.
+    pub max: u32,
+    /// All versions and delete markers instead of current objects.
+    pub versions: bool,
+}
+
+/// An open multipart upload.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Upload {
+    /// Its key.
+    pub key: Bytes,
+    /// Opaque id, as clients see it.
+    pub id: UploadId,
+    /// Milliseconds since 1970.
+    pub created_ms: u64,
+    /// Gateway's own encoding of what Create said (headers, metadata, checksum kind, owner).
+    pub meta: Bytes,
+}
+
+/// Opaque upload id: 32 lower-case hex digits outside.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct UploadId(pub u128);
+
+/// A part of an upload.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// 1 to 10,000.
+    pub number: u32,
+    /// Hex MD5 without quotes.
+    pub etag: String,
+    /// Bytes.
+    pub size: u64,
+    /// Milliseconds since 1970.
+    pub modified_ms: u64,
+    /// Gateway's own encoding (checksums).
+    pub meta: Bytes,
+}
+
+/// The parts of an upload at one counter value.
+#[derive(Clone, Debug, Default)]
+pub struct Parts {
+    /// Raised by every UploadPart; Complete names the value it was planned with.
+    pub counter: u64,
+    /// Ascending by number.
+    pub parts: Vec<Part>,
+    /// There is more.
+    pub truncated: bool,
+}
+
+/// Verified bytes of a version, in order. An error ends it: the connection must then be reset.
+pub type ContentStream = BoxStream<'static, Result<Bytes, KvError>>;
+
+/// A byte range within an object.
+pub type ByteRange = Range<u64>;
