@@ -23,6 +23,8 @@ struct Inner {
     leads_since: Instant,
     progress: BTreeMap<StageId, Instant>,
     pins: BTreeMap<StageId, usize>,
+    /// Stages that a writer of this process holds, and whether they were given up behind its back.
+    writers: BTreeMap<StageId, bool>,
 }
 
 impl LeaderMemory {
@@ -32,6 +34,7 @@ impl LeaderMemory {
                 leads_since: clock::now(),
                 progress: BTreeMap::new(),
                 pins: BTreeMap::new(),
+                writers: BTreeMap::new(),
             }),
         }
     }
@@ -61,7 +64,28 @@ impl LeaderMemory {
 
     /// The stage ended.
     pub(crate) fn forget(&self, stage: StageId) {
-        self.inner.lock().progress.remove(&stage);
+        let mut inner = self.inner.lock();
+        inner.progress.remove(&stage);
+        if let Some(given_up) = inner.writers.get_mut(&stage) {
+            *given_up = true;
+        }
+    }
+
+    /// A writer of this process begins.
+    pub(crate) fn begin_writing(&self, stage: StageId) {
+        let mut inner = self.inner.lock();
+        inner.progress.insert(stage, clock::now());
+        inner.writers.insert(stage, false);
+    }
+
+    /// Whether the stage was given up while its writer slept.
+    pub(crate) fn is_given_up(&self, stage: StageId) -> bool {
+        self.inner.lock().writers.get(&stage).is_some_and(|given_up| *given_up)
+    }
+
+    /// The writer ended.
+    pub(crate) fn end_writing(&self, stage: StageId) {
+        self.inner.lock().writers.remove(&stage);
     }
 
     /// Somebody reads chunks of this stage.

@@ -27,11 +27,13 @@ use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::Notify;
 
+use super::checkpoint::CheckpointLimits;
 use super::pending::Pending;
 use crate::chunk::store::Store;
 use crate::engine::{Batch, BeforeDurable, CheckpointInfo, Engine, EngineError, View};
 use crate::env::clock::{self, Instant};
 use crate::ids::{GroupId, NodeId, PayloadId};
+use crate::kv::KvError;
 use crate::log::LogId;
 use crate::state;
 use crate::state::answer::Answer;
@@ -89,8 +91,32 @@ pub(crate) struct Agreed {
 /// What happened since the last checkpoint: what a crash would have to replay.
 #[derive(Debug, Default)]
 pub(crate) struct Growth {
-    pub entries: AtomicU64,
-    pub bytes: AtomicU64,
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    /// Bytes that the whole meta stream had taken when the checkpoint was made.
+    meta_written_before: AtomicU64,
+}
+
+impl Growth {
+    fn reset(&self, meta_written: u64) {
+        self.entries.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
+        self.meta_written_before.store(meta_written, Ordering::Relaxed);
+    }
+
+    fn add(&self, entries: usize, bytes: usize) {
+        self.entries.fetch_add(entries as u64, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_past(&self, limits: CheckpointLimits) -> bool {
+        self.entries.load(Ordering::Relaxed) >= limits.entries
+            || self.bytes.load(Ordering::Relaxed) >= limits.log_bytes
+    }
+
+    pub(crate) fn meta_written_before(&self) -> u64 {
+        self.meta_written_before.load(Ordering::Relaxed)
+    }
 }
 
 /// A whole state on its way to another member.
@@ -118,9 +144,10 @@ pub(crate) struct Replica {
     stop_reason: Mutex<Option<String>>,
     is_stopped: AtomicBool,
     checkpoint: Mutex<CheckpointState>,
-    pub checkpoint_moved: Notify,
-    /// Told when growth may have made a checkpoint due.
-    pub grown: Arc<Notify>,
+    checkpoint_moved: Notify,
+    limits: CheckpointLimits,
+    /// Told when growth went past the limits.
+    grown: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -138,6 +165,7 @@ impl Replica {
         node: NodeId,
         engine: Arc<dyn Engine>,
         store: Arc<Store>,
+        limits: CheckpointLimits,
         grown: Arc<Notify>,
     ) -> io::Result<Replica> {
         let mark = Mark::decode(engine.applied().as_ref())?;
@@ -156,6 +184,7 @@ impl Replica {
             is_stopped: AtomicBool::new(false),
             checkpoint: Mutex::default(),
             checkpoint_moved: Notify::new(),
+            limits,
             grown,
         })
     }
@@ -224,8 +253,7 @@ impl Replica {
         &self,
     ) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>> {
         self.checkpoint.lock().begun += 1;
-        self.growth.entries.store(0, Ordering::Relaxed);
-        self.growth.bytes.store(0, Ordering::Relaxed);
+        self.growth.reset(self.store.meta_written());
         if let Err(error) = self.forget_until(None) {
             return Box::pin(std::future::ready(Err(error)));
         }
@@ -256,6 +284,23 @@ impl Replica {
     /// How many checkpoints have ended, well or not.
     pub(crate) fn checkpoints_ended(&self) -> u64 {
         self.checkpoint.lock().ended
+    }
+
+    /// Waits until more than `count` checkpoints have ended.
+    pub(crate) async fn checkpoint_after(&self, count: u64) -> Result<(), KvError> {
+        loop {
+            let moved = self.checkpoint_moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            if self.checkpoints_ended() > count {
+                return Ok(());
+            }
+            if clock::timeout(Duration::from_secs(1), moved).await.is_err()
+                && let Some(why) = self.stop_reason()
+            {
+                return Err(KvError::Unavailable(why));
+            }
+        }
     }
 
     /// Checkpoints made since the process started.
@@ -432,9 +477,10 @@ impl<'a> Round<'a> {
             queue.extend(self.dropped.into_iter().map(|dropped| (now, dropped)));
         }
         replica.applied_entries.fetch_add(self.entries as u64, Ordering::Relaxed);
-        replica.growth.entries.fetch_add(self.entries as u64, Ordering::Relaxed);
-        replica.growth.bytes.fetch_add(self.bytes as u64, Ordering::Relaxed);
-        replica.grown.notify_one();
+        replica.growth.add(self.entries, self.bytes);
+        if replica.growth.is_past(replica.limits) {
+            replica.grown.notify_one();
+        }
         Ok(())
     }
 }
