@@ -34,6 +34,9 @@ impl Env {
 
     /// A node without peers on `disk`.
     pub fn alone(disk: Arc<dyn disk::Disk>) -> Env {
-        Env { disk, net: Arc::new(net::Alone) }
+        Env {
+            disk,
+            net: Arc::new(net::Alone),
+        }
     }
 }

@@ -7,7 +7,11 @@
 //! * fdatasync is called once per `sync_data`: a second try after an error would find the pages marked clean and lie;
 //! * descriptors are closed on exec, so a child process never holds our lock.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the one place that touches real files")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the one place that touches real files"
+)]
 
 use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -62,7 +66,10 @@ impl Disk for RealDisk {
         if file.metadata()?.is_dir() {
             return Err(Errno::ISDIR.into());
         }
-        Ok(Arc::new(RealFile { file, nowait: AtomicBool::new(true) }))
+        Ok(Arc::new(RealFile {
+            file,
+            nowait: AtomicBool::new(true),
+        }))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -90,7 +97,11 @@ impl Disk for RealDisk {
                 metadata => metadata?,
             };
             let is_dir = metadata.is_dir();
-            entries.push(DirEntry { path: entry.path(), len: if is_dir { 0 } else { metadata.len() }, is_dir });
+            entries.push(DirEntry {
+                path: entry.path(),
+                len: if is_dir { 0 } else { metadata.len() },
+                is_dir,
+            });
         }
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(entries)
@@ -103,11 +114,19 @@ impl Disk for RealDisk {
     fn space(&self, dir: &Path) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(dir)?;
         // `f_bavail`, not `f_bfree`: the rest is kept back for root.
-        Ok(Space { capacity: stat.f_blocks * stat.f_frsize, free: stat.f_bavail * stat.f_frsize })
+        Ok(Space {
+            capacity: stat.f_blocks * stat.f_frsize,
+            free: stat.f_bavail * stat.f_frsize,
+        })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {
-        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Box::new(RealLock { _file: file }))
     }
@@ -115,8 +134,11 @@ impl Disk for RealDisk {
 
 impl RealFile {
     fn write_all_at(&self, parts: &[Bytes], mut at: u64) -> io::Result<()> {
-        let mut slices: Vec<IoSlice<'_>> =
-            parts.iter().filter(|part| !part.is_empty()).map(|part| IoSlice::new(part)).collect();
+        let mut slices: Vec<IoSlice<'_>> = parts
+            .iter()
+            .filter(|part| !part.is_empty())
+            .map(|part| IoSlice::new(part))
+            .collect();
         let mut rest = slices.as_mut_slice();
         while !rest.is_empty() {
             let count = rest.len().min(IOV_MAX);
@@ -168,7 +190,12 @@ impl File for RealFile {
         while done < buf.len() {
             let mut slices = [IoSliceMut::new(&mut buf[done..])];
             // A short read means either the end of the file or the end of what is cached: only another call tells.
-            match rustix::io::preadv2(&self.file, &mut slices, at + done as u64, ReadWriteFlags::NOWAIT) {
+            match rustix::io::preadv2(
+                &self.file,
+                &mut slices,
+                at + done as u64,
+                ReadWriteFlags::NOWAIT,
+            ) {
                 Ok(0) => break,
                 Ok(read) => done += read,
                 Err(Errno::INTR) => {}
@@ -222,7 +249,9 @@ mod tests {
     use super::*;
 
     fn new_file(dir: &tempfile::TempDir, name: &str) -> Arc<dyn File> {
-        RealDisk.open(&dir.path().join(name), Open::CreateNew).unwrap()
+        RealDisk
+            .open(&dir.path().join(name), Open::CreateNew)
+            .unwrap()
     }
 
     /// A batch has many more parts than one system call takes, some of them empty.
@@ -230,14 +259,20 @@ mod tests {
     fn a_write_of_many_parts_is_read_back_whole() {
         let dir = tempfile::tempdir().unwrap();
         let file = new_file(&dir, "f");
-        let parts: Vec<Bytes> = (0..3000_usize).map(|n| Bytes::from(vec![n as u8; n % 7])).collect();
+        let parts: Vec<Bytes> = (0..3000_usize)
+            .map(|n| Bytes::from(vec![n as u8; n % 7]))
+            .collect();
         let whole: Vec<u8> = parts.iter().flatten().copied().collect();
         block_on(file.write_at(&parts, 5)).unwrap();
         block_on(file.sync_data()).unwrap();
         assert_eq!(file.len().unwrap(), 5 + whole.len() as u64);
 
         let mut back = vec![1; whole.len() + 100];
-        assert_eq!(file.read_at(&mut back, 5).unwrap(), whole.len(), "only the end of the file makes a read short");
+        assert_eq!(
+            file.read_at(&mut back, 5).unwrap(),
+            whole.len(),
+            "only the end of the file makes a read short"
+        );
         assert_eq!(back[..whole.len()], whole);
         // What was just written is cached; a file system without RWF_NOWAIT says `None`, and that is fine too.
         let mut cached = vec![1; whole.len() + 100];
@@ -269,7 +304,10 @@ mod tests {
     fn room_made_by_writing_keeps_what_was_there() {
         let dir = tempfile::tempdir().unwrap();
         let file = fs::File::create_new(dir.path().join("f")).unwrap();
-        let file = RealFile { file, nowait: AtomicBool::new(true) };
+        let file = RealFile {
+            file,
+            nowait: AtomicBool::new(true),
+        };
         block_on(file.write_at(&[Bytes::from_static(b"abc")], 0)).unwrap();
         file.write_zeros(3, (2 << 20) + 7).unwrap();
         assert_eq!(file.len().unwrap(), (2 << 20) + 7);
@@ -288,11 +326,25 @@ mod tests {
         }
         RealDisk.create_dir_all(&deep.join("d")).unwrap();
         assert_eq!(
-            RealDisk.open(&deep.join("z"), Open::CreateNew).err().unwrap().kind(),
+            RealDisk
+                .open(&deep.join("z"), Open::CreateNew)
+                .err()
+                .unwrap()
+                .kind(),
             io::ErrorKind::AlreadyExists
         );
-        assert_eq!(RealDisk.open(&deep.join("none"), Open::Read).err().unwrap().kind(), io::ErrorKind::NotFound);
-        assert!(RealDisk.open(&deep, Open::Read).is_err(), "a directory is not a file");
+        assert_eq!(
+            RealDisk
+                .open(&deep.join("none"), Open::Read)
+                .err()
+                .unwrap()
+                .kind(),
+            io::ErrorKind::NotFound
+        );
+        assert!(
+            RealDisk.open(&deep, Open::Read).is_err(),
+            "a directory is not a file"
+        );
 
         let replaced = RealDisk.open(&deep.join("m"), Open::Read).unwrap();
         RealDisk.rename(&deep.join("z"), &deep.join("m")).unwrap();
@@ -301,8 +353,16 @@ mod tests {
         assert_eq!(
             names,
             [
-                DirEntry { path: deep.join("d"), len: 0, is_dir: true },
-                DirEntry { path: deep.join("m"), len: 1, is_dir: false }
+                DirEntry {
+                    path: deep.join("d"),
+                    len: 0,
+                    is_dir: true
+                },
+                DirEntry {
+                    path: deep.join("m"),
+                    len: 1,
+                    is_dir: false
+                }
             ]
         );
         let mut byte = [0];
@@ -319,7 +379,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let held = RealDisk.lock(&path).unwrap();
-        assert_eq!(RealDisk.lock(&path).err().unwrap().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(
+            RealDisk.lock(&path).err().unwrap().kind(),
+            io::ErrorKind::WouldBlock
+        );
         drop(held);
         RealDisk.lock(&path).unwrap();
     }
@@ -328,7 +391,10 @@ mod tests {
     fn space_is_what_the_file_system_says() {
         let dir = tempfile::tempdir().unwrap();
         let space = RealDisk.space(dir.path()).unwrap();
-        assert!(space.free <= space.capacity && space.capacity > 0, "{space:?}");
+        assert!(
+            space.free <= space.capacity && space.capacity > 0,
+            "{space:?}"
+        );
     }
 
     /// Readers must not be able to write: a bug there would touch sealed segments.
