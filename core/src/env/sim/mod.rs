@@ -12,6 +12,8 @@
 
 mod disk;
 mod scope;
+#[cfg(test)]
+mod tests;
 mod world;
 
 pub use disk::{Choice, Crashed, Fate, Fault, Latency, Op, OpKind, SimDisk, Unsynced};
