@@ -51,7 +51,9 @@ impl Admission {
     }
 
     pub(super) fn close(&self) {
-        self.streams.iter().for_each(|(semaphore, _)| semaphore.close());
+        self.streams
+            .iter()
+            .for_each(|(semaphore, _)| semaphore.close());
     }
 }
 
@@ -141,7 +143,11 @@ mod tests {
             ballast_whole: false,
             ..room
         };
-        assert_eq!(admitted(broken), [false, true, true], "refill the ballast first");
+        assert_eq!(
+            admitted(broken),
+            [false, true, true],
+            "refill the ballast first"
+        );
         let used_up = Room {
             meta_left: 0,
             ..broken

@@ -1,10 +1,10 @@
 //! A batch: what a writer wrote with one call and made durable with one fsync.
 //!
 //! ```text
-//!   | header, 64 bytes | table, 24 bytes per record | record | record | ...
+//!   | header, 64 bytes | table, 32 bytes per record | record | record | ...
 //!       durable_end: everything before it was fsynced before this batch was written
 //! ```
-//! The table tells kind, group, index, term and length of each record once more, under a checksum of its own: when a
+//! The table tells what each record is about and how long it is once more, under a checksum of its own: when a
 //! record's header is damaged, it still says whom that hurts, and where the next record starts.
 //!
 //! Always true:
@@ -21,7 +21,7 @@ use super::record::{self, Draft, Fields, Subject, u32_at, u64_at};
 /// Length of a batch header.
 pub(super) const HEADER: usize = 64;
 /// Length of a row of its table.
-pub(super) const ROW: usize = 24;
+pub(super) const ROW: usize = 32;
 /// Version this program writes; it reads this one.
 pub(super) const VERSION: u8 = 1;
 const MAGIC: u32 = 0x424C_4B4D; // "MKLB"
@@ -80,10 +80,11 @@ pub(super) struct Row {
     pub length: u32,
     pub index: u64,
     pub term: u64,
+    pub node: u64,
 }
 
 impl Row {
-    /// The subject as far as a row tells it: without node, flags and frame number.
+    /// The subject, but for what a truncation keeps.
     pub(super) fn subject(&self) -> Option<Subject> {
         Subject::of(&Fields {
             kind: self.kind,
@@ -91,7 +92,8 @@ impl Row {
             vshard: self.vshard,
             index: self.index,
             term: self.term,
-            ..Fields::default()
+            node: self.node,
+            flags: 0,
         })
     }
 
@@ -108,6 +110,7 @@ impl Row {
             length: length as u32,
             index: fields.index,
             term: fields.term,
+            node: fields.node,
         }
     }
 
@@ -119,6 +122,7 @@ impl Row {
         out[4..8].copy_from_slice(&self.length.to_le_bytes());
         out[8..16].copy_from_slice(&self.index.to_le_bytes());
         out[16..24].copy_from_slice(&self.term.to_le_bytes());
+        out[24..32].copy_from_slice(&self.node.to_le_bytes());
         out
     }
 
@@ -130,6 +134,7 @@ impl Row {
             length: u32_at(bytes, 4),
             index: u64_at(bytes, 8),
             term: u64_at(bytes, 16),
+            node: u64_at(bytes, 24),
         }
     }
 }
@@ -197,7 +202,8 @@ impl BatchHeader {
 
     /// Where its first record starts.
     pub(super) fn records(&self) -> Position {
-        self.position.plus((HEADER + ROW * self.count as usize) as u32)
+        self.position
+            .plus((HEADER + ROW * self.count as usize) as u32)
     }
 
     /// Where the next batch starts, if this one was not cut short.
@@ -344,13 +350,22 @@ mod tests {
             entry(4, 1, 3000),
         ];
         let position = Position::new(2, 4096);
-        let batch = lay_out(&chain(), OPENING, position, Position::new(1, 77), drafts.iter());
+        let batch = lay_out(
+            &chain(),
+            OPENING,
+            position,
+            Position::new(1, 77),
+            drafts.iter(),
+        );
         let bytes = batch.parts.concat();
         assert_eq!(bytes.len(), batch.length as usize);
         assert_eq!(bytes.len() % 8, 0);
 
         let header = BatchHeader::decode(&bytes, Stream::Meta, position, LOG).unwrap();
-        assert_eq!((header.number, header.count, header.flags), (12, 4, OPENING));
+        assert_eq!(
+            (header.number, header.count, header.flags),
+            (12, 4, OPENING)
+        );
         assert_eq!(header.durable_end, Position::new(1, 77));
         assert_eq!(header.end(), position.plus(batch.length));
         let table = header.table(&bytes[HEADER..HEADER + 4 * ROW]).unwrap();
@@ -372,7 +387,13 @@ mod tests {
     #[test]
     fn any_flipped_bit_of_header_or_table_is_noticed() {
         let position = Position::new(2, 4096);
-        let batch = lay_out(&chain(), 0, position, Position::ZERO, [entry(1, 0, 0)].iter());
+        let batch = lay_out(
+            &chain(),
+            0,
+            position,
+            Position::ZERO,
+            [entry(1, 0, 0)].iter(),
+        );
         let good = batch.parts.concat();
         let header = BatchHeader::decode(&good, Stream::Meta, position, LOG).unwrap();
         for bit in 0..(HEADER + ROW) * 8 {

@@ -17,8 +17,8 @@ pub enum Scope {
     Nobody,
     /// This copy of an item.
     Item(Item),
-    /// A frame of a chunk whose header is gone: its chunk will be found missing.
-    SomeFrame,
+    /// Items of the blob stream that nobody can name: their chunks will be found missing.
+    SomeItems,
     /// An entry of a group, with its payload.
     Entry {
         /// The group.

@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 use super::error::LogError;
 use super::place::{Place, Position, Stream};
-use super::record::LogId;
+use super::record::{LogId, padded};
 use crate::ids::{GroupId, PayloadId};
 
 /// An entry of a group's log, as the group sees it.
@@ -48,12 +48,14 @@ pub enum Want {
 impl LogEntry {
     /// What the group must understand.
     pub fn head(&self) -> Bytes {
-        self.bytes.slice(..self.bytes.len() - self.payload_len as usize)
+        self.bytes
+            .slice(..self.bytes.len() - self.payload_len as usize)
     }
 
     /// The inline payload.
     pub fn payload(&self) -> Bytes {
-        self.bytes.slice(self.bytes.len() - self.payload_len as usize..)
+        self.bytes
+            .slice(self.bytes.len() - self.payload_len as usize..)
     }
 }
 
@@ -146,6 +148,8 @@ pub(super) struct GroupLog {
     pub tail_lost: bool,
     /// Ticket of what was queued last for this group.
     pub last_ticket: u64,
+    /// Bytes appended since the log was opened, and those recovery found: what a replay would have to read.
+    pub appended: u64,
     purged: Option<LogId>,
     first: u64,
     slots: VecDeque<Slot>,
@@ -167,6 +171,7 @@ impl GroupLog {
             vote_lost: false,
             tail_lost: false,
             last_ticket: 0,
+            appended: 0,
             purged: None,
             first: 0,
             slots: VecDeque::new(),
@@ -231,7 +236,8 @@ impl GroupLog {
     }
 
     fn slot(&self, index: u64) -> Option<&Slot> {
-        self.slots.get(usize::try_from(index.checked_sub(self.first)?).ok()?)
+        self.slots
+            .get(usize::try_from(index.checked_sub(self.first)?).ok()?)
     }
 
     /// Record position of an entry that was written.
@@ -240,9 +246,13 @@ impl GroupLog {
         slot.is_placed().then_some(slot.position)
     }
 
-    /// Position of the first entry here that has one.
-    pub(super) fn first_position(&self) -> Option<Position> {
-        self.slots.iter().find(|slot| slot.is_placed()).map(|slot| slot.position)
+    /// Bytes of the entries here, as they lie on disk.
+    pub(super) fn bytes(&self) -> u64 {
+        let lens = self
+            .slots
+            .iter()
+            .map(|slot| padded(slot.payload as usize, slot.head as usize));
+        lens.map(|len| len as u64).sum()
     }
 
     /// Place of an entry's payload, if it was written.
@@ -332,6 +342,35 @@ impl GroupLog {
         self.push_slot(id, slot);
     }
 
+    /// Entries from `first` to the oldest one here were durable, and nobody knows where.
+    pub(super) fn prepend_lost(&mut self, first: u64) {
+        while self.first > first && !self.slots.is_empty() {
+            self.slots.push_front(Slot::LOST);
+            self.first -= 1;
+        }
+        if let Some(reign) = self.reigns.front_mut() {
+            reign.from = reign.from.min(self.first);
+        }
+    }
+
+    /// Marks the lost entries as damaged and returns the runs of them.
+    pub(super) fn mark_lost(&mut self) -> Vec<Range<u64>> {
+        let lost = |slot: &Slot| slot.position == Slot::LOST.position;
+        let indexes = self.range().zip(&self.slots).filter(|(_, slot)| lost(slot));
+        let indexes: Vec<u64> = indexes.map(|(index, _)| index).collect();
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        for index in &indexes {
+            match runs.last_mut() {
+                Some(run) if run.end == *index => run.end += 1,
+                _ => runs.push(*index..*index + 1),
+            }
+        }
+        self.damaged.extend(indexes);
+        self.damaged.sort_unstable();
+        self.damaged.dedup();
+        runs
+    }
+
     /// Marks an entry here as damaged: only its payload, or more.
     pub(super) fn mark_damaged(&mut self, index: u64, only_payload: bool) {
         let marked = match only_payload {
@@ -358,7 +397,9 @@ impl GroupLog {
 
     fn cached_at(&self, index: u64) -> Option<usize> {
         let from_end = self.range().end.checked_sub(index).filter(|n| *n > 0)?;
-        self.cached.len().checked_sub(usize::try_from(from_end).ok()?)
+        self.cached
+            .len()
+            .checked_sub(usize::try_from(from_end).ok()?)
     }
 
     /// The ticket to wait for before this entry may be relied on; 0 if it is settled.
@@ -451,7 +492,11 @@ impl GroupLog {
         }
         self.first = self.first.max(id.index + 1);
         self.purged = Some(id);
-        while self.reigns.get(1).is_some_and(|next| next.from <= self.first) {
+        while self
+            .reigns
+            .get(1)
+            .is_some_and(|next| next.from <= self.first)
+        {
             self.reigns.pop_front();
         }
         if self.slots.is_empty() {
@@ -465,6 +510,7 @@ impl GroupLog {
     pub(super) fn clear(&mut self) {
         *self = GroupLog {
             last_ticket: self.last_ticket,
+            appended: self.appended,
             ..GroupLog::new(self.group)
         };
     }
@@ -513,7 +559,11 @@ mod tests {
         assert_eq!(log.id(7), Some(id(1, 7)));
         assert_eq!(log.pieces(0..100, 1 << 20).len(), 5);
         assert_eq!(log.pieces(6..8, 1 << 20).len(), 2);
-        assert_eq!(log.pieces(6..9, 0).len(), 1, "at least one, however small the limit");
+        assert_eq!(
+            log.pieces(6..9, 0).len(),
+            1,
+            "at least one, however small the limit"
+        );
         assert!(log.position(7).is_none());
     }
 
@@ -535,7 +585,11 @@ mod tests {
         log.push_queued(&entry(3, 8, 10), 200);
         assert_eq!(log.ticket(8), Some(200));
         log.placed(8, 108, &positions(1));
-        assert_eq!(log.position(8), None, "that was the place of the truncated one");
+        assert_eq!(
+            log.position(8),
+            None,
+            "that was the place of the truncated one"
+        );
         log.placed(8, 200, &positions(1));
         assert_eq!(log.position(8), Some(Position::new(1, 4096)));
         assert_eq!(log.last(), Some(id(3, 8)));
@@ -551,14 +605,20 @@ mod tests {
         assert_eq!(log.evict_one(), None);
         assert_eq!(log.ticket(5), Some(0));
         assert_eq!(log.cached_bytes(), 40);
-        assert!(matches!(log.pieces(5..7, 1000)[..], [Piece::OnDisk(_), Piece::Cached(_)]));
+        assert!(matches!(
+            log.pieces(5..7, 1000)[..],
+            [Piece::OnDisk(_), Piece::Cached(_)]
+        ));
     }
 
     #[test]
     fn purging_goes_past_the_end_when_a_checkpoint_was_installed() {
         let mut log = filled();
         log.purge(id(1, 6));
-        assert_eq!((log.range(), log.id(6), log.id(5)), (7..10, Some(id(1, 6)), None));
+        assert_eq!(
+            (log.range(), log.id(6), log.id(5)),
+            (7..10, Some(id(1, 6)), None)
+        );
         assert_eq!(log.id(7), Some(id(1, 7)));
         log.purge(id(4, 50));
         assert_eq!(log.last(), Some(id(4, 50)));
@@ -568,6 +628,10 @@ mod tests {
         log.push_queued(&entry(4, 51, 1), 1);
         assert_eq!(log.last(), Some(id(4, 51)));
         log.purge(id(4, 20));
-        assert_eq!(log.purged(), Some(id(4, 50)), "the purge point never goes back");
+        assert_eq!(
+            log.purged(),
+            Some(id(4, 50)),
+            "the purge point never goes back"
+        );
     }
 }

@@ -85,17 +85,20 @@ fn ballast(shared: &Shared) -> PathBuf {
 async fn reserve_overlay(shared: &Shared) -> Result<bool, LogError> {
     let budget = shared.options.overlay_budget;
     let path = ballast(shared);
-    let dead = |error: io::Error| {
-        LogError::Dead(io_error("reserving", &path, &error).to_string().into())
-    };
-    if budget == 0 {
+    let dead =
+        |error: io::Error| LogError::Dead(io_error("reserving", &path, &error).to_string().into());
+    if budget == 0 || shared.overlay_reserved.load(Ordering::Acquire) {
         return Ok(true);
     }
     if shared.overlay_borrowed.load(Ordering::Acquire) > 0 {
         return Ok(false);
     }
+    let reserved = || {
+        shared.overlay_reserved.store(true, Ordering::Release);
+        Ok(true)
+    };
     let file = match shared.disk.open(&path, Open::ReadWrite) {
-        Ok(file) if file.len().map_err(dead)? == budget => return Ok(true),
+        Ok(file) if file.len().map_err(dead)? == budget => return reserved(),
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             match shared.disk.open(&path, Open::CreateNew) {
@@ -108,7 +111,7 @@ async fn reserve_overlay(shared: &Shared) -> Result<bool, LogError> {
     };
     file.set_len(0).map_err(dead)?;
     match file.allocate(budget) {
-        Ok(()) => Ok(true),
+        Ok(()) => reserved(),
         Err(error) if is_full(&error) => {
             // Half a ballast helps nobody; and its length is what says that it is whole.
             drop(file);
@@ -121,6 +124,7 @@ async fn reserve_overlay(shared: &Shared) -> Result<bool, LogError> {
 
 /// Gives the overlay's part of the ballast back to the file system, for a checkpoint that has no other room.
 pub(super) fn lend_overlay(shared: &Shared) -> io::Result<()> {
+    shared.overlay_reserved.store(false, Ordering::Release);
     match shared.disk.remove(&ballast(shared)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -136,7 +140,11 @@ pub(super) fn look(shared: &Shared) -> Result<(), LogError> {
     let segment = u64::from(shared.segment_bytes);
     let left = |stream: Stream| {
         let state = shared.stream(stream);
-        let spare = state.spare.lock().as_ref().map_or(0, |spare| u64::from(spare.length));
+        let spare = state
+            .spare
+            .lock()
+            .as_ref()
+            .map_or(0, |spare| u64::from(spare.length));
         u64::from(state.left.load(Ordering::Acquire)) + spare
     };
     let room = Room {

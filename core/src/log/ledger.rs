@@ -129,7 +129,10 @@ impl Ledger {
             }
             Subject::Purge { group, id } => {
                 let standing = self.groups.entry(group).or_default();
-                if standing.purged.is_some_and(|purged| purged.index >= id.index) {
+                if standing
+                    .purged
+                    .is_some_and(|purged| purged.index >= id.index)
+                {
                     return;
                 }
                 standing.purged = Some(id);
@@ -158,7 +161,10 @@ impl Ledger {
 
     /// Before this, no record is needed for what it says of a group; `None`: nothing is unpurged.
     pub(super) fn floor(&self) -> Option<Position> {
-        let unpurged = self.groups.values().filter(|standing| standing.last.is_some());
+        let unpurged = self
+            .groups
+            .values()
+            .filter(|standing| standing.last.is_some());
         unpurged.map(|standing| standing.start).min()
     }
 }
@@ -229,7 +235,12 @@ mod tests {
         assert_eq!(ledger.groups[&GROUP].last, Some(id(3)));
         ledger.note(&purge(3), &Bytes::new(), at(400), none);
         assert_eq!(ledger.floor(), None);
-        ledger.note(&Subject::Remove { group: GROUP }, &Bytes::new(), at(400), none);
+        ledger.note(
+            &Subject::Remove { group: GROUP },
+            &Bytes::new(),
+            at(400),
+            none,
+        );
         assert!(ledger.groups.is_empty());
     }
 }

@@ -68,7 +68,11 @@ impl LogOptions {
     /// Length of new segments on a file system of this capacity.
     pub(super) fn segment_bytes(&self, capacity: u64) -> u32 {
         let most = 256 << 20;
-        let fitting = || u32::try_from(capacity / 64).unwrap_or(most).clamp(4 << 20, most);
+        let fitting = || {
+            u32::try_from(capacity / 64)
+                .unwrap_or(most)
+                .clamp(4 << 20, most)
+        };
         // Offsets of batches are multiples of 8, so the end had better be one too.
         self.segment_bytes.unwrap_or_else(fitting) / 4096 * 4096
     }

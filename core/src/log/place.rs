@@ -149,7 +149,9 @@ pub enum Item {
 impl fmt::Display for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Item::Payload(id) => write!(f, "payload of {} entry {}/{}", id.group, id.term, id.index),
+            Item::Payload(id) => {
+                write!(f, "payload of {} entry {}/{}", id.group, id.term, id.index)
+            }
             Item::Frame { chunk, frame } => write!(
                 f,
                 "frame {frame} of chunk {} of stage {}/{}/{} (vshard {})",

@@ -6,7 +6,7 @@
 //!
 //! Always true:
 //! * jobs are written in the order of their tickets;
-//! * a vote may overtake the jobs of other groups, never one of its own group (it carries no ticket);
+//! * a vote may overtake the jobs of other groups (it carries no ticket then), never one of its own group;
 //! * every job is finished exactly once: with `Ok` after its records are settled, or with an error;
 //! * once closed, a queue takes no job.
 
@@ -41,7 +41,10 @@ pub(super) struct Job {
 impl Job {
     /// Bytes its records take in a batch.
     pub(super) fn len(&self) -> usize {
-        self.drafts.iter().map(|draft| batch::ROW + draft.len()).sum()
+        self.drafts
+            .iter()
+            .map(|draft| batch::ROW + draft.len())
+            .sum()
     }
 }
 
@@ -110,20 +113,29 @@ impl Queue {
     }
 
     /// Queues a vote; in front, if nothing of its group waits (`after` is the ticket of what was queued last for it).
-    pub(super) fn push_vote(&self, after: u64, job: Job) -> Result<(), LogError> {
-        {
+    /// Returns what is now the ticket of what was queued last for the group.
+    pub(super) fn push_vote(
+        &self,
+        after: u64,
+        make: impl FnOnce(u64) -> Job,
+    ) -> Result<u64, LogError> {
+        let ticket = {
             let mut inner = self.inner.lock();
             if let Some(error) = &inner.closed {
                 return Err(error.clone());
             }
             if after <= inner.taken {
-                inner.urgent.push_back(job);
+                inner.urgent.push_back(make(0));
+                after
             } else {
-                inner.jobs.push_back(job);
+                inner.last_ticket += 1;
+                let ticket = inner.last_ticket;
+                inner.jobs.push_back(make(ticket));
+                ticket
             }
-        }
+        };
         self.writer.wake();
-        Ok(())
+        Ok(ticket)
     }
 
     /// Moves jobs that wait to the end of `to`, in the order in which they are to be written: all of them, or enough
@@ -204,7 +216,10 @@ impl Watermark {
 
     pub(super) fn advance(&self, ticket: u64) {
         let before = self.settled.swap(ticket, Ordering::AcqRel);
-        assert!(before <= ticket, "the settled ticket went back from {before} to {ticket}");
+        assert!(
+            before <= ticket,
+            "the settled ticket went back from {before} to {ticket}"
+        );
         let reached = {
             let mut waiters = self.waiters.lock();
             if waiters.by_ticket.is_empty() {
@@ -257,11 +272,13 @@ mod tests {
         let first = queue.push(job).unwrap();
         assert_eq!(order(&queue), [first]);
         let second = queue.push(job).unwrap();
-        queue.push_vote(first, job(0)).unwrap();
+        queue.push_vote(first, job).unwrap();
         assert_eq!(order(&queue), [0, second]);
         let third = queue.push(job).unwrap();
-        queue.push_vote(third, job(0)).unwrap();
-        assert_eq!(order(&queue), [third, 0]);
+        let vote = queue.push_vote(third, job).unwrap();
+        // And the next vote of that group stays behind the one before.
+        let again = queue.push_vote(vote, job).unwrap();
+        assert_eq!(order(&queue), [third, vote, again]);
     }
 
     #[test]

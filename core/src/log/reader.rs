@@ -65,7 +65,9 @@ fn find(shared: &Shared, place: Place) -> Result<(Arc<Segment>, usize), ReadErro
     let len = HEADER + place.len as usize;
     // A place is only as good as the table it came from.
     if u64::from(place.position.offset()) + len as u64 > u64::from(segment.length) {
-        return Err(ReadError::Damaged(format!("{place} ends behind its segment").into()));
+        return Err(ReadError::Damaged(
+            format!("{place} ends behind its segment").into(),
+        ));
     }
     Ok((segment, len))
 }
@@ -84,7 +86,9 @@ pub(super) fn read_blocking(
 ) -> Result<Bytes, ReadError> {
     let (segment, len) = find(shared, place)?;
     let mut buf = BytesMut::zeroed(len);
-    let read = segment.file.read_at(&mut buf, u64::from(place.position.offset()));
+    let read = segment
+        .file
+        .read_at(&mut buf, u64::from(place.position.offset()));
     buf.truncate(read.map_err(|error| ReadError::Io(error.to_string().into()))?);
     verify(buf.freeze(), place, item)
 }
@@ -114,20 +118,28 @@ pub(super) async fn entries(
         let Some(segment) = shared.segments.get(Stream::Meta, start.segment()) else {
             // Purged meanwhile, or the file is missing.
             let index = first.id.index;
-            return Err(match shared.find(group).and_then(|cell| cell.with(|log| log.id(index))) {
-                Some(_) => damaged(index, "its segment is missing"),
-                None => LogError::NoEntry { group, index },
-            });
+            return Err(
+                match shared
+                    .find(group)
+                    .and_then(|cell| cell.with(|log| log.id(index)))
+                {
+                    Some(_) => damaged(index, "its segment is missing"),
+                    None => LogError::NoEntry { group, index },
+                },
+            );
         };
-        let end = now.last().map_or(start.offset(), |last| last.slot.position.offset() + len(last));
+        let end = now.last().map_or(start.offset(), |last| {
+            last.slot.position.offset() + len(last)
+        });
         let length = (end - start.offset()) as usize;
         let bytes = bytes_at(&segment, start.offset(), length).await;
-        let bytes = bytes.map_err(|error| {
-            LogError::io(format!("reading {}", segment.path.display()), &error)
-        })?;
+        let bytes = bytes
+            .map_err(|error| LogError::io(format!("reading {}", segment.path.display()), &error))?;
         for one in now {
             let from = (one.slot.position.offset() - start.offset()) as usize;
-            let record = bytes.get(from..from + len(one) as usize).unwrap_or_default();
+            let record = bytes
+                .get(from..from + len(one) as usize)
+                .unwrap_or_default();
             let entry = verify_entry(record, group, one, want);
             entries.push(entry.map_err(|what| damaged(one.id.index, what))?);
         }

@@ -116,13 +116,19 @@ impl Subject {
                 ..plain(4, group)
             },
             Subject::Standing { group } => plain(5, group),
-            Subject::Frame { chunk, frame: number } => frame(6, &chunk, number),
+            Subject::Frame {
+                chunk,
+                frame: number,
+            } => frame(6, &chunk, number),
             Subject::MovedPayload { id } => Fields {
                 index: id.index,
                 term: id.term,
                 ..plain(7, id.group)
             },
-            Subject::MovedFrame { chunk, frame: number } => frame(8, &chunk, number),
+            Subject::MovedFrame {
+                chunk,
+                frame: number,
+            } => frame(8, &chunk, number),
             Subject::Remove { group } => plain(9, group),
         }
     }
@@ -395,7 +401,11 @@ mod tests {
     fn every_kind_survives_its_encoding() {
         let position = Position::new(4, 8192);
         for subject in subjects() {
-            let draft = Draft::new(subject, Bytes::from_static(b"head"), Bytes::from_static(b"pay"));
+            let draft = Draft::new(
+                subject,
+                Bytes::from_static(b"head"),
+                Bytes::from_static(b"pay"),
+            );
             let header = draft.header(position, Stamp(42));
             assert_eq!(RecordHeader::decode(&header.encode(), position), Ok(header));
             assert_eq!(header.len(), 80);
@@ -426,9 +436,13 @@ mod tests {
     #[test]
     fn an_unknown_kind_or_version_is_told_from_damage() {
         let position = Position::new(4, 8192);
-        let mut bytes = Draft::new(Subject::Vote { group: GroupId(0) }, Bytes::new(), Bytes::new())
-            .header(position, Stamp(42))
-            .encode();
+        let mut bytes = Draft::new(
+            Subject::Vote { group: GroupId(0) },
+            Bytes::new(),
+            Bytes::new(),
+        )
+        .header(position, Stamp(42))
+        .encode();
         bytes[3] = 77;
         let crc = crc32c(&bytes[..68]).to_le_bytes();
         bytes[68..].copy_from_slice(&crc);

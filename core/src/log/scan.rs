@@ -61,14 +61,18 @@ impl Found {
     fn is_bad(&self) -> bool {
         match self {
             Found::Batch(_) => false,
-            Found::Record { head_good, payload_good, .. } => !head_good || !payload_good,
+            Found::Record {
+                head_good,
+                payload_good,
+                ..
+            } => !head_good || !payload_good,
             Found::BadRecord { .. } | Found::Unknown { .. } | Found::Harmless { .. } => true,
         }
     }
 }
 
 /// How a stream ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct End {
     /// Where the next batch goes.
     pub position: Position,
@@ -85,6 +89,8 @@ pub(super) struct End {
     pub scanned: u64,
     /// At least one valid batch was met.
     pub any: bool,
+    /// Where the batches of each segment end, the last one at `position`.
+    pub ends: Vec<Position>,
 }
 
 /// A scan of one stream.
@@ -100,10 +106,12 @@ pub(super) struct Scan<'a> {
     any: bool,
     scanned: u64,
     unreadable: Vec<Position>,
+    /// Where the batches of each segment end.
+    ends: Vec<Position>,
     tell: &'a mut dyn FnMut(Found) -> Result<(), LogError>,
 }
 
-/// Where a segment's batches stopped.
+/// Where a segment's batches stop.
 struct Stop {
     offset: u32,
     sealed: bool,
@@ -129,6 +137,7 @@ impl<'a> Scan<'a> {
             any: false,
             scanned: 0,
             unreadable: Vec::new(),
+            ends: Vec::new(),
             tell,
         }
     }
@@ -146,28 +155,27 @@ impl<'a> Scan<'a> {
                 true => start.offset().max(FIRST_BATCH),
                 false => FIRST_BATCH,
             };
-            let begin = Position::new(*number, first);
             let mut window = Window::new(segment, self.stream);
-            let Some(stop) = self.segment(segment, &mut window, first, &mut gap)? else {
-                // No batch at all: a spare, or its first batch never came.
-                if window.has_data(first).map_err(|e| io_error("reading", &segment.path, &e))? && !rest {
-                    rest = true;
-                    if sealed {
-                        // The batch that was torn is the first of this segment.
-                        end = begin;
-                        sealed = false;
-                    }
-                }
-                self.unreadable.append(&mut window.unreadable);
-                continue;
-            };
+            let stop = self.segment(segment, &mut window, first, &mut gap)?;
             self.unreadable.append(&mut window.unreadable);
             self.scanned += window.read;
-            end = Position::new(*number, stop.offset);
-            sealed = stop.sealed;
-            rest = stop.rest;
-            if !stop.sealed {
-                gap = Some((end, Position::new(*number, segment.length)));
+            match stop {
+                Some(stop) => {
+                    end = Position::new(*number, stop.offset);
+                    self.ends.push(end);
+                    (sealed, rest) = (stop.sealed, stop.rest);
+                    if !sealed {
+                        gap = Some((end, Position::new(*number, segment.length)));
+                    }
+                }
+                // The segment behind a sealed one is where the stream goes on; others are spares.
+                None if sealed && *number == end.segment() + 1 => {
+                    end = Position::new(*number, first);
+                    sealed = false;
+                    let data = window.has_data(first);
+                    rest = data.map_err(|error| io_error("reading", &segment.path, &error))?;
+                }
+                None => {}
             }
         }
         self.finish(end, sealed, rest)
@@ -192,7 +200,11 @@ impl<'a> Scan<'a> {
             };
             let Some(header) = found else {
                 let rest = window.has_data(at).map_err(io)?;
-                return Ok(any.then_some(Stop { offset: at, sealed: false, rest }));
+                return Ok(any.then_some(Stop {
+                    offset: at,
+                    sealed: false,
+                    rest,
+                }));
             };
             if let Some((from, to)) = gap.take() {
                 // A later segment is in use, so the one before had been finished.
@@ -206,10 +218,13 @@ impl<'a> Scan<'a> {
             self.number = header.number;
             self.incarnation = header.incarnation;
             self.advance(header.durable_end)?;
-            self.hold(Found::Batch(header))?;
             at = self.records(window, segment, header)?;
             if header.flags & batch::SEALED != 0 {
-                return Ok(Some(Stop { offset: at, sealed: true, rest: false }));
+                return Ok(Some(Stop {
+                    offset: at,
+                    sealed: true,
+                    rest: false,
+                }));
             }
         }
     }
@@ -240,7 +255,8 @@ impl<'a> Scan<'a> {
     fn continues(&self, header: &BatchHeader, segment: &Segment) -> bool {
         header.incarnation >= self.incarnation
             && header.number > self.number
-            && u64::from(header.position.offset()) + u64::from(header.length) <= u64::from(segment.length)
+            && u64::from(header.position.offset()) + u64::from(header.length)
+                <= u64::from(segment.length)
     }
 
     /// The next valid batch behind `at`. Looks through the whole rest of the segment: whatever is damaged, what lies
@@ -278,43 +294,39 @@ impl<'a> Scan<'a> {
             .map(|incarnation| Stamp::of(self.log_id, incarnation))
             .collect();
         let end = next.position;
-        let mut at = from;
-        // Each run of records without a gap, and what lies before it.
-        while at < end {
-            let start = at;
-            let mut records = Vec::new();
-            let found = self.find_record(window, at, end, &stamps)?;
-            let Some(mut record) = found else {
-                let kind = match end.offset() - start.offset() {
-                    // Just an empty batch.
-                    64 => Found::Harmless { at: start, what: "the header of an empty batch" },
-                    _ => Found::Unknown { from: start, to: end },
-                };
-                return self.hold(kind);
+        let mut records = Vec::new();
+        let mut found = self.find_record(window, from, end, &stamps)?;
+        let lead = found.map_or(0, |first| first.position.offset() - from.offset());
+        let mut at = from.plus(lead);
+        let mut whole = true;
+        while let Some(header) = found {
+            whole &= header.position == at;
+            at = header.position.plus(header.len() as u32);
+            let (head, head_good, payload_good) = self.parts(window, &header, true)?;
+            records.push(Found::Record {
+                header,
+                head,
+                head_good,
+                payload_good,
+            });
+            found = match self.record_at(window, at, end, &stamps)? {
+                Some(next) => Some(next),
+                None => self.find_record(window, at, end, &stamps)?,
             };
-            let first = record.position;
-            loop {
-                at = record.position.plus(record.len() as u32);
-                let (head, head_good, payload_good) = self.parts(window, &record, true)?;
-                records.push(Found::Record { header: record, head, head_good, payload_good });
-                match self.record_at(window, at, end, &stamps)? {
-                    Some(next) => record = next,
-                    None => break,
-                }
-            }
-            // Exactly the header and table of a batch of so many records before them: nothing is lost. A run may also
-            // be cut by another bad batch header behind it, which the next round looks at.
-            let lead = (first.offset() - start.offset()) as usize;
-            let whole = lead == batch::HEADER + batch::ROW * records.len();
-            self.hold(match whole {
-                true => Found::Harmless { at: start, what: "a batch header" },
-                false => Found::Unknown { from: start, to: first },
-            })?;
-            for record in records {
-                self.hold(record)?;
-            }
         }
-        Ok(())
+        // One batch, of exactly these records: then only its header and table are bad, and nothing is lost.
+        let one = match records.len() {
+            0 => (end.offset() - from.offset()) as usize == batch::EMPTY,
+            n => whole && at == end && lead as usize == batch::HEADER + batch::ROW * n,
+        };
+        self.hold(match one {
+            true => Found::Harmless {
+                at: from,
+                what: "a batch header",
+            },
+            false => Found::Unknown { from, to: end },
+        })?;
+        records.into_iter().try_for_each(|record| self.hold(record))
     }
 
     fn record_at(
@@ -324,7 +336,8 @@ impl<'a> Scan<'a> {
         end: Position,
         stamps: &[Stamp],
     ) -> Result<Option<RecordHeader>, LogError> {
-        let io = |error: std::io::Error| LogError::io(format!("reading {}", window_name(at)), &error);
+        let io =
+            |error: std::io::Error| LogError::io(format!("reading {}", window_name(at)), &error);
         let Some(bytes) = window.get(at.offset(), record::HEADER).map_err(io)? else {
             return Ok(None);
         };
@@ -348,9 +361,12 @@ impl<'a> Scan<'a> {
     ) -> Result<Option<RecordHeader>, LogError> {
         let mut at = from;
         while at < end {
-            let io =
-                |error: std::io::Error| LogError::io(format!("reading {}", window_name(at)), &error);
-            let Some(candidate) = window.find(at.offset(), record::could_be_a_record).map_err(io)?
+            let io = |error: std::io::Error| {
+                LogError::io(format!("reading {}", window_name(at)), &error)
+            };
+            let Some(candidate) = window
+                .find(at.offset(), record::could_be_a_record)
+                .map_err(io)?
             else {
                 return Ok(None);
             };
@@ -375,14 +391,18 @@ impl<'a> Scan<'a> {
     ) -> Result<u32, LogError> {
         let io = |error: std::io::Error| io_error("reading", &segment.path, &error);
         let rows = header.position.offset() + batch::HEADER as u32;
-        let bytes = window.get(rows, batch::ROW * header.count as usize).map_err(io)?;
+        let bytes = window
+            .get(rows, batch::ROW * header.count as usize)
+            .map_err(io)?;
         let table = bytes.and_then(|bytes| header.table(bytes));
         if table.is_none() {
+            // Told before its batch: in a torn tail the whole batch goes.
             self.hold(Found::Harmless {
-                at: header.position.plus(batch::HEADER as u32),
+                at: header.position,
                 what: "the table of a batch",
             })?;
         }
+        self.hold(Found::Batch(header))?;
         let stamps = [header.stamp];
         let end = header.end();
         let mut at = header.records();
@@ -395,27 +415,37 @@ impl<'a> Scan<'a> {
                 return Ok(at.offset());
             }
             let row = table.as_ref().and_then(|table| table.get(count)).copied();
-            let record = self.record_at(window, at, end, &stamps)?;
-            let record = record.filter(|record| row.is_none_or(|row| row.agrees(record)));
-            match (record, row) {
-                (Some(record), _) => {
-                    let deep = self.stream == Stream::Meta;
-                    let (head, head_good, payload_good) = self.parts(window, &record, deep)?;
-                    at = at.plus(record.len() as u32);
-                    self.hold(Found::Record { header: record, head, head_good, payload_good })?;
-                }
-                (None, Some(row)) => {
-                    self.hold(Found::BadRecord { position: at, row })?;
-                    at = at.plus(row.length);
-                }
-                (None, None) => {
-                    let next = self.find_record(window, at.plus(8), end, &stamps)?;
-                    let to = next.map_or(end, |next| next.position);
-                    self.hold(Found::Unknown { from: at, to })?;
-                    at = to;
-                }
-            }
             count += 1;
+            let record = self.record_at(window, at, end, &stamps)?;
+            if let Some(record) = record.filter(|record| row.is_none_or(|row| row.agrees(record))) {
+                let deep = self.stream == Stream::Meta;
+                let (head, head_good, payload_good) = self.parts(window, &record, deep)?;
+                at = at.plus(record.len() as u32);
+                self.hold(Found::Record {
+                    header: record,
+                    head,
+                    head_good,
+                    payload_good,
+                })?;
+                continue;
+            }
+            if let Some(newer) = self.find_batch(window, segment, at.offset()).map_err(io)?
+                && newer.incarnation > header.incarnation
+                && newer.position != end
+            {
+                // It was cut here, too, and the batch that says so is what is bad.
+                self.resync(window, at, newer)?;
+                return Ok(newer.position.offset());
+            }
+            if let Some(row) = row {
+                self.hold(Found::BadRecord { position: at, row })?;
+                at = at.plus(row.length);
+            } else {
+                let next = self.find_record(window, at.plus(8), end, &stamps)?;
+                let to = next.map_or(end, |next| next.position);
+                self.hold(Found::Unknown { from: at, to })?;
+                at = to;
+            }
         }
         Ok(end.offset())
     }
@@ -438,9 +468,14 @@ impl<'a> Scan<'a> {
                 Subject::Vote { .. } | Subject::Standing { .. }
             );
             Ok(match window.get(at, len as usize).map_err(io)? {
-                Some(bytes) if crc32c(bytes) == crc => {
-                    (true, if keeps { Bytes::copy_from_slice(bytes) } else { Bytes::new() })
-                }
+                Some(bytes) if crc32c(bytes) == crc => (
+                    true,
+                    if keeps {
+                        Bytes::copy_from_slice(bytes)
+                    } else {
+                        Bytes::new()
+                    },
+                ),
                 _ => (false, Bytes::new()),
             })
         };
@@ -486,8 +521,15 @@ impl<'a> Scan<'a> {
             (self.tell)(found)?;
         }
         let position = cut.unwrap_or(end);
+        let mut ends = std::mem::take(&mut self.ends);
+        ends.retain(|end| end.segment() < position.segment());
+        ends.push(position);
         // An unreadable page is not a torn one: it may be readable again, and then it holds what was acknowledged.
-        if let Some(page) = self.unreadable.iter().find(|page| **page >= self.durable_end) {
+        if let Some(page) = self
+            .unreadable
+            .iter()
+            .find(|page| **page >= self.durable_end)
+        {
             return Err(LogError::Io {
                 step: format!("reading the end of the {} stream at {page}", self.stream).into(),
                 cause: "the disk returned an error".into(),
@@ -502,11 +544,12 @@ impl<'a> Scan<'a> {
             torn: rest || cut.is_some(),
             scanned: self.scanned,
             any: self.any,
+            ends,
         })
     }
 
     /// Looks at a payload that nobody looked at yet.
-    fn verifies(&self, found: &Found) -> Result<bool, LogError> {
+    fn verifies(&mut self, found: &Found) -> Result<bool, LogError> {
         let Found::Record { header, .. } = found else {
             return Ok(true);
         };
@@ -517,7 +560,9 @@ impl<'a> Scan<'a> {
             return Ok(false);
         };
         let mut window = Window::new(segment, self.stream);
-        Ok(self.parts(&mut window, header, true)?.2)
+        let good = self.parts(&mut window, header, true)?.2;
+        self.unreadable.append(&mut window.unreadable);
+        Ok(good)
     }
 }
 

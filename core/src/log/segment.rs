@@ -52,7 +52,9 @@ pub(super) enum HeaderPage {
     /// One half is damaged, the other is not.
     Half(SegmentHeader),
     Bad,
-    Newer { version: u8 },
+    Newer {
+        version: u8,
+    },
 }
 
 impl SegmentHeader {
@@ -177,7 +179,9 @@ pub(super) struct Segments {
 
 impl Segments {
     pub(super) fn insert(&self, segment: Arc<Segment>) {
-        self.streams[segment.stream.at()].write().insert(segment.number, segment);
+        self.streams[segment.stream.at()]
+            .write()
+            .insert(segment.number, segment);
     }
 
     pub(super) fn get(&self, stream: Stream, number: u32) -> Option<Arc<Segment>> {
@@ -196,7 +200,9 @@ impl Segments {
     /// Bytes reserved by all segments.
     pub(super) fn bytes(&self) -> u64 {
         let streams = self.streams.iter();
-        streams.map(|s| s.read().values().map(|s| u64::from(s.length)).sum::<u64>()).sum()
+        streams
+            .map(|s| s.read().values().map(|s| u64::from(s.length)).sum::<u64>())
+            .sum()
     }
 }
 
@@ -219,7 +225,10 @@ mod tests {
     #[test]
     fn any_flipped_bit_of_a_header_page_is_harmless() {
         let good = HEADER_OF_SEVEN.page();
-        assert!(matches!(SegmentHeader::of_page(&good), HeaderPage::Good(HEADER_OF_SEVEN)));
+        assert!(matches!(
+            SegmentHeader::of_page(&good),
+            HeaderPage::Good(HEADER_OF_SEVEN)
+        ));
         for bit in 0..good.len() * 8 {
             let mut bad = good.to_vec();
             bad[bit / 8] ^= 1 << (bit % 8);
@@ -229,7 +238,10 @@ mod tests {
             };
             assert_eq!(found, HEADER_OF_SEVEN);
         }
-        assert!(matches!(SegmentHeader::of_page(&[0; 4096]), HeaderPage::Bad));
+        assert!(matches!(
+            SegmentHeader::of_page(&[0; 4096]),
+            HeaderPage::Bad
+        ));
         assert!(matches!(SegmentHeader::of_page(&[0; 7]), HeaderPage::Bad));
     }
 
@@ -238,7 +250,13 @@ mod tests {
         let name = Segment::name(Stream::Meta, 12);
         assert_eq!(name, "meta-0000000012.seg");
         assert_eq!(Segment::parse(Path::new(&name)), Some((Stream::Meta, 12)));
-        for other in ["meta-12.seg", "meta-0000000012.new", "log-0000000012.seg", "ballast", "meta-x.seg"] {
+        for other in [
+            "meta-12.seg",
+            "meta-0000000012.new",
+            "log-0000000012.seg",
+            "ballast",
+            "meta-x.seg",
+        ] {
             assert_eq!(Segment::parse(Path::new(other)), None, "{other}");
         }
     }

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use super::admission::{Admission, Room};
 use super::error::LogError;
 use super::group_log::GroupLog;
+use super::metrics::Counters;
 use super::options::LogOptions;
 use super::place::{Place, Position, Stream};
 use super::queue::{Queue, Watermark};
@@ -89,7 +90,11 @@ impl Boundaries {
 
     /// Forgets what lies before segment `number`.
     pub(super) fn forget_before(&mut self, number: u32) {
-        while self.starts.front().is_some_and(|start| start.segment() < number) {
+        while self
+            .starts
+            .front()
+            .is_some_and(|start| start.segment() < number)
+        {
             self.starts.pop_front();
         }
     }
@@ -111,7 +116,12 @@ pub struct Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.shared.stream(self.stream).holds.lock().held.remove(&self.key);
+        self.shared
+            .stream(self.stream)
+            .holds
+            .lock()
+            .held
+            .remove(&self.key);
     }
 }
 
@@ -139,6 +149,7 @@ pub(super) struct StreamState {
     busy_since: AtomicU64,
     pub boundaries: Mutex<Boundaries>,
     holds: Mutex<Holds>,
+    pub counters: Counters,
     /// Number of the segment the writer is in.
     pub current: AtomicU32,
     /// Bytes left in it.
@@ -158,6 +169,7 @@ impl StreamState {
             busy_since: AtomicU64::new(0),
             boundaries: Mutex::new(boundaries),
             holds: Mutex::new(Holds::default()),
+            counters: Counters::default(),
             current: AtomicU32::new(durable_end.segment()),
             left: AtomicU32::new(0),
             spare: Mutex::new(None),
@@ -171,11 +183,15 @@ impl StreamState {
 
     pub(super) fn set_durable_end(&self, end: Position) {
         let before = self.durable_end.swap(end.0, Ordering::AcqRel);
-        assert!(before <= end.0, "durable end went back from {} to {end}", Position(before));
+        assert!(
+            before <= end.0,
+            "durable end went back from {} to {end}",
+            Position(before)
+        );
     }
 
-    pub(super) fn begin_io(&self) {
-        self.busy_since.store(clock::now().nanos(), Ordering::Release);
+    pub(super) fn begin_io(&self, now: Instant) {
+        self.busy_since.store(now.nanos(), Ordering::Release);
     }
 
     pub(super) fn end_io(&self) {
@@ -218,6 +234,8 @@ pub(super) struct Shared {
     pub room: Mutex<Room>,
     /// Some of the ballast could not be reserved.
     pub ballast_short: AtomicBool,
+    /// The overlay's part of it is there.
+    pub overlay_reserved: AtomicBool,
     /// Borrowers of the overlay's part of the ballast.
     pub overlay_borrowed: AtomicU32,
     /// Something for the keeper to do.
@@ -228,7 +246,6 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
         disk: Arc<dyn Disk>,
         dir: PathBuf,
@@ -252,6 +269,7 @@ impl Shared {
             floor: AtomicU64::new(0),
             room: Mutex::default(),
             ballast_short: AtomicBool::new(false),
+            overlay_reserved: AtomicBool::new(false),
             overlay_borrowed: AtomicU32::new(0),
             poke_keeper: Notify::new(),
             stopping: AtomicBool::new(false),
@@ -343,7 +361,9 @@ impl Shared {
     pub(super) fn is_sick(&self) -> bool {
         let now = clock::now();
         let limit = u64::try_from(self.options.sick_after.as_nanos()).unwrap_or(u64::MAX);
-        self.streams.iter().any(|stream| stream.busy_for(now) > limit)
+        self.streams
+            .iter()
+            .any(|stream| stream.busy_for(now) > limit)
     }
 }
 
@@ -363,7 +383,11 @@ mod tests {
         let found = boundaries.at_or_before(at(1, 150_000));
         assert!(found <= at(1, 150_000) && found > at(1, 100_000), "{found}");
         assert_eq!(boundaries.at_or_before(at(2, 9999)), at(2, 4096));
-        assert_eq!(boundaries.at_or_before(at(9, 9999)), at(9, 4096), "nothing known of it");
+        assert_eq!(
+            boundaries.at_or_before(at(9, 9999)),
+            at(9, 4096),
+            "nothing known of it"
+        );
         boundaries.forget_before(2);
         assert_eq!(boundaries.at_or_before(at(1, 150_000)), at(1, 4096));
     }

@@ -58,7 +58,10 @@ impl<'a> Window<'a> {
         let end = (at + len).min(self.segment.length as usize);
         self.start = at / PAGE * PAGE;
         self.buf.clear();
-        self.buf.resize(end.next_multiple_of(PAGE).min(self.segment.length as usize) - self.start, 0);
+        self.buf.resize(
+            end.next_multiple_of(PAGE).min(self.segment.length as usize) - self.start,
+            0,
+        );
         self.read += self.buf.len() as u64;
         match self.segment.file.read_at(&mut self.buf, self.start as u64) {
             // A file shorter than its header says reads as zeros: damage, found by whoever looks.

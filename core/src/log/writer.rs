@@ -123,8 +123,12 @@ impl Writer {
         }
         let queue = &self.shared.stream(self.stream).queue;
         let (deadline, then) = match (self.shared.options.fsync, self.uncovered_since) {
-            (FsyncPolicy::Interval(every), _) if self.unsynced => (self.synced_at + every, Next::Sync),
-            (_, Some(since)) if !self.unsynced => (since + self.shared.options.cover_after, Next::Cover),
+            (FsyncPolicy::Interval(every), _) if self.unsynced => {
+                (self.synced_at + every, Next::Sync)
+            }
+            (_, Some(since)) if !self.unsynced => {
+                (since + self.shared.options.cover_after, Next::Cover)
+            }
             _ => {
                 return match queue.ready().await {
                     Ready::Jobs => Next::Jobs,
@@ -154,10 +158,14 @@ impl Writer {
         }
 
         let (counts, sync) = self.choose(most);
-        let chosen = self.backlog.iter().zip(&counts).flat_map(|(pending, count)| {
-            let from = pending.positions.len();
-            &pending.job.drafts[from..from + count]
-        });
+        let chosen = self
+            .backlog
+            .iter()
+            .zip(&counts)
+            .flat_map(|(pending, count)| {
+                let from = pending.positions.len();
+                &pending.job.drafts[from..from + count]
+            });
         let drafts: Vec<&Draft> = chosen.collect();
         if drafts.is_empty() {
             // Only jobs without records, if any.
@@ -166,9 +174,12 @@ impl Writer {
         }
         let position = self.position();
         let durable_end = self.shared.stream(self.stream).durable_end();
-        let batch =
-            batch::lay_out(&self.chain, 0, position, durable_end, drafts.into_iter());
-        self.shared.stream(self.stream).boundaries.lock().note(position);
+        let batch = batch::lay_out(&self.chain, 0, position, durable_end, drafts.into_iter());
+        self.shared
+            .stream(self.stream)
+            .boundaries
+            .lock()
+            .note(position);
 
         let mut positions = batch.positions.iter();
         for (pending, count) in self.backlog.iter_mut().zip(counts) {
@@ -205,9 +216,10 @@ impl Writer {
     }
 
     fn first_fits(&self) -> bool {
-        let first = self.backlog.iter().find_map(|pending| {
-            pending.job.drafts.get(pending.positions.len())
-        });
+        let first = self
+            .backlog
+            .iter()
+            .find_map(|pending| pending.job.drafts.get(pending.positions.len()));
         first.is_none_or(|draft| batch::HEADER + batch::ROW + draft.len() <= self.room())
     }
 
@@ -233,11 +245,12 @@ impl Writer {
                 length = after;
                 count += 1;
                 let shared = &self.shared;
-                self.ledger.note(&draft.subject, &draft.head, position, |group, index| {
-                    let position = shared.find(group)?.with(|log| log.position(index))?;
-                    let boundaries = shared.stream(Stream::Meta).boundaries.lock();
-                    Some(boundaries.at_or_before(position))
-                });
+                self.ledger
+                    .note(&draft.subject, &draft.head, position, |group, index| {
+                        let position = shared.find(group)?.with(|log| log.position(index))?;
+                        let boundaries = shared.stream(Stream::Meta).boundaries.lock();
+                        Some(boundaries.at_or_before(position))
+                    });
             }
             counts.push(count);
             sync |= count > 0 && pending.job.sync;
@@ -252,7 +265,8 @@ impl Writer {
     async fn write(&mut self, batch: batch::Batch, sync: bool) -> Result<(), LogError> {
         let state = self.shared.stream(self.stream);
         let file = &self.segment.file;
-        state.begin_io();
+        let began = clock::now();
+        state.begin_io(began);
         let mut result = file.write_at(&batch.parts, u64::from(self.offset)).await;
         if result.is_ok() && sync {
             result = file.sync_data().await;
@@ -261,6 +275,10 @@ impl Writer {
         result.map_err(|cause| dead("writing", &self.segment, &cause))?;
         if let Some(error) = self.shared.failure() {
             return Err(error);
+        }
+        state.counters.wrote(batch.positions.len(), batch.length);
+        if sync {
+            state.counters.synced(began.elapsed());
         }
         self.offset += batch.length;
         self.chain.number += 1;
@@ -277,9 +295,11 @@ impl Writer {
             return Ok(());
         }
         let state = self.shared.stream(self.stream);
-        state.begin_io();
+        let began = clock::now();
+        state.begin_io(began);
         let result = self.segment.file.sync_data().await;
         state.end_io();
+        state.counters.synced(began.elapsed());
         result.map_err(|cause| dead("fsyncing", &self.segment, &cause))?;
         self.synced();
         self.uncovered_since = Some(clock::now());
@@ -329,8 +349,13 @@ impl Writer {
         if self.stream == Stream::Meta {
             let drafts = standing_set(&self.ledger);
             let durable_end = state.durable_end();
-            let batch =
-                batch::lay_out(&self.chain, batch::STANDING, position, durable_end, drafts.iter());
+            let batch = batch::lay_out(
+                &self.chain,
+                batch::STANDING,
+                position,
+                durable_end,
+                drafts.iter(),
+            );
             self.write(batch, true).await?;
         }
         self.publish_room();
@@ -339,11 +364,15 @@ impl Writer {
     }
 
     /// The spare; waits for it if the keeper has none (the disk is full, or slower than we are).
-    async fn next_segment(&self) -> Result<Arc<Segment>, LogError> {
+    async fn next_segment(&mut self) -> Result<Arc<Segment>, LogError> {
         let state = self.shared.stream(self.stream);
         loop {
             if let Some(spare) = state.spare.lock().take() {
-                assert_eq!(spare.number, self.segment.number + 1, "segments follow each other");
+                assert_eq!(
+                    spare.number,
+                    self.segment.number + 1,
+                    "segments follow each other"
+                );
                 return Ok(spare);
             }
             if let Some(error) = self.shared.failure() {
@@ -363,8 +392,15 @@ impl Writer {
     fn finish_written(&mut self) {
         let mut acks = Vec::new();
         let mut settled = 0;
-        while self.backlog.front().is_some_and(|p| p.positions.len() == p.job.drafts.len())
-            && let Some(Pending { job, positions, hold }) = self.backlog.pop_front()
+        while self
+            .backlog
+            .front()
+            .is_some_and(|p| p.positions.len() == p.job.drafts.len())
+            && let Some(Pending {
+                job,
+                positions,
+                hold,
+            }) = self.backlog.pop_front()
         {
             settled = settled.max(job.ticket);
             match job.done {
@@ -414,12 +450,20 @@ pub(super) fn standing(ledger: &Ledger, group: crate::ids::GroupId, mended: bool
         standing.vote_lost = false;
         standing.tail_lost = false;
     }
-    Draft::new(Subject::Standing { group }, standing.encode(), Default::default())
+    Draft::new(
+        Subject::Standing { group },
+        standing.encode(),
+        Default::default(),
+    )
 }
 
 /// Standing records of all groups.
 pub(super) fn standing_set(ledger: &Ledger) -> Vec<Draft> {
-    ledger.groups.keys().map(|group| standing(ledger, *group, false)).collect()
+    ledger
+        .groups
+        .keys()
+        .map(|group| standing(ledger, *group, false))
+        .collect()
 }
 
 fn places(stream: Stream, drafts: &[Draft], positions: &[Position]) -> Vec<super::Place> {
