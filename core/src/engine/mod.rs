@@ -16,6 +16,11 @@
 //! Reads are plain calls that may touch the device (`docs/decisions/engine-reads-block.md`).
 //! Elsewhere: what the rows mean (`state`), when a checkpoint is due (`group`).
 
+pub mod block;
+pub mod digest;
+pub mod filter;
+pub mod tree;
+
 use std::io;
 use std::sync::Arc;
 
