@@ -68,11 +68,13 @@ pub enum BlockKind {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BadBlock(pub String);
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+/// The little-endian number at `at`; 0 where the bytes end before.
+pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+/// The little-endian number at `at`; 0 where the bytes end before.
+pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 
@@ -360,6 +362,11 @@ impl RowsCursor {
         self.rows = rows;
         self.next = 0;
         self.on_row = false;
+    }
+
+    /// Stands nowhere until it enters another block.
+    pub fn enter_nothing(&mut self) {
+        self.enter(Rows { body: Bytes::new(), entries_end: 0, restarts: 0 });
     }
 
     /// Moves to the first key not below `key`; false: there is none here.
