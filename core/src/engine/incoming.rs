@@ -131,7 +131,13 @@ impl RunStore {
             own.extra = manifest.extra;
             own.runs = manifest.runs;
         };
-        self.switch(change, publish).await.map(|_| ())
+        let set = self.switch(change, publish).await?;
+        // Had it been here before with a bad file, that file is gone now.
+        for run in set.runs() {
+            self.book.mended(&run.meta().file_name(false));
+            self.book.mended(&run.meta().file_name(true));
+        }
+        Ok(())
     }
 
     async fn copy(&self, from: &str, to: &str) -> Result<(), EngineError> {

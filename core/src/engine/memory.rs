@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
 use super::damage::{Damage, Healed};
 use super::digest::delta;
@@ -32,7 +32,6 @@ struct Inner {
     state: RwLock<State>,
     /// One checkpoint or install at a time; holds the newest moment that is durable.
     covered: tokio::sync::Mutex<u64>,
-    loading: Mutex<()>,
 }
 
 #[derive(Clone, Default)]
@@ -61,8 +60,7 @@ impl Memory {
     pub async fn open(options: StoreOptions) -> Result<Memory, EngineError> {
         let store = RunStore::open(options, StoreKind::Rows).await?;
         let state = RwLock::new(load(&store.set())?);
-        let (covered, loading) = (tokio::sync::Mutex::new(0), Mutex::new(()));
-        Ok(Memory(Arc::new(Inner { store, state, covered, loading })))
+        Ok(Memory(Arc::new(Inner { store, state, covered: tokio::sync::Mutex::new(0) })))
     }
 }
 
@@ -94,7 +92,6 @@ impl Inner {
         let mut covered = self.covered.lock().await;
         self.store.take_over(prepared, RunStore::publish).await?;
         let loaded = load(&self.store.set())?;
-        let _alone = self.loading.lock();
         let mut state = self.state.write();
         *covered = state.moments;
         *state = State { moments: state.moments, ..loaded };

@@ -17,15 +17,37 @@
 //! Elsewhere: what the rows mean (`state`), when a checkpoint is due (`group`).
 
 pub mod block;
+pub mod block_cache;
+pub mod budget;
+pub mod damage;
 pub mod digest;
+pub mod export;
 pub mod filter;
+pub mod heal;
+pub mod incoming;
+pub mod manifest;
+pub mod memory;
+pub mod merge;
+pub mod merged;
+pub mod native;
+pub mod overlay;
+pub mod run;
+pub mod run_set;
+pub mod run_store;
+pub mod run_writer;
 pub mod tree;
 
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
+
+use damage::{Damage, Healed};
+use export::Export;
+use heal::ScrubPosition;
+use incoming::Prepared;
 
 /// Why the engine could not answer. It never guesses "absent".
 #[derive(Clone, Debug, thiserror::Error)]
@@ -57,8 +79,8 @@ pub enum EngineError {
         #[source]
         cause: Arc<io::Error>,
     },
-    /// What must run before a checkpoint becomes durable did not succeed; no checkpoint was made.
-    #[error("checkpoint given up: {0}")]
+    /// Not done: what had to come first did not succeed, or the task was stopped.
+    #[error("given up: {0}")]
     GivenUp(String),
 }
 
@@ -131,4 +153,27 @@ pub trait Engine: View + 'static {
     fn checkpoint(&self, before: Option<BeforeDurable>) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>>;
     /// The newest durable checkpoint.
     fn durable(&self) -> CheckpointInfo;
+    /// A handle on the newest durable checkpoint, to read or ship it while the engine goes on.
+    fn export(&self) -> Export;
+    /// Replaces everything by a checkpoint from elsewhere; durable when it returns. The caller sees to it that nothing is
+    /// written meanwhile, and that what the checkpoint names (payloads, chunks) is here before.
+    fn install(&self, prepared: Prepared) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>>;
+    /// Files known to be bad, found by reads and by scrubbing.
+    fn damage(&self) -> Vec<Damage>;
+    /// Writes bad files anew from their twins; says which.
+    fn heal(&self) -> BoxFuture<'static, Result<Vec<Healed>, EngineError>>;
+    /// Checks the next block of the runs in every copy; bytes read, `None` at the end.
+    fn scrub_next(&self, position: &mut ScrubPosition) -> Option<u64>;
+}
+
+/// Runs work that blocks on a real disk where that holds nobody up.
+fn on_env_thread<T: Send + 'static>(
+    name: &'static str,
+    work: impl Future<Output = Result<T, EngineError>> + Send + 'static,
+) -> BoxFuture<'static, Result<T, EngineError>> {
+    async move {
+        let done = crate::env::task::spawn_thread(name, work).await;
+        done.unwrap_or_else(|error| Err(EngineError::GivenUp(error.to_string())))
+    }
+    .boxed()
 }

@@ -226,7 +226,7 @@ impl Run {
 
     fn from_any_copy<T>(&self, mut read: impl FnMut(usize) -> Result<T, String>) -> Result<T, EngineError> {
         let copies = self.copies.read().len();
-        let mut faults = Vec::new();
+        let mut faults: Vec<(usize, String)> = Vec::new();
         for copy in 0..copies {
             match read(copy) {
                 Ok(found) => {
