@@ -64,6 +64,13 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// The files below.
+    pub fn store(&self) -> &Arc<RunStore> {
+        &self.0.store
+    }
+}
+
 impl Inner {
     async fn checkpoint(&self, at: State, before: Option<BeforeDurable>) -> Result<CheckpointInfo, EngineError> {
         let mut covered = self.covered.lock().await;

@@ -19,6 +19,8 @@
 pub mod block;
 pub mod block_cache;
 pub mod budget;
+#[cfg(test)]
+mod conformance;
 pub mod damage;
 pub mod digest;
 pub mod export;

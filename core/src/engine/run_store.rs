@@ -328,11 +328,12 @@ impl RunStore {
         let leftovers = std::mem::take(&mut switch.leftovers);
         self.next_run.fetch_max(new.manifest.next_run, Ordering::Relaxed);
         publish(&self.set, new.clone());
+        // Manifest and CURRENT were written anew, in every copy: bad ones of before are healed.
+        for name in old_files.iter().filter(|name| !name.contains(".run")) {
+            self.book.mended(name);
+        }
         for name in old_files.iter().chain(&leftovers).filter(|name| !new_files.contains(name)) {
             self.remove(name);
-        }
-        for name in new_files.iter().filter(|name| !name.contains(".run")) {
-            self.book.mended(name);
         }
         Ok(new)
     }
