@@ -18,7 +18,7 @@ use crate::engine::EngineError;
 use crate::engine::places::Places;
 use crate::ids::{ChunkId, GroupId, PayloadId, StageId, VShard};
 use crate::kv::KvError;
-use crate::log::{Item, Log, LogError, Place, Position, ReadError, Stream};
+use crate::log::{Frame, Item, Log, LogError, Place, ReadError, Stream};
 use crate::state::apply::Dropped;
 use crate::state::entry::crc64;
 use crate::state::record::ChunkRun;
@@ -26,12 +26,12 @@ use crate::state::record::ChunkRun;
 /// Tells up to where a group has applied its log.
 pub(crate) trait AppliedUpTo: Send + Sync {
     fn group(&self) -> GroupId;
-    fn applied(&self) -> u64;
+    fn applied(&self) -> Option<u64>;
 }
 
 /// See the file's header.
 pub(crate) struct Store {
-    pub log: Log,
+    pub log: Arc<Log>,
     pub places: Places,
     /// All groups of the node: what they have not applied is not recorded.
     groups: RwLock<Vec<Arc<dyn AppliedUpTo>>>,
@@ -45,7 +45,7 @@ pub(crate) struct Store {
 const LISTED: usize = 1000;
 
 impl Store {
-    pub(crate) fn new(log: Log, places: Places) -> Store {
+    pub(crate) fn new(log: Arc<Log>, places: Places) -> Store {
         Store {
             log,
             places,
@@ -64,7 +64,7 @@ impl Store {
 
     /// Records the place of an entry's payload; the entry is durable.
     pub(crate) fn record_payload(&self, payload: PayloadId) -> Result<(), EngineError> {
-        match self.log.place(payload) {
+        match self.log.place_of(payload) {
             Some(place) => self.places.put(&[(Item::Payload(payload), place)]),
             None => Err(EngineError::GivenUp(format!(
                 "{} has no place although it is durable",
@@ -96,14 +96,14 @@ impl Store {
 
     // ---- writing ----
 
-    /// Writes frames of a chunk; durable and recorded when this returns.
-    pub(crate) async fn write_frames(
-        &self,
-        frames: Vec<(Item, Bytes)>,
-    ) -> Result<(), KvError> {
-        let items: Vec<Item> = frames.iter().map(|(item, _)| *item).collect();
-        let written = self.log.write_frames(frames).await.map_err(log_failed)?;
-        let places: Vec<(Item, Place)> = items.into_iter().zip(written.places.iter().copied()).collect();
+    /// Writes a frame; durable and recorded when this returns.
+    pub(crate) async fn write_frame(&self, frame: Frame) -> Result<(), KvError> {
+        let item = Item::Frame {
+            chunk: frame.chunk,
+            frame: frame.frame,
+        };
+        let written = self.log.append_frames(vec![frame]).await.map_err(log_failed)?;
+        let places: Vec<(Item, Place)> = written.places.iter().map(|place| (item, *place)).collect();
         self.places.put(&places).map_err(crate::group::read::unreadable)?;
         // The stream may be called complete up to here only now.
         drop(written.hold);
@@ -209,7 +209,7 @@ impl Store {
 
     /// Bytes that the meta stream has taken since the process started.
     pub(crate) fn meta_written(&self) -> u64 {
-        self.log.written(Stream::Meta)
+        self.log.metrics(Stream::Meta).bytes
     }
 
     /// Makes the places durable as they are at some moment after this call. Calls that come together share one.
@@ -221,23 +221,14 @@ impl Store {
         }
         let covers = self.asked.load(Ordering::Acquire);
         // First up to where the streams are recorded, then the table's moment: never the other way round.
-        let complete = [self.meta_complete(), self.log.complete_up_to(Stream::Blob, None)];
+        let applied: Vec<(GroupId, Option<u64>)> = {
+            let groups = self.groups.read();
+            groups.iter().map(|group| (group.group(), group.applied())).collect()
+        };
+        let complete = self.log.complete_up_to(&applied);
         self.places.checkpoint(complete).await?;
         *covered = covers;
         Ok(())
-    }
-
-    /// The meta stream is recorded up to the first entry of any group that has not been applied.
-    fn meta_complete(&self) -> Position {
-        let end = self.log.durable_end(Stream::Meta);
-        let unapplied = self
-            .groups
-            .read()
-            .iter()
-            .filter_map(|group| self.log.position(group.group(), group.applied() + 1))
-            .min();
-        let not_after = unapplied.map_or(end, |position| position.min(end));
-        self.log.complete_up_to(Stream::Meta, Some(not_after))
     }
 }
 

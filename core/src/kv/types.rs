@@ -262,39 +262,6 @@ pub struct ListRequest {
     pub versions: bool,
 }
 
-/// What to list of the open uploads of a bucket.
-#[derive(Clone, Debug, Default)]
-pub struct UploadListRequest {
-    /// Only keys that start with this.
-    pub prefix: Bytes,
-    /// Roll up at the first of these after the prefix; empty: no roll-up.
-    pub delimiter: Bytes,
-    /// Only keys (and rolled-up prefixes) after this one; with `after_upload` also this key's younger uploads.
-    pub after: Bytes,
-    /// Within key `after`, only uploads created after this one.
-    pub after_upload: Option<UploadId>,
-    /// At most this many items, 1 to 1000.
-    pub max: u32,
-}
-
-/// One page of open uploads: by key, then by age.
-#[derive(Clone, Debug, Default)]
-pub struct UploadPage {
-    /// Uploads and rolled-up prefixes.
-    pub items: Vec<UploadItem>,
-    /// There is more after the last item.
-    pub truncated: bool,
-}
-
-/// One line of a list of uploads.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum UploadItem {
-    /// An open upload.
-    Upload(Upload),
-    /// All keys below this prefix (ends with the delimiter).
-    Prefix(Bytes),
-}
-
 /// An open multipart upload.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Upload {
