@@ -83,7 +83,7 @@ impl RollUp<'_> {
 
 /// One line: an item or a rolled-up prefix.
 pub(super) enum Line<T> {
-    Item(Bytes, T),
+    Item(T),
     Prefix(Bytes),
 }
 
@@ -149,7 +149,7 @@ pub(super) fn merge<S: Source>(
             page.truncated = true;
             return Ok(page);
         }
-        page.lines.push(Line::Item(key, item));
+        page.lines.push(Line::Item(item));
         pull(sources, at, &mut items, &mut heads, &mut work)?;
     }
     Ok(page)

@@ -32,7 +32,7 @@ pub fn page(
         Err(Halt::Ask(_)) => return Err(damaged(b"", "uploads know no transactions")),
     };
     let items = lines.lines.into_iter().map(|line| match line {
-        Line::Item(_, upload) => UploadItem::Upload(upload),
+        Line::Item(upload) => UploadItem::Upload(upload),
         Line::Prefix(prefix) => UploadItem::Prefix(prefix),
     });
     Ok(UploadPage {
