@@ -26,7 +26,7 @@ use crate::state::intent::TxnRef;
 /// Rows that one page reads at most; then it says where to go on.
 pub(super) const PAGE_WORK: u32 = 20_000;
 /// Rows that a source passes over silently before it reports where it is.
-pub(super) const SOURCE_WORK: u32 = 256;
+pub(super) const SOURCE_WORK: u32 = 32;
 
 /// What a source came to.
 pub(super) enum Step<T> {
