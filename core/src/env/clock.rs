@@ -98,7 +98,7 @@ pub fn now() -> Instant {
     let since_start = if sim::active() {
         virtual_time()
     } else {
-        process_start().elapsed()
+        real_time()
     };
     Instant(START_NANOS.saturating_add(nanos(since_start)))
 }
@@ -134,9 +134,9 @@ fn virtual_time() -> Duration {
     clippy::disallowed_methods,
     reason = "the one place that reads the real monotonic clock"
 )]
-fn process_start() -> std::time::Instant {
+fn real_time() -> Duration {
     static START: OnceLock<std::time::Instant> = OnceLock::new();
-    *START.get_or_init(std::time::Instant::now)
+    START.get_or_init(std::time::Instant::now).elapsed()
 }
 
 /// Waits for `duration`.

@@ -66,9 +66,18 @@ impl<T> Future for JoinHandle<T> {
                         Err(_) => JoinError::Cancelled,
                     })
             }
-            Kind::Thread(receiver, _) | Kind::Sim(receiver, _) => receiver
+            Kind::Thread(receiver, _) => receiver
                 .poll_unpin(context)
                 .map(|sent| sent.unwrap_or(Err(JoinError::Cancelled))),
+            Kind::Sim(receiver, _) => {
+                let joined = receiver
+                    .poll_unpin(context)
+                    .map(|sent| sent.unwrap_or(Err(JoinError::Cancelled)));
+                if let Poll::Ready(Err(JoinError::Panic(message))) = &joined {
+                    sim::heard_panic(message);
+                }
+                joined
+            }
         }
     }
 }
@@ -144,14 +153,12 @@ where
 /// Runs a future and sends what came of it. Nobody may be listening any more: a dropped handle detaches.
 async fn report<F: Future>(future: F, to: oneshot::Sender<Result<F::Output, JoinError>>) {
     let result = AssertUnwindSafe(future).catch_unwind().await;
-    let result = result.map_err(|payload| panic_message(payload.as_ref()));
-    let unheard = match result {
-        Ok(output) => to.send(Ok(output)).err(),
-        Err(message) => to.send(Err(JoinError::Panic(message))).err(),
-    };
-    if let Some(Err(JoinError::Panic(message))) = unheard {
-        sim::unheard_panic(message);
-    }
+    let result = result.map_err(|payload| {
+        let message = panic_message(payload.as_ref());
+        sim::panicked(&message);
+        JoinError::Panic(message)
+    });
+    let _ = to.send(result);
 }
 
 /// Runs `work`, which may block, without holding up other tasks. In a simulation, and outside any runtime, it runs in place.
@@ -281,10 +288,9 @@ mod tests {
     #[test]
     fn a_thread_outlives_the_runtime_it_was_started_from() {
         let (go, gone) = oneshot::channel::<()>();
-        let handle =
-            EnvRuntime::run(
-                async move { spawn_thread("outlives", async move { gone.await.is_ok() }) },
-            );
+        let (handle,) = EnvRuntime::run(async move {
+            (spawn_thread("outlives", async move { gone.await.is_ok() }),)
+        });
         go.send(()).unwrap();
         assert_eq!(futures::executor::block_on(handle), Ok(true));
     }
