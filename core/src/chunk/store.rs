@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use super::frames::{Cut, FrameAt};
 use crate::engine::EngineError;
 use crate::engine::places::Places;
+use crate::group::read::unreadable;
 use crate::ids::{ChunkId, GroupId, PayloadId, StageId, VShard};
 use crate::kv::KvError;
 use crate::log::{Frame, Item, Log, LogError, Place, ReadError, Stream};
@@ -39,6 +40,21 @@ pub(crate) struct Store {
     asked: AtomicU64,
     covered: tokio::sync::Mutex<u64>,
     damage: Mutex<Vec<String>>,
+}
+
+/// Why bytes could not be read.
+#[derive(Clone, Debug)]
+pub(crate) enum ReadFault {
+    /// There is no place for them here: they were dropped meanwhile, or lost.
+    Absent(Item),
+    /// Anything else.
+    Other(KvError),
+}
+
+impl From<KvError> for ReadFault {
+    fn from(error: KvError) -> ReadFault {
+        ReadFault::Other(error)
+    }
 }
 
 /// Damaged items are listed by name up to so many.
@@ -104,7 +120,7 @@ impl Store {
         };
         let written = self.log.append_frames(vec![frame]).await.map_err(log_failed)?;
         let places: Vec<(Item, Place)> = written.places.iter().map(|place| (item, *place)).collect();
-        self.places.put(&places).map_err(crate::group::read::unreadable)?;
+        self.places.put(&places).map_err(unreadable)?;
         // The stream may be called complete up to here only now.
         drop(written.hold);
         Ok(())
@@ -112,31 +128,29 @@ impl Store {
 
     // ---- reading ----
 
-    async fn read(&self, item: Item) -> Result<Bytes, KvError> {
-        let mut last = None;
-        for _ in 0..2 {
-            let place = self.places.get(&item).map_err(crate::group::read::unreadable)?;
+    async fn read(&self, item: Item) -> Result<Bytes, ReadFault> {
+        let mut looked_at = None;
+        loop {
+            let place = self.places.get(&item).map_err(unreadable)?;
             let Some(place) = place else {
-                return Err(KvError::Unavailable(format!(
-                    "{item} is not here; it was overwritten or deleted while it was read"
-                )));
+                return Err(ReadFault::Absent(item));
             };
             match self.log.read(place, &item).await {
                 Ok(bytes) => return Ok(bytes),
-                Err(error @ ReadError::Damaged(_)) => {
-                    self.note_damage(error.to_string());
-                    return Err(KvError::Damaged(error.to_string()));
-                }
-                Err(ReadError::Gone) if last.is_none() => last = Some(place),
+                // Compaction moved it after we looked: the table knows better now, once.
+                Err(ReadError::Gone) if looked_at.replace(place).is_none() => {}
                 Err(ReadError::Gone) => {
-                    let what = format!("{item} at {place}: its segment is missing");
-                    self.note_damage(what.clone());
-                    return Err(KvError::Damaged(what));
+                    return Err(self.damaged(format!("{item} at {place}: its segment is missing")));
                 }
-                Err(error @ ReadError::Io(_)) => return Err(KvError::Unavailable(error.to_string())),
+                Err(ReadError::Damaged(what)) => return Err(self.damaged(what.to_string())),
+                Err(ReadError::Io(what)) => return Err(KvError::Unavailable(what.to_string()).into()),
             }
         }
-        Err(KvError::Unavailable(format!("{item} moves too fast")))
+    }
+
+    fn damaged(&self, what: String) -> ReadFault {
+        self.note_damage(what.clone());
+        ReadFault::Other(KvError::Damaged(what))
     }
 
     /// An inline content, checked end to end.
@@ -146,32 +160,32 @@ impl Store {
         offset: u32,
         len: u32,
         checksum: u64,
-    ) -> Result<Bytes, KvError> {
-        let bytes = self.read(Item::Payload(payload)).await?;
+    ) -> Result<Bytes, ReadFault> {
+        let item = Item::Payload(payload);
+        let bytes = self.read(item).await?;
         let end = offset as usize + len as usize;
-        let damaged = |what: &str| {
-            let what = format!("{}: {what}", Item::Payload(payload));
-            self.note_damage(what.clone());
-            KvError::Damaged(what)
-        };
         if bytes.len() < end {
-            return Err(damaged("it is shorter than the object"));
+            return Err(self.damaged(format!("{item} is shorter than its object")));
         }
         let content = bytes.slice(offset as usize..end);
         if crc64(&content) != checksum {
-            return Err(damaged("the object's checksum does not match"));
+            return Err(self.damaged(format!("{item}: the object's checksum does not match")));
         }
         Ok(content)
     }
 
     /// A frame of a run, whole.
-    pub(crate) async fn read_frame(&self, run: &ChunkRun, at: FrameAt, len: u32) -> Result<Bytes, KvError> {
+    pub(crate) async fn read_frame(
+        &self,
+        run: &ChunkRun,
+        at: FrameAt,
+        len: u32,
+    ) -> Result<Bytes, ReadFault> {
         let item = item_of(run, at);
         let bytes = self.read(item).await?;
         if bytes.len() != len as usize {
-            let what = format!("{item} has {} bytes instead of {len}", bytes.len());
-            self.note_damage(what.clone());
-            return Err(KvError::Damaged(what));
+            let found = bytes.len();
+            return Err(self.damaged(format!("{item} has {found} bytes instead of {len}")));
         }
         Ok(bytes)
     }

@@ -5,7 +5,7 @@ use minikv_proto::row;
 
 use crate::engine::{EngineError, RowIter, View};
 use crate::ids::{BucketId, UploadId, VShard};
-use crate::kv::{Upload, UploadsItem, UploadsPage, UploadsRequest};
+use crate::kv::{Upload, UploadsItem, UploadsRequest, UploadsPage};
 use crate::state::keys::{self, KeyRange};
 use crate::state::ledger::{damaged, decode};
 use crate::state::list::{Halt, Line, RollUp, Source, Step, merge};
@@ -32,7 +32,7 @@ pub fn page(
         Err(Halt::Ask(_)) => return Err(damaged(b"", "uploads know no transactions")),
     };
     let items = lines.lines.into_iter().map(|line| match line {
-        Line::Item(_, upload) => UploadsItem::Upload(upload),
+        Line::Item(upload) => UploadsItem::Upload(upload),
         Line::Prefix(prefix) => UploadsItem::Prefix(prefix),
     });
     Ok(UploadsPage {

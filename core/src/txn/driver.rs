@@ -49,6 +49,41 @@ pub(crate) struct Part {
 /// What each group has to do. Planned anew for every try, because facts and epochs may have changed.
 pub(crate) type Parts = BTreeMap<GroupId, Part>;
 
+/// Why a transaction did not happen.
+#[derive(Clone, Debug)]
+pub(crate) enum RunError {
+    /// This group refused; a check's number is that within the group's part.
+    Refused(GroupId, Refusal),
+    /// Anything else.
+    Kv(KvError),
+}
+
+impl From<KvError> for RunError {
+    fn from(error: KvError) -> RunError {
+        RunError::Kv(error)
+    }
+}
+
+/// Takes away what kept a command of this group from being decided. Fails when only time or somebody else can.
+pub(crate) async fn clear_the_way(
+    router: &Router,
+    group: &Group,
+    again: TryAgain,
+) -> Result<(), KvError> {
+    match again {
+        TryAgain::Blocked(txn) => meet(router, group, &txn).await,
+        TryAgain::FactsBehind(bucket) => router.push_to(bucket, group).await,
+        // Whoever plans anew reads the facts anew.
+        TryAgain::StaleEpoch(_) => Ok(()),
+        TryAgain::Moved(_) => router.reload().await,
+        TryAgain::NotYet => {
+            clock::sleep(LOOK_EVERY).await;
+            Ok(())
+        }
+        again => Err(KvError::Unavailable(format!("{}: {again:?}", group.id))),
+    }
+}
+
 /// What a group said to its part.
 enum Vote {
     Yes(Vec<Option<Written>>),
@@ -75,7 +110,7 @@ pub(crate) async fn run<F, P>(
     router: &Arc<Router>,
     coordinator: GroupId,
     plan: P,
-) -> Result<BTreeMap<GroupId, Vec<Option<Written>>>, KvError>
+) -> Result<BTreeMap<GroupId, Vec<Option<Written>>>, RunError>
 where
     P: Fn() -> F,
     F: Future<Output = Result<Parts, KvError>>,
@@ -85,7 +120,7 @@ where
         let parts = plan().await?;
         match attempt_once(router, coordinator, age_ms, parts).await? {
             Attempt::Committed(written) => return Ok(written),
-            Attempt::Refused(refusal) => return Err(refusal.into()),
+            Attempt::Refused(group, refusal) => return Err(RunError::Refused(group, refusal)),
             Attempt::Again { met, behind } => {
                 // Nothing is held any more: now it may wait.
                 for (group, txn) in met {
@@ -102,12 +137,13 @@ where
             }
         }
     }
-    Err(KvError::Unavailable("other transactions are always in the way".to_owned()))
+    let busy = "other transactions are always in the way".to_owned();
+    Err(KvError::Unavailable(busy).into())
 }
 
 enum Attempt {
     Committed(BTreeMap<GroupId, Vec<Option<Written>>>),
-    Refused(Refusal),
+    Refused(GroupId, Refusal),
     Again {
         met: Vec<(GroupId, TxnRef)>,
         behind: Vec<(GroupId, BucketId)>,
@@ -143,7 +179,7 @@ async fn attempt_once(
     for vote in votes {
         match vote {
             Ok((group, Vote::Yes(writes))) => drop(written.insert(group, writes)),
-            Ok((_, Vote::No(refusal))) => refused = refused.or(Some(refusal)),
+            Ok((group, Vote::No(refusal))) => refused = refused.or(Some((group, refusal))),
             Ok((group, Vote::Blocked(other))) => met.push((group, other)),
             Ok((group, Vote::FactsBehind(bucket))) => behind.push((group, bucket)),
             Ok((_, Vote::Again)) => again = true,
@@ -159,7 +195,7 @@ async fn attempt_once(
     tell(router, &txn, state);
     match state {
         TxnState::Committed => Ok(Attempt::Committed(written)),
-        _ if let Some(refusal) = refused => Ok(Attempt::Refused(refusal)),
+        _ if let Some((group, refusal)) = refused => Ok(Attempt::Refused(group, refusal)),
         _ if let Some(error) = failed => Err(error),
         // Aborted by somebody who met it and would not wait: try again.
         _ => Ok(Attempt::Again { met, behind }),
@@ -333,5 +369,9 @@ pub(crate) async fn delete_bucket(router: &Arc<Router>, name: &str) -> Result<()
         let groups = router.groups.all().map(|group| (group.id, close(bucket.id)));
         Ok(groups.collect())
     });
-    deleted.await.map(drop)
+    match deleted.await {
+        Ok(_) => Ok(()),
+        Err(RunError::Refused(_, refusal)) => Err(refusal.into()),
+        Err(RunError::Kv(error)) => Err(error),
+    }
 }
