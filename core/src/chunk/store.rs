@@ -8,7 +8,6 @@
 //!   before the table's moment, and entries that are not applied yet hold it back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -17,9 +16,9 @@ use super::frames::{Cut, FrameAt};
 use crate::engine::EngineError;
 use crate::engine::places::Places;
 use crate::group::read::unreadable;
-use crate::ids::{ChunkId, GroupId, PayloadId, StageId, VShard};
+use crate::ids::{ChunkId, GroupId, PayloadId};
 use crate::kv::KvError;
-use crate::log::{Frame, Item, Log, LogError, Place, ReadError, Stream};
+use crate::log::{Frame, Item, Log, LogError, ReadError, Stream};
 use crate::state::apply::Dropped;
 use crate::state::entry::crc64;
 use crate::state::record::ChunkRun;
@@ -36,9 +35,6 @@ pub(crate) struct Store {
     pub places: Places,
     /// All groups of the node: what they have not applied is not recorded.
     groups: RwLock<Vec<Arc<dyn AppliedUpTo>>>,
-    /// Checkpoints of the places that were asked for; and the last of them that a finished one covers.
-    asked: AtomicU64,
-    covered: tokio::sync::Mutex<u64>,
     damage: Mutex<Vec<String>>,
 }
 
@@ -66,8 +62,6 @@ impl Store {
             log,
             places,
             groups: RwLock::default(),
-            asked: AtomicU64::new(0),
-            covered: tokio::sync::Mutex::new(0),
             damage: Mutex::default(),
         }
     }
@@ -81,7 +75,7 @@ impl Store {
     /// Records the place of an entry's payload; the entry is durable.
     pub(crate) fn record_payload(&self, payload: PayloadId) -> Result<(), EngineError> {
         match self.log.place_of(payload) {
-            Some(place) => self.places.put(&[(Item::Payload(payload), place)]),
+            Some(place) => self.places.insert(&Item::Payload(payload), place).map(drop),
             None => Err(EngineError::GivenUp(format!(
                 "{} has no place although it is durable",
                 Item::Payload(payload)
@@ -94,20 +88,20 @@ impl Store {
         &self,
         dropped: impl Iterator<Item = &'a Dropped>,
     ) -> Result<(), EngineError> {
-        let mut items = Vec::new();
         for one in dropped {
             match one {
-                Dropped::Payload(payload) => items.push(Item::Payload(*payload)),
-                Dropped::Chunks(run) => items.extend(items_of(run)),
-                Dropped::Stage(vshard, stage) => items.extend(self.staged(*vshard, *stage)?),
+                Dropped::Payload(payload) => {
+                    self.places.remove(&Item::Payload(*payload))?;
+                }
+                Dropped::Chunks(run) => {
+                    self.places.remove_stage(run.vshard, run.stage, 0..run.count)?;
+                }
+                Dropped::Stage(vshard, stage) => {
+                    self.places.remove_stage(*vshard, *stage, 0..u32::MAX)?;
+                }
             }
         }
-        self.places.remove(&items)
-    }
-
-    /// Everything here that was written under a stage.
-    fn staged(&self, vshard: VShard, stage: StageId) -> Result<Vec<Item>, EngineError> {
-        self.places.under_stage(vshard, stage)
+        Ok(())
     }
 
     // ---- writing ----
@@ -119,8 +113,9 @@ impl Store {
             frame: frame.frame,
         };
         let written = self.log.append_frames(vec![frame]).await.map_err(log_failed)?;
-        let places: Vec<(Item, Place)> = written.places.iter().map(|place| (item, *place)).collect();
-        self.places.put(&places).map_err(unreadable)?;
+        for place in &written.places {
+            self.places.insert(&item, *place).map_err(unreadable)?;
+        }
         // The stream may be called complete up to here only now.
         drop(written.hold);
         Ok(())
@@ -226,23 +221,15 @@ impl Store {
         self.log.metrics(Stream::Meta).bytes
     }
 
-    /// Makes the places durable as they are at some moment after this call. Calls that come together share one.
+    /// Makes the places durable, with every change made before this call.
     pub(crate) async fn checkpoint_places(&self) -> Result<(), EngineError> {
-        let mine = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
-        let mut covered = self.covered.lock().await;
-        if *covered >= mine {
-            return Ok(());
-        }
-        let covers = self.asked.load(Ordering::Acquire);
         // First up to where the streams are recorded, then the table's moment: never the other way round.
         let applied: Vec<(GroupId, Option<u64>)> = {
             let groups = self.groups.read();
             groups.iter().map(|group| (group.group(), group.applied())).collect()
         };
         let complete = self.log.complete_up_to(&applied);
-        self.places.checkpoint(complete).await?;
-        *covered = covers;
-        Ok(())
+        self.places.checkpoint(complete).await
     }
 }
 

@@ -42,7 +42,6 @@ pub mod run;
 pub mod run_set;
 pub mod run_store;
 pub mod run_writer;
-pub mod places;
 pub mod tree;
 
 use std::io;

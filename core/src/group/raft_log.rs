@@ -181,8 +181,11 @@ impl RaftLogStorage<Types> for RaftLog {
         let dropped = self.log().truncate_after(self.group, after, Box::new(drop));
         let dropped = dropped.map_err(failed)?;
         // Only recovery records places of entries that were never applied.
-        let items: Vec<Item> = dropped.into_iter().map(Item::Payload).collect();
-        self.store.places.remove(&items).map_err(io::Error::other)
+        for payload in dropped {
+            let removed = self.store.places.remove(&Item::Payload(payload));
+            removed.map_err(io::Error::other)?;
+        }
+        Ok(())
     }
 
     async fn purge(&mut self, id: RaftLogId) -> io::Result<()> {

@@ -444,10 +444,10 @@ pub struct Usage {
     pub markers: u64,
     /// Open uploads.
     pub uploads: u64,
-    /// Open stages.
-    pub stages: u64,
     /// Bytes held for open stages and undecided transactions.
     pub reserved: u64,
+    /// Versions to come of these.
+    pub reserved_versions: u64,
 }
 
 /// What an access key stands for.
@@ -478,8 +478,8 @@ impl Usage {
             versions: row.versions,
             markers: row.markers,
             uploads: row.uploads,
-            stages: row.stages,
             reserved: row.reserved,
+            reserved_versions: row.reserved_versions,
         }
     }
 
@@ -489,8 +489,8 @@ impl Usage {
         self.versions += other.versions;
         self.markers += other.markers;
         self.uploads += other.uploads;
-        self.stages += other.stages;
         self.reserved += other.reserved;
+        self.reserved_versions += other.reserved_versions;
     }
 }
 
