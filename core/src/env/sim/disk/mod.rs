@@ -29,6 +29,8 @@ mod fault;
 mod names;
 mod ops;
 mod pages;
+#[cfg(test)]
+mod same_as_real;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -48,9 +48,18 @@ pub(super) struct Change {
 }
 
 impl Change {
-    /// Whether `earlier` made the name that this one takes away.
-    pub(super) fn needs(&self, earlier: &Change) -> bool {
-        self.remove.is_some() && self.remove == earlier.add
+    /// Whether both say something about the same name in the same directory. Changes that do not can be done in any order.
+    pub(super) fn meets(&self, other: &Change) -> bool {
+        let slot = |place: &Place| (place.dir, place.name.clone());
+        let slots = |change: &Change| {
+            change
+                .add
+                .iter()
+                .chain(&change.remove)
+                .map(slot)
+                .collect::<Vec<_>>()
+        };
+        slots(self).iter().any(|slot| slots(other).contains(slot))
     }
 
     /// The nodes it moves.

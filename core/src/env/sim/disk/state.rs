@@ -171,6 +171,7 @@ impl State {
         for ancestor in path.ancestors() {
             match self.cached.resolve(ancestor) {
                 Ok(Node::Dir(_)) => break,
+                Ok(Node::File(_)) if missing.is_empty() => return Err(Errno::EXIST.into()),
                 Ok(Node::File(_)) => return Err(Errno::NOTDIR.into()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     missing.push(ancestor.to_owned())
@@ -211,8 +212,19 @@ impl State {
     }
 
     pub(super) fn check_rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let node = self.cached.resolve(from)?;
+        // Both parents before the names themselves, as Linux does: it decides which error is reported.
+        self.cached.resolve_parent(from)?;
         let (dir, name) = self.cached.resolve_parent(to)?;
+        let node = self.cached.resolve(from)?;
+        if from == to {
+            return Ok(());
+        }
+        if to.starts_with(from) {
+            return Err(Errno::INVAL.into());
+        }
+        if from.starts_with(to) {
+            return Err(Errno::NOTEMPTY.into());
+        }
         match (node, self.cached.get(dir, name)) {
             (_, None) | (Node::File(_), Some(Node::File(_))) => Ok(()),
             (Node::File(_), Some(Node::Dir(_))) => Err(Errno::ISDIR.into()),
@@ -398,13 +410,14 @@ impl State {
     pub(super) fn sync_names(&mut self, dir: u64, mark: u64) {
         let mut kept = Vec::new();
         let mut synced: Vec<Change> = Vec::new();
-        // Backwards, because a rename cannot be durable without the name it came from ever having been there.
+        // Backwards, because what came before on the same names cannot come after: a rename from another directory
+        // takes along how its old name came to be.
         for pending in std::mem::take(&mut self.pending).into_iter().rev() {
             match pending.what {
                 What::Names(change)
                     if pending.sequence < mark
                         && (change.owner == dir && !pending.lost
-                            || synced.iter().any(|later| later.needs(&change))) =>
+                            || synced.iter().any(|later| later.meets(&change))) =>
                 {
                     synced.push(change);
                 }
@@ -458,8 +471,17 @@ impl State {
         inodes.retain(|file, _| alive.contains(&Node::File(*file)) || open.contains_key(file));
         cached.keep(&alive);
         durable.keep(&alive);
-        pending.retain(|pending| match &pending.what {
-            What::Names(change) => alive.contains(&Node::Dir(change.owner)),
+        pending.retain_mut(|pending| match &mut pending.what {
+            What::Names(change) if alive.contains(&Node::Dir(change.owner)) => true,
+            // Renamed into a directory that is gone: what is left to do is that the old name goes.
+            What::Names(change) => match &change.remove {
+                Some(place) if alive.contains(&Node::Dir(place.dir)) => {
+                    change.owner = place.dir;
+                    change.add = None;
+                    true
+                }
+                _ => false,
+            },
             what => what.file().is_some_and(|file| inodes.contains_key(&file)),
         });
     }
