@@ -138,7 +138,6 @@ impl State {
             node: Node::File(file),
         };
         self.change(Change {
-            owner: dir,
             remove: None,
             add: Some(add),
             what: format!("create {}", path.display()),
@@ -157,7 +156,6 @@ impl State {
             node,
         };
         self.change(Change {
-            owner: dir,
             remove: None,
             add: Some(add),
             what: format!("mkdir {}", path.display()),
@@ -202,7 +200,6 @@ impl State {
             node,
         };
         self.change(Change {
-            owner: dir,
             remove: Some(remove),
             add: None,
             what: format!("remove {}", path.display()),
@@ -258,12 +255,7 @@ impl State {
             node,
         });
         let what = format!("rename {} to {}", from.display(), to.display());
-        self.change(Change {
-            owner: dir,
-            remove,
-            add,
-            what,
-        });
+        self.change(Change { remove, add, what });
         self.collect();
         Ok(())
     }
@@ -416,7 +408,7 @@ impl State {
             match pending.what {
                 What::Names(change)
                     if pending.sequence < mark
-                        && (change.owner == dir && !pending.lost
+                        && (change.touches(dir) && !pending.lost
                             || synced.iter().any(|later| later.meets(&change))) =>
                 {
                     synced.push(change);
@@ -435,7 +427,7 @@ impl State {
     pub(super) fn lose_names(&mut self, dir: u64, mark: u64) {
         for pending in &mut self.pending {
             pending.lost |= pending.sequence < mark
-                && matches!(&pending.what, What::Names(change) if change.owner == dir);
+                && matches!(&pending.what, What::Names(change) if change.touches(dir));
         }
     }
 
@@ -449,7 +441,7 @@ impl State {
                 let What::Names(change) = &pending.what else {
                     continue;
                 };
-                if alive.contains(&Node::Dir(change.owner)) {
+                if change.dirs().any(|dir| alive.contains(&dir)) {
                     for node in change.nodes() {
                         self.cached.gather(node, &mut alive);
                         self.durable.gather(node, &mut alive);
@@ -471,17 +463,8 @@ impl State {
         inodes.retain(|file, _| alive.contains(&Node::File(*file)) || open.contains_key(file));
         cached.keep(&alive);
         durable.keep(&alive);
-        pending.retain_mut(|pending| match &mut pending.what {
-            What::Names(change) if alive.contains(&Node::Dir(change.owner)) => true,
-            // Renamed into a directory that is gone: what is left to do is that the old name goes.
-            What::Names(change) => match &change.remove {
-                Some(place) if alive.contains(&Node::Dir(place.dir)) => {
-                    change.owner = place.dir;
-                    change.add = None;
-                    true
-                }
-                _ => false,
-            },
+        pending.retain(|pending| match &pending.what {
+            What::Names(change) => change.dirs().any(|dir| alive.contains(&dir)),
             what => what.file().is_some_and(|file| inodes.contains_key(&file)),
         });
     }

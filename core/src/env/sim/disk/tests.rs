@@ -399,6 +399,13 @@ fn a_grown_length_is_durable_only_with_a_sync() {
         page(b'a'),
         "the page arrived, the length did not"
     );
+    let grown_again = disk.after_power_cut(&Choice::AllBut(0));
+    open(&grown_again, "/d/f").set_len(2 * P as u64).unwrap();
+    assert_eq!(
+        grown_again.contents("/d/f").unwrap(),
+        [page(b'a'), page(0)].concat(),
+        "and it does not come back when the file grows again"
+    );
     assert_eq!(
         left(Choice::Prefix(1)),
         [page(b'a'), page(0)].concat(),
@@ -888,4 +895,19 @@ fn removed_files_are_forgotten() {
         (0, 0)
     );
     assert_eq!(inner.state.used_pages(), 0);
+}
+
+/// A name that was renamed away must not come back for good only because the directory it went to was removed since.
+#[test]
+fn a_name_renamed_into_a_directory_that_is_gone_stays_gone() {
+    let disk = disk();
+    let fs = env(&disk);
+    drop(durable_file(&disk));
+    disk.plant_dir("/d/e").unwrap();
+    fs.rename("/d/f".as_ref(), "/d/e/f".as_ref()).unwrap();
+    fs.remove("/d/e/f".as_ref()).unwrap();
+    fs.remove("/d/e".as_ref()).unwrap();
+    assert!(disk.after_power_cut(&Choice::All).files().is_empty());
+    sync_dir(&disk, "/d").unwrap();
+    assert!(disk.after_power_cut(&Choice::None).files().is_empty());
 }
