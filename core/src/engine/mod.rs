@@ -25,6 +25,8 @@ pub mod damage;
 pub mod digest;
 pub mod export;
 pub mod filter;
+#[cfg(test)]
+mod golden_tests;
 pub mod heal;
 pub mod incoming;
 pub mod manifest;

@@ -299,3 +299,51 @@ impl Engine for Native {
         self.0.store.scrub_next(position)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::block_cache::BlockCache;
+    use super::super::run_store::Birth;
+    use super::*;
+    use crate::env::sim::{self, SimDisk};
+    use crate::env::{clock, task};
+
+    /// As a node runs it: checkpoints when the budget is used up, merges on their own, reads in between.
+    #[test]
+    fn overlay_stays_within_its_budget_and_runs_stay_few() {
+        sim::run(1, async {
+            let disk = SimDisk::new(1);
+            disk.plant_dir("/data").unwrap();
+            let (budget, merger) = (OverlayBudget::new(200 << 10), Merger::new(50 << 20));
+            let merging = task::spawn_thread("merge", merger.clone().run());
+            let options = StoreOptions {
+                disk: disk.env().disk,
+                dir: "/data/g1".into(),
+                twins: false,
+                birth: Birth::MayCreate,
+                cache: Arc::new(BlockCache::new(64 << 10)),
+            };
+            let engine = Native::open(options, budget.clone(), merger.clone()).await.unwrap();
+            let key = |n: u32| Bytes::from(n.wrapping_mul(2_654_435_761).to_be_bytes().to_vec());
+            for n in 0..20_000u32 {
+                let changes = vec![(key(n), Some(Bytes::from(vec![n as u8; 100])))];
+                engine.write(Batch { changes, ..Batch::default() }).unwrap();
+                if budget.is_over() {
+                    engine.checkpoint(None).await.unwrap();
+                    assert_eq!(budget.used(), 0);
+                    assert_eq!(engine.get(&key(n / 2)).unwrap().unwrap()[0], (n / 2) as u8);
+                }
+            }
+            clock::sleep(std::time::Duration::from_secs(60)).await;
+            let runs = engine.durable().runs;
+            assert!(engine.durable().generation > 10 && runs < 8, "{runs} runs");
+            assert!((0..20_000).all(|n| engine.get(&key(n)).unwrap().unwrap()[0] == n as u8));
+            assert_eq!(super::super::digest::recompute(&engine).unwrap(), engine.digest());
+            drop(engine);
+            assert_eq!(budget.used(), 0, "its share is given back");
+            merger.close();
+            merging.await.unwrap();
+        });
+    }
+}
