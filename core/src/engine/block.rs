@@ -70,12 +70,18 @@ pub struct BadBlock(pub String);
 
 /// The little-endian number at `at`; 0 where the bytes end before.
 pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+    bytes
+        .get(at..at + 4)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u32::from_le_bytes)
 }
 
 /// The little-endian number at `at`; 0 where the bytes end before.
 pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+    bytes
+        .get(at..at + 8)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u64::from_le_bytes)
 }
 
 /// CRC-32C.
@@ -112,12 +118,26 @@ pub fn unseal(kind: BlockKind, run: RunId, offset: u64, block: &Bytes) -> Result
     if crc32c(&block[CHECKED_FROM..]) != u32_at(block, 4) {
         return bad("checksum differs".into());
     }
-    let owner = RunId { number: u64_at(block, 8), nonce: u64_at(block, 16) };
+    let owner = RunId {
+        number: u64_at(block, 8),
+        nonce: u64_at(block, 16),
+    };
     if owner != run || u64_at(block, 24) != offset {
-        return bad(format!("this is the block at {} of run {owner}", u64_at(block, 24)));
+        return bad(format!(
+            "this is the block at {} of run {owner}",
+            u64_at(block, 24)
+        ));
     }
-    if u32_at(block, 32) as usize != block.len() - HEADER || block[36] != kind as u8 || block[37] != 0 {
-        return bad(format!("{} bytes of kind {} codec {}", u32_at(block, 32), block[36], block[37]));
+    if u32_at(block, 32) as usize != block.len() - HEADER
+        || block[36] != kind as u8
+        || block[37] != 0
+    {
+        return bad(format!(
+            "{} bytes of kind {} codec {}",
+            u32_at(block, 32),
+            block[36],
+            block[37]
+        ));
     }
     Ok(block.slice(HEADER..))
 }
@@ -173,7 +193,10 @@ pub struct RowsBuilder {
 impl RowsBuilder {
     /// Appends a row, or a tombstone; keys ascend strictly.
     pub fn add(&mut self, key: &[u8], row: Option<&[u8]>) {
-        assert!(self.count == 0 || *self.last < *key, "keys of a block must ascend");
+        assert!(
+            self.count == 0 || *self.last < *key,
+            "keys of a block must ascend"
+        );
         let shared = if self.count.is_multiple_of(RESTART_EVERY) {
             self.restarts.push(self.body.len() as u32);
             0
@@ -243,11 +266,18 @@ impl Rows {
         let bad = || BadBlock("restarts do not fit the block".into());
         let tail = body.len().checked_sub(4).ok_or_else(bad)?;
         let restarts = u32_at(&body, tail) as usize;
-        let entries_end = restarts.checked_mul(4).and_then(|bytes| tail.checked_sub(bytes)).ok_or_else(bad)?;
+        let entries_end = restarts
+            .checked_mul(4)
+            .and_then(|bytes| tail.checked_sub(bytes))
+            .ok_or_else(bad)?;
         if restarts == 0 && entries_end != 0 {
             return Err(bad());
         }
-        Ok(Rows { body, entries_end, restarts })
+        Ok(Rows {
+            body,
+            entries_end,
+            restarts,
+        })
     }
 
     /// Bytes it holds in memory.
@@ -328,7 +358,10 @@ impl Rows {
 
     /// The row under `key`: `None` if the block does not know it, `Some(None)` for a tombstone.
     pub fn find(&self, key: &[u8]) -> Result<Option<Option<Range<usize>>>, BadBlock> {
-        Ok(self.lower_bound(key)?.filter(|(exact, _)| *exact).map(|(_, entry)| entry.row))
+        Ok(self
+            .lower_bound(key)?
+            .filter(|(exact, _)| *exact)
+            .map(|(_, entry)| entry.row))
     }
 
     /// The row of the first key not below `key`.
@@ -338,7 +371,13 @@ impl Rows {
 
     /// A cursor before the first row.
     pub fn cursor(self) -> RowsCursor {
-        RowsCursor { rows: self, key: Vec::new(), row: None, next: 0, on_row: false }
+        RowsCursor {
+            rows: self,
+            key: Vec::new(),
+            row: None,
+            next: 0,
+            on_row: false,
+        }
     }
 }
 
@@ -354,7 +393,12 @@ pub struct RowsCursor {
 impl RowsCursor {
     /// A cursor over nothing.
     pub fn empty() -> RowsCursor {
-        Rows { body: Bytes::new(), entries_end: 0, restarts: 0 }.cursor()
+        Rows {
+            body: Bytes::new(),
+            entries_end: 0,
+            restarts: 0,
+        }
+        .cursor()
     }
 
     /// Another block; keeps its buffer.
@@ -366,7 +410,11 @@ impl RowsCursor {
 
     /// Stands nowhere until it enters another block.
     pub fn enter_nothing(&mut self) {
-        self.enter(Rows { body: Bytes::new(), entries_end: 0, restarts: 0 });
+        self.enter(Rows {
+            body: Bytes::new(),
+            entries_end: 0,
+            restarts: 0,
+        });
     }
 
     /// Moves to the first key not below `key`; false: there is none here.
@@ -392,7 +440,10 @@ impl RowsCursor {
         }
         let entry = self.rows.entry(self.next)?;
         if entry.shared > self.key.len() {
-            return Err(BadBlock(format!("entry at {} shares more than there is", self.next)));
+            return Err(BadBlock(format!(
+                "entry at {} shares more than there is",
+                self.next
+            )));
         }
         self.key.truncate(entry.shared);
         self.key.extend_from_slice(&self.rows.body[entry.own_key]);
@@ -432,7 +483,10 @@ mod tests {
 
     use super::*;
 
-    const RUN: RunId = RunId { number: 7, nonce: 0xfeed };
+    const RUN: RunId = RunId {
+        number: 7,
+        nonce: 0xfeed,
+    };
 
     proptest! {
         #[test]
@@ -482,15 +536,32 @@ mod tests {
     #[test]
     fn flipped_or_misplaced_block_is_noticed() {
         let block = seal(BlockKind::Data, RUN, 4096, b"body");
-        assert_eq!(unseal(BlockKind::Data, RUN, 4096, &block).unwrap(), &b"body"[..]);
+        assert_eq!(
+            unseal(BlockKind::Data, RUN, 4096, &block).unwrap(),
+            &b"body"[..]
+        );
         for bit in 0..block.len() * 8 {
             let mut bad = block.to_vec();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(unseal(BlockKind::Data, RUN, 4096, &Bytes::from(bad)).is_err(), "bit {bit}");
+            assert!(
+                unseal(BlockKind::Data, RUN, 4096, &Bytes::from(bad)).is_err(),
+                "bit {bit}"
+            );
         }
         assert!(unseal(BlockKind::Data, RUN, 0, &block).is_err());
         assert!(unseal(BlockKind::Index, RUN, 4096, &block).is_err());
-        assert!(unseal(BlockKind::Data, RunId { number: 7, nonce: 0 }, 4096, &block).is_err());
+        assert!(
+            unseal(
+                BlockKind::Data,
+                RunId {
+                    number: 7,
+                    nonce: 0
+                },
+                4096,
+                &block
+            )
+            .is_err()
+        );
         assert!(unseal(BlockKind::Data, RUN, 4096, &block.slice(..block.len() - 1)).is_err());
     }
 }

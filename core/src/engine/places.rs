@@ -28,11 +28,11 @@ use super::damage::{Damage, Healed, damaged};
 use super::heal::ScrubPosition;
 use super::manifest::{CURRENT, StoreKind};
 use super::merge::Merger;
+use super::merged::Merged;
 use super::place_key::PlaceKey;
 use super::place_ledger::{Live, PlaceLedger};
 use super::run_store::{RunStore, StoreOptions};
 use super::run_writer::RowSource;
-use super::merged::Merged;
 use super::{EngineError, on_env_thread};
 use crate::ids::{StageId, VShard};
 use crate::log::{Complete, Item, Liveness, Place, Stream};
@@ -87,15 +87,24 @@ impl Table {
 
 impl Places {
     /// Opens the newest checkpoint of the table. Blocks on a real disk: call it on an env thread.
-    pub async fn open(options: StoreOptions, budget: Arc<OverlayBudget>, merger: Arc<Merger>) -> Result<Places, EngineError> {
+    pub async fn open(
+        options: StoreOptions,
+        budget: Arc<OverlayBudget>,
+        merger: Arc<Merger>,
+    ) -> Result<Places, EngineError> {
         let store = RunStore::open(options, StoreKind::Places).await?;
         let set = store.set();
         let ledger = match set.manifest().extra.is_empty() {
             true => PlaceLedger::default(),
-            false => PlaceLedger::decode(&set.manifest().extra)
-                .ok_or_else(|| damaged(CURRENT, "the ledger of places in its manifest does not fit"))?,
+            false => PlaceLedger::decode(&set.manifest().extra).ok_or_else(|| {
+                damaged(CURRENT, "the ledger of places in its manifest does not fit")
+            })?,
         };
-        let table = Table { durable: ledger.clone(), ledger, ..Table::default() };
+        let table = Table {
+            durable: ledger.clone(),
+            ledger,
+            ..Table::default()
+        };
         Ok(Places(Arc::new(Inner {
             store,
             table: RwLock::new(table),
@@ -124,7 +133,10 @@ impl Places {
     }
 
     /// Several inserts (`Some`) and removals (`None`), in order. On an error those before it are made.
-    pub fn change(&self, changes: impl IntoIterator<Item = (Item, Option<Place>)>) -> Result<(), EngineError> {
+    pub fn change(
+        &self,
+        changes: impl IntoIterator<Item = (Item, Option<Place>)>,
+    ) -> Result<(), EngineError> {
         let _alone = self.0.changing.lock();
         for (item, place) in changes {
             self.0.set(PlaceKey::of(&item), place)?;
@@ -143,15 +155,31 @@ impl Places {
     }
 
     /// The frames of a stage's chunks with these ordinals, ascending.
-    pub fn stage_frames(&self, vshard: VShard, stage: StageId, ordinals: Range<u32>) -> Result<Vec<(Item, Place)>, EngineError> {
-        self.0.stage_rows(vshard, stage, ordinals, None, usize::MAX)?.into_iter().map(|(key, place)| Ok((key.item()?, place))).collect()
+    pub fn stage_frames(
+        &self,
+        vshard: VShard,
+        stage: StageId,
+        ordinals: Range<u32>,
+    ) -> Result<Vec<(Item, Place)>, EngineError> {
+        self.0
+            .stage_rows(vshard, stage, ordinals, None, usize::MAX)?
+            .into_iter()
+            .map(|(key, place)| Ok((key.item()?, place)))
+            .collect()
     }
 
     /// Drops the frames of a stage's chunks with these ordinals; says how many there were.
-    pub fn remove_stage(&self, vshard: VShard, stage: StageId, ordinals: Range<u32>) -> Result<u64, EngineError> {
+    pub fn remove_stage(
+        &self,
+        vshard: VShard,
+        stage: StageId,
+        ordinals: Range<u32>,
+    ) -> Result<u64, EngineError> {
         let (mut removed, mut after) = (0, None);
         loop {
-            let rows = self.0.stage_rows(vshard, stage, ordinals.clone(), after, STEP)?;
+            let rows = self
+                .0
+                .stage_rows(vshard, stage, ordinals.clone(), after, STEP)?;
             let _alone = self.0.changing.lock();
             for (key, _) in &rows {
                 removed += u64::from(self.0.set(*key, None)?.is_some());
@@ -177,13 +205,22 @@ impl Places {
     /// segment lies before `complete`), it may be unlinked.
     pub fn names(&self, stream: Stream, segment: u32) -> bool {
         let table = self.0.table.read();
-        table.ledger.live(stream, segment).items > 0 || table.durable.live(stream, segment).items > 0
+        table.ledger.live(stream, segment).items > 0
+            || table.durable.live(stream, segment).items > 0
     }
 
     /// The items in a segment: reads the whole table once.
-    pub fn items_in(&self, stream: Stream, segment: u32) -> Result<Vec<(Item, Place)>, EngineError> {
+    pub fn items_in(
+        &self,
+        stream: Stream,
+        segment: u32,
+    ) -> Result<Vec<(Item, Place)>, EngineError> {
         let inside = |place: &Place| place.stream == stream && place.position.segment() == segment;
-        self.0.collect(Bound::Unbounded, &[], inside, usize::MAX)?.into_iter().map(|(key, place)| Ok((key.item()?, place))).collect()
+        self.0
+            .collect(Bound::Unbounded, &[], inside, usize::MAX)?
+            .into_iter()
+            .map(|(key, place)| Ok((key.item()?, place)))
+            .collect()
     }
 
     /// Up to where the durable checkpoint knows every item: recovery scans the log from there on.
@@ -199,7 +236,10 @@ impl Places {
         table.ledger.advance(complete);
         let (wanted, at_least) = (table.changes, table.ledger.complete());
         drop(table);
-        on_env_thread("places", async move { inner.checkpoint(wanted, at_least).await })
+        on_env_thread(
+            "places",
+            async move { inner.checkpoint(wanted, at_least).await },
+        )
     }
 
     /// Bytes that a checkpoint would let go.
@@ -304,13 +344,25 @@ impl Inner {
 
     /// As much of the range as can be taken while the table is locked for a moment only, dropped rows included; and its
     /// last key if there may be more behind it.
-    fn page(&self, from: Bound<PlaceKey>, to: &[u8]) -> Result<(Page, Option<PlaceKey>), EngineError> {
+    fn page(
+        &self,
+        from: Bound<PlaceKey>,
+        to: &[u8],
+    ) -> Result<(Page, Option<PlaceKey>), EngineError> {
         // Overlay before runs, as everywhere: a checkpoint moves rows the other way.
         let (mut newer, mut last) = (Rows::new(), None::<PlaceKey>);
         {
             let table = self.table.read();
-            for rows in table.frozen.iter().rev().map(|rows| &**rows).chain([&table.newest]) {
-                let rows = rows.range((from, Bound::Unbounded)).take_while(|(key, _)| to.is_empty() || key.bytes() < to);
+            for rows in table
+                .frozen
+                .iter()
+                .rev()
+                .map(|rows| &**rows)
+                .chain([&table.newest])
+            {
+                let rows = rows
+                    .range((from, Bound::Unbounded))
+                    .take_while(|(key, _)| to.is_empty() || key.bytes() < to);
                 let taken: Vec<_> = rows.take(PAGE).map(|(key, place)| (*key, *place)).collect();
                 if let (PAGE, Some((key, _))) = (taken.len(), taken.last()) {
                     last = Some(last.map_or(*key, |last| last.min(*key)));
@@ -331,7 +383,13 @@ impl Inner {
         let mut sources = Vec::new();
         // A look through the whole table leaves the cache to those who look for single items.
         set.add_sources(&run_from, &run_to, !to.is_empty(), &mut sources)?;
-        Ok((Page { newer: newer.into_iter().peekable(), older: Merged::new(sources, &run_to, false).peekable() }, last))
+        Ok((
+            Page {
+                newer: newer.into_iter().peekable(),
+                older: Merged::new(sources, &run_to, false).peekable(),
+            },
+            last,
+        ))
     }
 
     async fn checkpoint(&self, wanted: u64, at_least: Complete) -> Result<(), EngineError> {
@@ -354,10 +412,19 @@ impl Inner {
             [] => Arc::default(),
             [only] => only.clone(),
             // A checkpoint before this one failed.
-            several => Arc::new(several.iter().rev().flat_map(|rows| rows.iter().map(|(key, place)| (*key, *place))).collect()),
+            several => Arc::new(
+                several
+                    .iter()
+                    .rev()
+                    .flat_map(|rows| rows.iter().map(|(key, place)| (*key, *place)))
+                    .collect(),
+            ),
         };
         let below = !self.store.set().runs().is_empty();
-        let run = self.store.write_run(&mut RowsOf::new(&merged, below), None).await?;
+        let run = self
+            .store
+            .write_run(&mut RowsOf::new(&merged, below), None)
+            .await?;
         let extra = ledger.encode();
         let change = |manifest: &mut super::manifest::Manifest| {
             manifest.runs.splice(0..0, run);
@@ -426,7 +493,12 @@ struct RowsOf<'a> {
 
 impl<'a> RowsOf<'a> {
     fn new(rows: &'a Rows, tombstones: bool) -> RowsOf<'a> {
-        RowsOf { rows: rows.iter(), tombstones, key: PlaceKey::FIRST, place: None }
+        RowsOf {
+            rows: rows.iter(),
+            tombstones,
+            key: PlaceKey::FIRST,
+            place: None,
+        }
     }
 }
 
@@ -457,10 +529,12 @@ impl Liveness for Places {
     }
 
     fn live_items(&self, stream: Stream, segment: u32) -> Result<Vec<(Item, Place)>, String> {
-        self.items_in(stream, segment).map_err(|error| error.to_string())
+        self.items_in(stream, segment)
+            .map_err(|error| error.to_string())
     }
 
     fn moved(&self, item: &Item, from: Place, to: Place) -> Result<bool, String> {
-        self.replace_if(item, from, to).map_err(|error| error.to_string())
+        self.replace_if(item, from, to)
+            .map_err(|error| error.to_string())
     }
 }

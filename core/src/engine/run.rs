@@ -17,7 +17,9 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 
 use super::EngineError;
-use super::block::{BadBlock, BlockKind, HEADER, Rows, RowsCursor, RunId, peek, take_varint, u32_at, u64_at, unseal};
+use super::block::{
+    BadBlock, BlockKind, HEADER, Rows, RowsCursor, RunId, peek, take_varint, u32_at, u64_at, unseal,
+};
 use super::block_cache::{BlockCache, Cached, FileId};
 use super::damage::{DamageBook, damaged};
 use super::filter::{self, KeyHash};
@@ -81,7 +83,13 @@ impl Root {
             let mut at = 0;
             let mut number = || take_varint(cursor.row().unwrap_or_default(), &mut at);
             let numbers = [number(), number(), number(), number()];
-            let [Some(index_at), Some(index_len), Some(filter_at), Some(filter_len)] = numbers else {
+            let [
+                Some(index_at),
+                Some(index_len),
+                Some(filter_at),
+                Some(filter_len),
+            ] = numbers
+            else {
                 return Err(BadBlock("a place in the root is cut".into()));
             };
             root.keys.extend_from_slice(cursor.key());
@@ -95,7 +103,11 @@ impl Root {
     }
 
     fn key(&self, number: usize) -> &[u8] {
-        let from = if number == 0 { 0 } else { self.ends[number - 1] };
+        let from = if number == 0 {
+            0
+        } else {
+            self.ends[number - 1]
+        };
         &self.keys[from as usize..self.ends[number] as usize]
     }
 
@@ -133,16 +145,26 @@ impl Drop for Run {
 
 impl Run {
     /// Opens a run (and its twin). Never fails: what is bad or missing is noted, and answered when it is asked for.
-    pub fn open(disk: &dyn Disk, dir: &Path, meta: RunMeta, twins: bool, cache: Arc<BlockCache>, book: Arc<DamageBook>) -> Run {
+    pub fn open(
+        disk: &dyn Disk,
+        dir: &Path,
+        meta: RunMeta,
+        twins: bool,
+        cache: Arc<BlockCache>,
+        book: Arc<DamageBook>,
+    ) -> Run {
         let mut faults = Vec::new();
         let copies: Vec<_> = (0..=usize::from(twins))
             .map(|copy| {
                 let name = meta.file_name(copy == 1);
-                let opened = disk.open(&dir.join(&name), Open::Read).and_then(|file| Ok((file.len()?, file)));
+                let opened = disk
+                    .open(&dir.join(&name), Open::Read)
+                    .and_then(|file| Ok((file.len()?, file)));
                 match opened {
                     Ok((len, file)) => {
                         if len != meta.len {
-                            faults.push((name, format!("{len} bytes long instead of {}", meta.len)));
+                            faults
+                                .push((name, format!("{len} bytes long instead of {}", meta.len)));
                         }
                         Some(file)
                     }
@@ -154,10 +176,21 @@ impl Run {
             })
             .collect();
         let file = cache.new_file();
-        let mut run = Run { meta, copies: RwLock::new(copies), root: Ok(Root::default()), cache, file, book };
+        let mut run = Run {
+            meta,
+            copies: RwLock::new(copies),
+            root: Ok(Root::default()),
+            cache,
+            file,
+            book,
+        };
         run.root = run.read_root().map_err(|error| error.to_string());
         for (name, what) in faults {
-            run.book.note(&name, &what, run.root.is_ok() && run.copies.read().len() > 1);
+            run.book.note(
+                &name,
+                &what,
+                run.root.is_ok() && run.copies.read().len() > 1,
+            );
         }
         run
     }
@@ -167,12 +200,19 @@ impl Run {
         let at = at.ok_or_else(|| self.damage("too short for a footer"))?;
         let footer = self.read_block(BlockKind::Footer, at, FOOTER_LEN)?;
         if u32_at(&footer, 0) != FORMAT {
-            return Err(self.damage(&format!("format {}, this version reads {FORMAT}", u32_at(&footer, 0))));
+            return Err(self.damage(&format!(
+                "format {}, this version reads {FORMAT}",
+                u32_at(&footer, 0)
+            )));
         }
         if (u64_at(&footer, 16), u64_at(&footer, 24)) != (self.meta.rows, self.meta.tombstones) {
             return Err(self.damage("footer and manifest disagree"));
         }
-        let root = self.read_block(BlockKind::Root, u64_at(&footer, 8), u32_at(&footer, 4) as usize)?;
+        let root = self.read_block(
+            BlockKind::Root,
+            u64_at(&footer, 8),
+            u32_at(&footer, 4) as usize,
+        )?;
         Root::parse(root).map_err(|bad| self.damage(&bad.0))
     }
 
@@ -224,7 +264,10 @@ impl Run {
         })
     }
 
-    fn from_any_copy<T>(&self, mut read: impl FnMut(usize) -> Result<T, String>) -> Result<T, EngineError> {
+    fn from_any_copy<T>(
+        &self,
+        mut read: impl FnMut(usize) -> Result<T, String>,
+    ) -> Result<T, EngineError> {
         let copies = self.copies.read().len();
         let mut faults: Vec<(usize, String)> = Vec::new();
         for copy in 0..copies {
@@ -238,7 +281,9 @@ impl Run {
                 Err(what) => faults.push((copy, what)),
             }
         }
-        let first = faults.first().map_or_else(String::new, |(_, what)| what.clone());
+        let first = faults
+            .first()
+            .map_or_else(String::new, |(_, what)| what.clone());
         for (bad, what) in faults {
             self.book.note(&self.meta.file_name(bad == 1), &what, false);
         }
@@ -264,17 +309,27 @@ impl Run {
     /// Checks the block at `at` in every copy, notes what is bad, and says where the next one begins.
     pub fn scrub_block(&self, at: u64) -> Result<u64, EngineError> {
         let copies = self.copies.read().len();
-        let read: Vec<_> = (0..copies).map(|copy| self.read_whole_block(copy, at)).collect();
+        let read: Vec<_> = (0..copies)
+            .map(|copy| self.read_whole_block(copy, at))
+            .collect();
         let good = read.iter().find_map(|block| block.as_ref().ok());
         for (copy, block) in read.iter().enumerate() {
             if let Err(what) = block {
-                self.book.note(&self.meta.file_name(copy == 1), what, good.is_some());
+                self.book
+                    .note(&self.meta.file_name(copy == 1), what, good.is_some());
             }
         }
-        good.map(|block| at + block.len() as u64).ok_or_else(|| self.damage(&format!("block at {at} is bad")))
+        good.map(|block| at + block.len() as u64)
+            .ok_or_else(|| self.damage(&format!("block at {at} is bad")))
     }
 
-    fn cached(&self, kind: BlockKind, at: u64, len: usize, keep: bool) -> Result<Cached, EngineError> {
+    fn cached(
+        &self,
+        kind: BlockKind,
+        at: u64,
+        len: usize,
+        keep: bool,
+    ) -> Result<Cached, EngineError> {
         if let Some(found) = self.cache.get(self.file, at) {
             return Ok(found);
         }
@@ -313,15 +368,20 @@ impl Run {
             return Ok(None);
         }
         let root = self.root()?;
-        let Some(part) = root.parts.get(root.find(key)) else { return Ok(None) };
+        let Some(part) = root.parts.get(root.find(key)) else {
+            return Ok(None);
+        };
         if part.filter.1 > 0
-            && let Cached::Filter(body) = self.cached(BlockKind::Filter, part.filter.0, part.filter.1, true)?
+            && let Cached::Filter(body) =
+                self.cached(BlockKind::Filter, part.filter.0, part.filter.1, true)?
             && !filter::may_hold(&body, hash)
         {
             return Ok(None);
         }
         let index = self.rows(BlockKind::Index, part.index.0, part.index.1, true)?;
-        let Some(place) = index.at_or_after(key).map_err(|bad| self.bad(bad))? else { return Ok(None) };
+        let Some(place) = index.at_or_after(key).map_err(|bad| self.bad(bad))? else {
+            return Ok(None);
+        };
         let (at, len) = self.place(&index.slice(place))?;
         let data = self.rows(BlockKind::Data, at, len, true)?;
         let found = data.find(key).map_err(|bad| self.bad(bad))?;
@@ -341,7 +401,13 @@ pub struct RunCursor {
 impl RunCursor {
     /// A cursor that stands nowhere yet. `keep`: blocks it reads stay in the cache (a merge's would push out all others).
     pub fn new(run: Arc<Run>, keep: bool) -> RunCursor {
-        RunCursor { run, part: 0, index: RowsCursor::empty(), data: RowsCursor::empty(), keep }
+        RunCursor {
+            run,
+            part: 0,
+            index: RowsCursor::empty(),
+            data: RowsCursor::empty(),
+            keep,
+        }
     }
 
     /// To the first key not below `key`.
@@ -373,15 +439,21 @@ impl RunCursor {
 
     fn enter_part(&mut self) -> Result<bool, EngineError> {
         let run = &self.run;
-        let Some(part) = run.root()?.parts.get(self.part) else { return Ok(false) };
-        self.index.enter(run.rows(BlockKind::Index, part.index.0, part.index.1, self.keep)?);
+        let Some(part) = run.root()?.parts.get(self.part) else {
+            return Ok(false);
+        };
+        self.index
+            .enter(run.rows(BlockKind::Index, part.index.0, part.index.1, self.keep)?);
         Ok(true)
     }
 
     fn enter_data(&mut self) -> Result<bool, EngineError> {
-        let Some(place) = self.index.row() else { return Ok(false) };
+        let Some(place) = self.index.row() else {
+            return Ok(false);
+        };
         let (at, len) = self.run.place(place)?;
-        self.data.enter(self.run.rows(BlockKind::Data, at, len, self.keep)?);
+        self.data
+            .enter(self.run.rows(BlockKind::Data, at, len, self.keep)?);
         Ok(true)
     }
 

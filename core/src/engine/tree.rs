@@ -32,7 +32,11 @@ pub struct Row(Arc<[u8]>);
 impl Row {
     /// Copies key and value; `None` makes a tombstone. `scratch` is only there to be reused.
     pub fn new(key: &[u8], value: Option<&[u8]>, scratch: &mut Vec<u8>) -> Row {
-        assert!(key.len() < TOMBSTONE as usize, "a key of {} bytes", key.len());
+        assert!(
+            key.len() < TOMBSTONE as usize,
+            "a key of {} bytes",
+            key.len()
+        );
         scratch.clear();
         let mark = if value.is_some() { 0 } else { TOMBSTONE };
         scratch.extend_from_slice(&(key.len() as u32 | mark).to_ne_bytes());
@@ -108,7 +112,11 @@ impl Node {
             skip: 0,
             heads: Vec::with_capacity(FANOUT),
             rows: Vec::with_capacity(FANOUT),
-            children: if inner { Vec::with_capacity(FANOUT) } else { Vec::new() },
+            children: if inner {
+                Vec::with_capacity(FANOUT)
+            } else {
+                Vec::new()
+            },
         }
     }
 
@@ -131,8 +139,13 @@ impl Node {
         }
         let wanted = head(key, skip);
         let from = self.heads.partition_point(|head| *head < wanted);
-        let ties = self.heads[from..].iter().take_while(|head| **head == wanted).count();
-        match self.rows[from..from + ties].binary_search_by(|row| row.key()[skip..].cmp(&key[skip..])) {
+        let ties = self.heads[from..]
+            .iter()
+            .take_while(|head| **head == wanted)
+            .count();
+        match self.rows[from..from + ties]
+            .binary_search_by(|row| row.key()[skip..].cmp(&key[skip..]))
+        {
             Ok(at) => Ok(from + at),
             Err(at) => Err(from + at),
         }
@@ -153,7 +166,8 @@ impl Node {
         };
         let skip = self.skip;
         self.heads.clear();
-        self.heads.extend(self.rows.iter().map(|row| head(row.key(), skip)));
+        self.heads
+            .extend(self.rows.iter().map(|row| head(row.key(), skip)));
     }
 
     fn put(&mut self, at: usize, row: Row, child: Option<Arc<Node>>) {
@@ -163,7 +177,9 @@ impl Node {
             self.children.insert(at, child);
         }
         // Only a new first or last key can shorten the prefix that all share.
-        if edge && shared_prefix(self.rows[0].key(), self.rows[self.rows.len() - 1].key()) != self.skip {
+        if edge
+            && shared_prefix(self.rows[0].key(), self.rows[self.rows.len() - 1].key()) != self.skip
+        {
             self.rebuild_heads();
         } else {
             self.heads.insert(at, head(self.rows[at].key(), self.skip));
@@ -180,7 +196,11 @@ impl Node {
 
     /// Moves the upper part into a new node. Keys that arrive in order leave full nodes behind.
     fn split(&mut self, last_put: usize) -> Arc<Node> {
-        let at = if last_put + 1 == self.rows.len() { last_put } else { self.rows.len() / 2 };
+        let at = if last_put + 1 == self.rows.len() {
+            last_put
+        } else {
+            self.rows.len() / 2
+        };
         let mut right = Node::empty(!self.is_leaf());
         right.rows.extend(self.rows.drain(at..));
         if !self.is_leaf() {
@@ -202,7 +222,11 @@ pub struct Tree {
 
 impl Default for Tree {
     fn default() -> Self {
-        Tree { root: Arc::new(Node::empty(false)), rows: 0, bytes: LEAF_COST }
+        Tree {
+            root: Arc::new(Node::empty(false)),
+            rows: 0,
+            bytes: LEAF_COST,
+        }
     }
 }
 
@@ -244,7 +268,8 @@ impl Tree {
         if let Some(right) = inserted.split {
             let mut root = Node::empty(true);
             let left = std::mem::replace(&mut self.root, Arc::new(Node::empty(false)));
-            root.rows.extend([left.rows[0].clone(), right.rows[0].clone()]);
+            root.rows
+                .extend([left.rows[0].clone(), right.rows[0].clone()]);
             root.children.extend([left, right]);
             root.rebuild_heads();
             self.root = Arc::new(root);
@@ -260,7 +285,11 @@ impl Tree {
 
     fn insert_below(node: &mut Arc<Node>, row: Row) -> Inserted {
         let node = Arc::make_mut(node);
-        let mut result = Inserted { replaced: None, split: None, grown: 0 };
+        let mut result = Inserted {
+            replaced: None,
+            split: None,
+            grown: 0,
+        };
         let put = if node.is_leaf() {
             match node.find(row.key()) {
                 Ok(at) => {
@@ -282,12 +311,18 @@ impl Tree {
             let below = Self::insert_below(&mut node.children[at], row);
             result.replaced = below.replaced;
             result.grown = below.grown;
-            let Some(right) = below.split else { return result };
+            let Some(right) = below.split else {
+                return result;
+            };
             node.put(at + 1, right.rows[0].clone(), Some(right));
             at + 1
         };
         if node.rows.len() == FANOUT {
-            result.grown += if node.is_leaf() { LEAF_COST } else { INNER_COST };
+            result.grown += if node.is_leaf() {
+                LEAF_COST
+            } else {
+                INNER_COST
+            };
             result.split = Some(node.split(put));
         }
         result
@@ -318,7 +353,11 @@ impl Tree {
         }
         let at = node.child_of(key);
         // Asked before: an inner node that loses its last child would look like a leaf.
-        let cost = if node.children[at].is_leaf() { LEAF_COST } else { INNER_COST };
+        let cost = if node.children[at].is_leaf() {
+            LEAF_COST
+        } else {
+            INNER_COST
+        };
         let (row, mut freed) = Self::remove_below(&mut node.children[at], key)?;
         if node.children[at].rows.is_empty() {
             freed += cost;
@@ -338,7 +377,11 @@ impl Tree {
             node = child;
         }
         let at = node.find(from).unwrap_or_else(|at| at);
-        let mut cursor = TreeCursor { path, leaf: node, at };
+        let mut cursor = TreeCursor {
+            path,
+            leaf: node,
+            at,
+        };
         cursor.settle();
         cursor
     }
@@ -366,7 +409,9 @@ impl TreeCursor {
     /// Moves to the next leaf when this one is used up.
     fn settle(&mut self) {
         while self.at >= self.leaf.rows.len() {
-            let Some((node, at)) = self.path.last_mut() else { return };
+            let Some((node, at)) = self.path.last_mut() else {
+                return;
+            };
             *at += 1;
             let Some(child) = node.children.get(*at) else {
                 self.path.pop();
@@ -411,7 +456,11 @@ mod tests {
     fn key() -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             proptest::collection::vec(0u8..3, 0..12),
-            (0u32..4000).prop_map(|n| [b"a rather long common prefix/".as_slice(), &n.to_be_bytes()].concat()),
+            (0u32..4000).prop_map(|n| [
+                b"a rather long common prefix/".as_slice(),
+                &n.to_be_bytes()
+            ]
+            .concat()),
         ]
     }
 
@@ -454,7 +503,9 @@ mod tests {
     #[test]
     fn account_returns_to_its_start_when_all_rows_are_gone() {
         let mut tree = Tree::default();
-        let keys: Vec<Vec<u8>> = (0..20_000u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes().to_vec()).collect();
+        let keys: Vec<Vec<u8>> = (0..20_000u32)
+            .map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes().to_vec())
+            .collect();
         for key in &keys {
             put(&mut tree, key, Some(&[7; 100]));
         }
