@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::block::Rows;
+use super::rows::Rows;
 
 const SHARDS: usize = 16;
 /// What a slot and its table entry cost beside the block.

@@ -62,7 +62,10 @@ impl RunStore {
             match run {
                 Some((run, copy)) => match self.rewrite(run, copy).await {
                     Err(error) if error.is_damage() => {
-                        tracing::warn!(%error, "cannot be healed from its twin")
+                        self.book.note(&damage.file, &error.to_string(), false);
+                        let _ = self
+                            .disk
+                            .remove(&self.dir.join(format!("{}.new", damage.file)));
                     }
                     outcome => outcome?,
                 },

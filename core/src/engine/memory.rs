@@ -17,10 +17,11 @@ use super::incoming::Prepared;
 use super::manifest::{Manifest, StoreKind};
 use super::merge::merged;
 use super::merged::{Merged, Source};
+use super::row::Row;
 use super::run_set::RunSet;
 use super::run_store::{RunStore, StoreOptions};
 use super::run_writer::RowSource;
-use super::tree::{Row, Tree};
+use super::tree::Tree;
 use super::{
     Batch, BeforeDurable, CheckpointInfo, Engine, EngineError, RowIter, View, on_env_thread,
 };

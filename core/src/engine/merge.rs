@@ -18,7 +18,8 @@ use tokio::sync::Notify;
 
 use super::EngineError;
 use super::merged::{Merged, Source};
-use super::run::{Run, RunCursor, RunMeta};
+use super::run::{Run, RunMeta};
+use super::run_cursor::RunCursor;
 use super::run_store::RunStore;
 use crate::env::clock::{self, Instant};
 

@@ -12,9 +12,10 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 
 use super::EngineError;
-use super::run::RunCursor;
+use super::row::Row;
+use super::run_cursor::RunCursor;
 use super::run_writer::RowSource;
-use super::tree::{Row, TreeCursor};
+use super::tree::TreeCursor;
 
 /// One sorted source.
 pub enum Source {

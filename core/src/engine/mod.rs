@@ -38,12 +38,18 @@ pub mod overlay;
 pub mod place_key;
 pub mod place_ledger;
 pub mod places;
+mod places_scan;
 #[cfg(test)]
 mod places_tests;
+pub mod row;
+pub mod rows;
 pub mod run;
+pub mod run_cursor;
+mod run_index;
 pub mod run_set;
 pub mod run_store;
 pub mod run_writer;
+mod store_open;
 pub mod tree;
 
 use std::io;

@@ -25,9 +25,9 @@ use super::manifest::StoreKind;
 use super::merge::Merger;
 use super::merged::{Merged, Source};
 use super::overlay::{Moment, Overlay};
+use super::row::Row;
 use super::run_set::{RunSet, failed};
 use super::run_store::{RunStore, StoreOptions};
-use super::tree::Row;
 use super::{
     Batch, BeforeDurable, CheckpointInfo, Engine, EngineError, RowIter, View, on_env_thread,
 };

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::merged::Source;
+use super::row::Row;
 use super::tree::Tree;
 
 /// Rows that a checkpoint is to write out.
@@ -52,7 +53,7 @@ impl Overlay {
     pub fn find(&self, key: &[u8]) -> Option<Option<&[u8]>> {
         self.newest
             .get(key)
-            .map(super::tree::Row::value)
+            .map(Row::value)
             .or_else(|| self.find_frozen(key))
     }
 
@@ -61,7 +62,7 @@ impl Overlay {
         self.frozen
             .iter()
             .find_map(|layer| layer.tree.get(key))
-            .map(super::tree::Row::value)
+            .map(Row::value)
     }
 
     /// Adds a cursor at `from` for every tree that is not empty.

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::filter::KeyHash;
 use super::manifest::Manifest;
 use super::merged::{Merged, Source};
-use super::run::{Run, RunCursor};
+use super::run::Run;
+use super::run_cursor::RunCursor;
 use super::{CheckpointInfo, EngineError, RowIter, View};
 
 /// Open runs, newest first.

@@ -19,10 +19,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 
-use super::block::{BlockKind, RowsBuilder, RunId, put_varint, seal};
+use super::block::{BlockKind, RunId, seal};
 use super::filter::{self, KeyHash};
+use super::row::shared_prefix;
+use super::rows::{RowsBuilder, put_varint};
 use super::run::{FOOTER_BODY, FORMAT, RunMeta};
-use super::tree::shared_prefix;
 use crate::env::disk::File;
 
 /// Data and index blocks are closed once they are this long: long enough that the index of a million rows is small,

@@ -13,59 +13,14 @@
 
 use std::sync::Arc;
 
+use super::row::{Row, shared_prefix};
+
 /// Most rows of a leaf and children of an inner node.
 const FANOUT: usize = 64;
-/// What the allocator and the counters of an `Arc` cost per row, beside its bytes.
-const ROW_COST: usize = 16 + 8;
 /// A leaf's arrays and header. They are allocated whole, so that the account is exact.
 const LEAF_COST: usize = FANOUT * (8 + 16) + 128;
 /// An inner node's.
 const INNER_COST: usize = FANOUT * (8 + 16 + 8) + 128;
-/// Bit of the length word that marks a tombstone.
-const TOMBSTONE: u32 = 1 << 31;
-const WORD: usize = 4;
-
-/// One row or tombstone: key and value in one allocation of their own (a slice of a request's buffer would pin it all).
-#[derive(Clone)]
-pub struct Row(Arc<[u8]>);
-
-impl Row {
-    /// Copies key and value; `None` makes a tombstone. `scratch` is only there to be reused.
-    pub fn new(key: &[u8], value: Option<&[u8]>, scratch: &mut Vec<u8>) -> Row {
-        assert!(
-            key.len() < TOMBSTONE as usize,
-            "a key of {} bytes",
-            key.len()
-        );
-        scratch.clear();
-        let mark = if value.is_some() { 0 } else { TOMBSTONE };
-        scratch.extend_from_slice(&(key.len() as u32 | mark).to_ne_bytes());
-        scratch.extend_from_slice(key);
-        scratch.extend_from_slice(value.unwrap_or_default());
-        Row(Arc::from(&scratch[..]))
-    }
-
-    fn word(&self) -> u32 {
-        let mut word = [0; WORD];
-        word.copy_from_slice(&self.0[..WORD]);
-        u32::from_ne_bytes(word)
-    }
-
-    /// Its key.
-    pub fn key(&self) -> &[u8] {
-        &self.0[WORD..WORD + (self.word() & !TOMBSTONE) as usize]
-    }
-
-    /// Its value; `None` for a tombstone.
-    pub fn value(&self) -> Option<&[u8]> {
-        let word = self.word();
-        (word & TOMBSTONE == 0).then(|| &self.0[WORD + word as usize..])
-    }
-
-    fn cost(&self) -> usize {
-        self.0.len() + ROW_COST
-    }
-}
 
 struct Node {
     /// Length of a prefix that all keys of this node share.
@@ -99,11 +54,6 @@ fn head(key: &[u8], skip: usize) -> u64 {
             u64::from_be_bytes(eight)
         }
     }
-}
-
-/// How many bytes two keys share at their beginning.
-pub fn shared_prefix(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(x, y)| x == y).count()
 }
 
 impl Node {
@@ -438,6 +388,8 @@ mod tests {
 
     use super::*;
 
+    type Model = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
     fn rows(tree: &Tree, from: &[u8]) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
         let mut cursor = tree.seek(from);
         let mut found = Vec::new();
@@ -472,7 +424,7 @@ mod tests {
             from in key(),
         ) {
             let (mut tree, mut model) = (Tree::default(), BTreeMap::new());
-            let mut views: Vec<(Tree, BTreeMap<Vec<u8>, Option<Vec<u8>>>)> = Vec::new();
+            let mut views: Vec<(Tree, Model)> = Vec::new();
             for (key, value, kind) in steps {
                 if kind == 0 && views.len() < 8 {
                     views.push((tree.clone(), model.clone()));

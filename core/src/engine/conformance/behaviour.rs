@@ -6,8 +6,8 @@ use futures::FutureExt;
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::digest;
 use crate::engine::incoming::Incoming;
+use crate::engine::{block, digest};
 use crate::env::sim::{self, Fault, OpKind};
 
 /// A row may lie in the overlay, in a frozen one or in any run; the newest word counts, a delete included.
@@ -124,6 +124,46 @@ fn view_stands_still_while_the_engine_goes_on<S: Subject>() {
         for (view, model) in &views {
             same(&**view, model);
         }
+    });
+}
+
+/// A run whose index needs several blocks is searched and scanned like a small one.
+fn large_run_with_many_index_blocks_is_searched<S: Subject>() {
+    sim::run(1, async {
+        let (disk, mut model) = (new_disk(), Model::new());
+        let engine: S = open(&disk, false).await;
+        for n in 0..3000u32 {
+            let key = [&[b'k'; 1000][..], &(n * 2).to_be_bytes()].concat();
+            let row = vec![n as u8; 600];
+            engine.write(batch(&[(&key, Some(&row))], "")).unwrap();
+            model.insert(key, row);
+        }
+        engine.checkpoint(None).await.unwrap();
+        let engine: S = open(&disk, false).await;
+        same(&engine, &model);
+        for n in (0..6001u32).step_by(7) {
+            let key = [&[b'k'; 1000][..], &n.to_be_bytes()].concat();
+            assert_eq!(
+                engine.get(&key).unwrap().is_some(),
+                model.contains_key(&key)
+            );
+            let next = engine
+                .scan(&key, b"")
+                .next()
+                .map(|row| row.unwrap().0.to_vec());
+            assert_eq!(next.as_ref(), model.range(key..).next().map(|(key, _)| key));
+        }
+        let set = engine.store().set();
+        let (run, mut at, mut parts) = (&set.runs()[0], 0, 0);
+        while at < run.meta().len {
+            let block = run.raw_block(at).unwrap();
+            at += block.len() as u64;
+            parts += u32::from(matches!(
+                block::peek(&block),
+                Some((block::BlockKind::Index, _))
+            ));
+        }
+        assert!(parts > 2, "{parts} index blocks");
     });
 }
 
@@ -512,6 +552,7 @@ on_every_engine![
     batch_is_applied_in_order,
     batch_is_seen_whole_or_not_at_all,
     view_stands_still_while_the_engine_goes_on,
+    large_run_with_many_index_blocks_is_searched,
     scan_keeps_to_its_bounds,
     checkpoint_is_what_a_restart_finds,
     moment_of_a_checkpoint_is_its_call,
