@@ -4,7 +4,7 @@ use minikv_proto::entry as wire;
 
 use super::world::*;
 use crate::ids::{UploadId, VShard};
-use crate::kv::{Refusal, UploadItem, UploadListRequest, Versioning};
+use crate::kv::{Refusal, UploadsItem, UploadsRequest, Versioning};
 use crate::state::answer::{Answer, TryAgain};
 use crate::state::entry::Body;
 use crate::state::record::Content;
@@ -140,7 +140,7 @@ fn uploads_are_listed_by_key_and_then_by_age() {
         ids.push((key, w.create_upload(b, key)));
     }
     let all: Vec<VShard> = (0..=255).map(VShard).collect();
-    let list = |w: &World, request: &UploadListRequest| {
+    let list = |w: &World, request: &UploadsRequest| {
         let mut request = request.clone();
         let mut lines = Vec::new();
         loop {
@@ -148,12 +148,12 @@ fn uploads_are_listed_by_key_and_then_by_age() {
             assert!(page.items.len() <= request.max as usize);
             for item in &page.items {
                 (request.after, request.after_upload) = match item {
-                    UploadItem::Upload(upload) => {
+                    UploadsItem::Upload(upload) => {
                         let nth = ids.iter().position(|(_, id)| *id == upload.id).unwrap();
                         lines.push(format!("{} {nth}", std::str::from_utf8(&upload.key).unwrap()));
                         (upload.key.clone(), Some(upload.id))
                     }
-                    UploadItem::Prefix(prefix) => {
+                    UploadsItem::Prefix(prefix) => {
                         lines.push(String::from_utf8(prefix.to_vec()).unwrap());
                         (prefix.clone(), None)
                     }
@@ -165,14 +165,14 @@ fn uploads_are_listed_by_key_and_then_by_age() {
         }
     };
     for max in 1..8 {
-        let flat = UploadListRequest { max, ..Default::default() };
+        let flat = UploadsRequest { max, ..Default::default() };
         assert_eq!(list(&w, &flat), ["a 1", "a 3", "a 6", "b/1 0", "b/1 5", "b/2 2", "c 4"]);
-        let rolled = UploadListRequest { max, delimiter: "/".into(), ..Default::default() };
+        let rolled = UploadsRequest { max, delimiter: "/".into(), ..Default::default() };
         assert_eq!(list(&w, &rolled), ["a 1", "a 3", "a 6", "b/", "c 4"]);
-        let below = UploadListRequest { max, prefix: "b/".into(), ..Default::default() };
+        let below = UploadsRequest { max, prefix: "b/".into(), ..Default::default() };
         assert_eq!(list(&w, &below), ["b/1 0", "b/1 5", "b/2 2"]);
     }
-    let after_key = UploadListRequest { max: 9, after: "a".into(), ..Default::default() };
+    let after_key = UploadsRequest { max: 9, after: "a".into(), ..Default::default() };
     assert_eq!(list(&w, &after_key).len(), 4);
     w.check();
 }

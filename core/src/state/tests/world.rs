@@ -16,7 +16,8 @@ use crate::state::entry::{self, Body, Entry};
 use crate::state::intent::TxnRef;
 use crate::state::read::{self, Decided, Look, Named};
 use crate::state::record::ChunkRun;
-use crate::state::{digest, list_versions, usage};
+use crate::engine::digest;
+use crate::state::{list_versions, usage};
 
 /// Rows in memory.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -141,7 +142,7 @@ impl World {
 
     /// Digest, usage, and what is held against what is named.
     pub fn check(&self) {
-        assert_eq!(self.digest, digest::of_view(&self.rows).unwrap(), "digest");
+        assert_eq!(self.digest, digest::recompute(&self.rows).unwrap(), "digest");
         let mut counted: BTreeMap<BucketId, row::Usage> = read::usages(&self.rows).unwrap().into_iter().collect();
         counted.retain(|_, usage| *usage != row::Usage::default());
         assert_eq!(counted, usage::recount::by_bucket(&self.rows), "usage is not what the rows say");
