@@ -399,7 +399,7 @@ impl World {
     }
 
     pub fn open_session(&mut self) -> u64 {
-        match self.done(Body::OpenSession(wire::OpenSession {})) {
+        match self.done(Body::OpenSession(wire::OpenSession::default())) {
             Done::Session(session) => session,
             other => panic!("{other:?}"),
         }
