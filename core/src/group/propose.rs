@@ -186,7 +186,9 @@ impl Group {
         if let Some(session) = self.session.read().clone() {
             return Ok(session);
         }
-        let body = Body::OpenSession(minikv_proto::entry::OpenSession {});
+        let body = Body::OpenSession(minikv_proto::entry::OpenSession {
+            gateway: format!("node-{}", self.replica.node.0),
+        });
         let mut proposal = Proposal::new(body, &[])?;
         let opened = self.send(&mut proposal, None).await.map_err(|error| match error {
             // Not knowing whether a session was opened is no harm: nobody uses it.
