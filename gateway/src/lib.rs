@@ -1,3 +1,6 @@
 //! gateway
 pub mod auth;
 pub mod object;
+pub mod ops;
+pub mod store;
+pub mod tenancy;
