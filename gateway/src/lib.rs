@@ -2,5 +2,6 @@
 pub mod auth;
 pub mod object;
 pub mod ops;
+pub mod s3;
 pub mod store;
 pub mod tenancy;
