@@ -8,4 +8,5 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod http;
+pub mod object;
 pub mod serve;

@@ -1,1 +1,6 @@
-//! (being written)
+//! Large contents: cut into chunks and frames, staged, claimed, read back verified.
+//!
+//! Chunks travel outside Raft; the group of their object agrees on what becomes of them (stage, claim, release), and this
+//! node keeps their frames in the blob stream and their places in the places table.
+
+mod frames;

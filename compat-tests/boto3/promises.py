@@ -1,0 +1,234 @@
+"""boto3's view of minikv: each function below is one promise; its name is printed with the outcome."""
+
+import hashlib
+import os
+import pathlib
+import traceback
+import urllib.request
+
+import boto3
+import botocore
+from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import ClientError
+
+BUCKET = os.environ["BUCKET"]
+DATA = pathlib.Path(os.environ["DATA"])
+WORK = pathlib.Path(os.environ["WORK"])
+s3 = boto3.client("s3", endpoint_url=os.environ["ENDPOINT"])
+MIB = 1024 * 1024
+
+
+def code_of(call, **arguments) -> str:
+    try:
+        call(**arguments)
+    except ClientError as error:
+        return error.response["Error"]["Code"]
+    return "no error"
+
+
+def create_bucket_and_see_it_listed():
+    s3.create_bucket(Bucket=BUCKET)
+    assert BUCKET in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
+    assert s3.head_bucket(Bucket=BUCKET)["ResponseMetadata"]["HTTPHeaders"]["x-amz-bucket-region"] == "us-east-1"
+
+
+def files_come_back_as_they_were():
+    for name in ["empty", "five", "inline-64k", "over-64k", "5MiB", "100MiB"]:
+        s3.upload_file(str(DATA / name), BUCKET, f"files/{name}")
+        s3.download_file(BUCKET, f"files/{name}", str(WORK / name))
+        assert (WORK / name).read_bytes() == (DATA / name).read_bytes(), name
+
+
+def every_checksum_is_checked_stored_and_returned():
+    for algorithm in ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"]:
+        try:
+            put = s3.put_object(Bucket=BUCKET, Key=f"sum/{algorithm}", Body=b"hello", ChecksumAlgorithm=algorithm)
+        except botocore.exceptions.MissingDependencyException:
+            continue  # CRC32C and CRC64NVME need the optional awscrt
+        head = s3.head_object(Bucket=BUCKET, Key=f"sum/{algorithm}", ChecksumMode="ENABLED")
+        assert head[f"Checksum{algorithm}"] == put[f"Checksum{algorithm}"]
+
+
+def a_wrong_checksum_is_refused_and_leaves_nothing():
+    assert code_of(s3.put_object, Bucket=BUCKET, Key="wrong", Body=b"hello", ChecksumSHA256="A" * 43 + "=") == "BadDigest"
+    assert code_of(s3.put_object, Bucket=BUCKET, Key="wrong", Body=b"hello", ContentMD5="A" * 22 + "==") == "BadDigest"
+    assert code_of(s3.head_object, Bucket=BUCKET, Key="wrong") == "404"
+
+
+def etag_is_the_md5():
+    put = s3.put_object(Bucket=BUCKET, Key="etag", Body=b"hello")
+    assert put["ETag"] == '"' + hashlib.md5(b"hello").hexdigest() + '"'
+
+
+def multipart_etag_is_md5_of_md5s():
+    first, second = os.urandom(5 * MIB), os.urandom(17)
+    upload = s3.create_multipart_upload(Bucket=BUCKET, Key="multi", Metadata={"a": "b"})["UploadId"]
+    parts = []
+    for number, body in enumerate([first, second], 1):
+        part = s3.upload_part(Bucket=BUCKET, Key="multi", UploadId=upload, PartNumber=number, Body=body)
+        parts.append({"PartNumber": number, "ETag": part["ETag"], "ChecksumCRC32": part["ChecksumCRC32"]})
+    assert [p["PartNumber"] for p in s3.list_parts(Bucket=BUCKET, Key="multi", UploadId=upload)["Parts"]] == [1, 2]
+    assert [u["UploadId"] for u in s3.list_multipart_uploads(Bucket=BUCKET)["Uploads"]] == [upload]
+    done = s3.complete_multipart_upload(Bucket=BUCKET, Key="multi", UploadId=upload, MultipartUpload={"Parts": parts})
+    expected = hashlib.md5(hashlib.md5(first).digest() + hashlib.md5(second).digest()).hexdigest()
+    assert done["ETag"] == f'"{expected}-2"', done["ETag"]
+    got = s3.get_object(Bucket=BUCKET, Key="multi")
+    assert got["Body"].read() == first + second and got["Metadata"] == {"a": "b"}
+    ranged = s3.get_object(Bucket=BUCKET, Key="multi", Range=f"bytes={5 * MIB - 3}-{5 * MIB + 3}")["Body"].read()
+    assert ranged == first[-3:] + second[:4]
+
+
+def an_aborted_upload_is_gone():
+    upload = s3.create_multipart_upload(Bucket=BUCKET, Key="aborted")["UploadId"]
+    s3.upload_part(Bucket=BUCKET, Key="aborted", UploadId=upload, PartNumber=1, Body=b"x")
+    s3.abort_multipart_upload(Bucket=BUCKET, Key="aborted", UploadId=upload)
+    assert code_of(s3.list_parts, Bucket=BUCKET, Key="aborted", UploadId=upload) == "NoSuchUpload"
+
+
+def a_part_that_is_too_small_is_refused():
+    upload = s3.create_multipart_upload(Bucket=BUCKET, Key="small")["UploadId"]
+    parts = []
+    for number in [1, 2]:
+        part = s3.upload_part(Bucket=BUCKET, Key="small", UploadId=upload, PartNumber=number, Body=b"x")
+        parts.append({"PartNumber": number, "ETag": part["ETag"]})
+    assert code_of(s3.complete_multipart_upload, Bucket=BUCKET, Key="small", UploadId=upload, MultipartUpload={"Parts": parts}) == "EntityTooSmall"
+    s3.abort_multipart_upload(Bucket=BUCKET, Key="small", UploadId=upload)
+
+
+def upload_part_copy_takes_a_range():
+    source = os.urandom(6 * MIB)
+    s3.put_object(Bucket=BUCKET, Key="source", Body=source)
+    upload = s3.create_multipart_upload(Bucket=BUCKET, Key="assembled")["UploadId"]
+    copied = s3.upload_part_copy(Bucket=BUCKET, Key="assembled", UploadId=upload, PartNumber=1, CopySource={"Bucket": BUCKET, "Key": "source"}, CopySourceRange=f"bytes=0-{5 * MIB - 1}")
+    tail = s3.upload_part(Bucket=BUCKET, Key="assembled", UploadId=upload, PartNumber=2, Body=b"tail")
+    parts = [{"PartNumber": 1, "ETag": copied["CopyPartResult"]["ETag"]}, {"PartNumber": 2, "ETag": tail["ETag"]}]
+    s3.complete_multipart_upload(Bucket=BUCKET, Key="assembled", UploadId=upload, MultipartUpload={"Parts": parts})
+    assert s3.get_object(Bucket=BUCKET, Key="assembled")["Body"].read() == source[: 5 * MIB] + b"tail"
+
+
+def metadata_and_content_headers_come_back():
+    s3.put_object(Bucket=BUCKET, Key="meta", Body=b"x", Metadata={"Colour": "blue", "city": "Köln".encode("ascii", "replace").decode()}, ContentType="text/x-test", CacheControl="no-cache", ContentDisposition="inline", ContentEncoding="gzip", ContentLanguage="de")
+    head = s3.head_object(Bucket=BUCKET, Key="meta")
+    assert head["Metadata"]["colour"] == "blue"
+    assert (head["ContentType"], head["CacheControl"], head["ContentDisposition"], head["ContentEncoding"], head["ContentLanguage"]) == ("text/x-test", "no-cache", "inline", "gzip", "de")
+
+
+def copy_replaces_metadata_when_asked():
+    s3.put_object(Bucket=BUCKET, Key="self", Body=b"x", Metadata={"a": "1"})
+    assert code_of(s3.copy_object, Bucket=BUCKET, Key="self", CopySource={"Bucket": BUCKET, "Key": "self"}) == "InvalidRequest"
+    s3.copy_object(Bucket=BUCKET, Key="self", CopySource={"Bucket": BUCKET, "Key": "self"}, Metadata={"a": "2"}, MetadataDirective="REPLACE")
+    assert s3.head_object(Bucket=BUCKET, Key="self")["Metadata"] == {"a": "2"}
+
+
+def any_utf8_key_works():
+    keys = ["a/b", "a/b/c", "a//b", "./x", "../x", "space in key", "plus+", "percent%25", "日本語", "emoji-🦀", "x" * 1024, "end/", "<&>\"'"]
+    for key in keys:
+        s3.put_object(Bucket=BUCKET, Key=key, Body=key.encode())
+    for key in keys:
+        assert s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == key.encode(), key
+    listed = [item["Key"] for item in s3.list_objects_v2(Bucket=BUCKET)["Contents"]]
+    assert set(keys) <= set(listed) and listed == sorted(listed, key=lambda k: k.encode())
+    assert code_of(s3.put_object, Bucket=BUCKET, Key="x" * 1025, Body=b"") == "KeyTooLongError"
+
+
+def listing_pages_and_rolls_up():
+    for number in range(25):
+        s3.put_object(Bucket=BUCKET, Key=f"list/{number % 5}/{number:02}", Body=b"")
+    pages = list(s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="list/", PaginationConfig={"PageSize": 7}))
+    assert [len(page["Contents"]) for page in pages] == [7, 7, 7, 4]
+    assert [p["IsTruncated"] for p in pages] == [True, True, True, False]
+    rolled = s3.list_objects_v2(Bucket=BUCKET, Prefix="list/", Delimiter="/", MaxKeys=3)
+    assert [p["Prefix"] for p in rolled["CommonPrefixes"]] == ["list/0/", "list/1/", "list/2/"] and rolled["IsTruncated"]
+    rest = s3.list_objects_v2(Bucket=BUCKET, Prefix="list/", Delimiter="/", ContinuationToken=rolled["NextContinuationToken"])
+    assert [p["Prefix"] for p in rest["CommonPrefixes"]] == ["list/3/", "list/4/"]
+    old = s3.list_objects(Bucket=BUCKET, Prefix="list/", MaxKeys=10)
+    assert len(old["Contents"]) == 10 and old["IsTruncated"]
+    versions = s3.list_object_versions(Bucket=BUCKET, Prefix="list/")["Versions"]
+    assert len(versions) == 25 and all(v["VersionId"] == "null" and v["IsLatest"] for v in versions)
+
+
+def ranges_and_overrides():
+    s3.put_object(Bucket=BUCKET, Key="range", Body=b"0123456789")
+    get = lambda **a: s3.get_object(Bucket=BUCKET, Key="range", **a)
+    assert get(Range="bytes=2-4")["Body"].read() == b"234"
+    assert get(Range="bytes=-3")["Body"].read() == b"789"
+    assert get(Range="bytes=8-")["ContentRange"] == "bytes 8-9/10"
+    assert code_of(get, Range="bytes=10-") == "InvalidRange"
+    assert get(ResponseContentType="a/b")["ContentType"] == "a/b"
+
+
+def conditions_decide():
+    etag = s3.put_object(Bucket=BUCKET, Key="cond", Body=b"1")["ETag"]
+    get = lambda **a: s3.get_object(Bucket=BUCKET, Key="cond", **a)
+    put = lambda **a: s3.put_object(Bucket=BUCKET, Key="cond", Body=b"2", **a)
+    assert code_of(get, IfNoneMatch=etag) == "304" and code_of(get, IfMatch='"no"') == "PreconditionFailed"
+    assert code_of(put, IfNoneMatch="*") == "PreconditionFailed" and code_of(put, IfMatch='"no"') == "PreconditionFailed"
+    put(IfMatch=etag)
+    assert code_of(s3.put_object, Bucket=BUCKET, Key="cond-none", Body=b"", IfMatch=etag) == "NoSuchKey"
+
+
+def presigned_urls_work_and_expire_within_a_week():
+    url = s3.generate_presigned_url("put_object", Params={"Bucket": BUCKET, "Key": "signed"}, ExpiresIn=60)
+    urllib.request.urlopen(urllib.request.Request(url, data=b"by url", method="PUT")).read()
+    url = s3.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "signed"}, ExpiresIn=60)
+    assert urllib.request.urlopen(url).read() == b"by url"
+
+
+def delete_objects_reports_each():
+    for key in ["d1", "d2"]:
+        s3.put_object(Bucket=BUCKET, Key=key, Body=b"")
+    answer = s3.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": "d1"}, {"Key": "d2"}, {"Key": "never-there"}]})
+    assert sorted(item["Key"] for item in answer["Deleted"]) == ["d1", "d2", "never-there"]
+
+
+def the_bucket_can_be_emptied_and_removed():
+    for upload in s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []):
+        s3.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
+    assert code_of(s3.delete_bucket, Bucket=BUCKET) == "BucketNotEmpty"
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
+        s3.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": item["Key"]} for item in page.get("Contents", [])]})
+    s3.delete_bucket(Bucket=BUCKET)
+    assert code_of(s3.head_bucket, Bucket=BUCKET) == "404"
+
+
+def unconfigured_gets_answer_like_aws():
+    s3.create_bucket(Bucket=BUCKET)
+    expect = {
+        "get_bucket_policy": "NoSuchBucketPolicy",
+        "get_bucket_cors": "NoSuchCORSConfiguration",
+        "get_bucket_website": "NoSuchWebsiteConfiguration",
+        "get_bucket_lifecycle_configuration": "NoSuchLifecycleConfiguration",
+        "get_bucket_replication": "ReplicationConfigurationNotFoundError",
+        "get_bucket_encryption": "ServerSideEncryptionConfigurationNotFoundError",
+        "get_object_lock_configuration": "ObjectLockConfigurationNotFoundError",
+        "get_public_access_block": "NoSuchPublicAccessBlockConfiguration",
+        "get_bucket_tagging": "NoSuchTagSet",
+    }
+    for call, code in expect.items():
+        assert code_of(getattr(s3, call), Bucket=BUCKET) == code, call
+    assert s3.get_bucket_request_payment(Bucket=BUCKET)["Payer"] == "BucketOwner"
+    for call in ["get_bucket_acl", "get_bucket_logging", "get_bucket_notification_configuration", "get_bucket_accelerate_configuration", "get_bucket_versioning"]:
+        getattr(s3, call)(Bucket=BUCKET)
+    s3.delete_bucket(Bucket=BUCKET)
+
+
+PROMISES = [
+    create_bucket_and_see_it_listed, files_come_back_as_they_were, every_checksum_is_checked_stored_and_returned,
+    a_wrong_checksum_is_refused_and_leaves_nothing, etag_is_the_md5, multipart_etag_is_md5_of_md5s, an_aborted_upload_is_gone,
+    a_part_that_is_too_small_is_refused, upload_part_copy_takes_a_range, metadata_and_content_headers_come_back,
+    copy_replaces_metadata_when_asked, any_utf8_key_works, listing_pages_and_rolls_up, ranges_and_overrides, conditions_decide,
+    presigned_urls_work_and_expire_within_a_week, delete_objects_reports_each, the_bucket_can_be_emptied_and_removed,
+    unconfigured_gets_answer_like_aws,
+]
+
+with open(os.environ["RESULTS"], "a") as results:
+    print("boto3", boto3.__version__)
+    for promise in PROMISES:
+        name = promise.__name__.replace("_", " ")
+        try:
+            promise()
+            outcome, reason = "ok", ""
+        except Exception as error:  # a client's own exceptions are what we want to see
+            outcome, reason = "FAIL", " ".join(f"{type(error).__name__}: {error} at {traceback.extract_tb(error.__traceback__)[1 if len(traceback.extract_tb(error.__traceback__)) > 1 else 0].line}".split())[:300]
+        print(f"  {outcome:5} boto3/{os.environ['SCHEME']} {name}{': ' + reason if reason else ''}")
+        results.write("\t".join(["boto3", os.environ["SCHEME"], name, outcome, reason]) + "\n")
