@@ -5,6 +5,7 @@
 use clap::{Args, ValueEnum};
 
 use super::client::endpoint::Endpoint;
+use super::env::shell_quoted;
 use super::exit::Failure;
 use super::output::Output;
 use super::target::{Prefer, Target, TargetArgs};
@@ -47,12 +48,15 @@ pub fn run(args: &ClientConfigArgs, output: Output) -> Result<(), Failure> {
 impl Client {
     fn snippet(self, endpoint: &Endpoint, access: &str, secret: &str) -> String {
         let authority = endpoint.authority();
+        let (shell_access, shell_secret) = (shell_quoted(access), shell_quoted(secret));
+        // A JSON string is a Python string.
+        let python = |text: &str| serde_json::Value::from(text).to_string();
         let https = endpoint.is_https();
         match self {
             Client::Aws => format!(
                 "\
-aws configure set aws_access_key_id {access} --profile minikv
-aws configure set aws_secret_access_key '{secret}' --profile minikv
+aws configure set aws_access_key_id {shell_access} --profile minikv
+aws configure set aws_secret_access_key {shell_secret} --profile minikv
 aws configure set region us-east-1 --profile minikv
 aws configure set endpoint_url {endpoint} --profile minikv
 # then: aws --profile minikv s3 ls        (endpoint_url is read by aws 1.29 and 2.13 or newer)
@@ -66,13 +70,15 @@ from botocore.config import Config
 s3 = boto3.client(
     \"s3\",
     endpoint_url=\"{endpoint}\",
-    aws_access_key_id=\"{access}\",
-    aws_secret_access_key=\"{secret}\",
+    aws_access_key_id={},
+    aws_secret_access_key={},
     region_name=\"us-east-1\",
     config=Config(s3={{\"addressing_style\": \"path\"}}),
 )
 print([bucket[\"Name\"] for bucket in s3.list_buckets()[\"Buckets\"]])
-"
+",
+                python(access),
+                python(secret),
             ),
             // `Other` makes rclone work around limits that minikv does not have.
             Client::Rclone => format!(
@@ -86,7 +92,7 @@ secret_access_key = {secret}
 region = us-east-1
 "
             ),
-            Client::Mc => format!("mc alias set minikv {endpoint} {access} '{secret}' --api S3v4 --path on\n"),
+            Client::Mc => format!("mc alias set minikv {endpoint} {shell_access} {shell_secret} --api S3v4 --path on\n"),
             // host_bucket without %(bucket)s is how s3cmd is told to use path-style requests.
             Client::S3cmd => format!(
                 "\

@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
+use super::client::REGION;
 use super::exit::Failure;
 use super::output::Output;
 use super::target::{Prefer, Target, TargetArgs};
@@ -43,27 +44,27 @@ pub fn variables(target: &Target) -> Result<[(&'static str, String); 4], Failure
         ("AWS_ENDPOINT_URL_S3", target.s3.to_string()),
         ("AWS_ACCESS_KEY_ID", keys.access_key.clone()),
         ("AWS_SECRET_ACCESS_KEY", keys.secret_key.expose().to_owned()),
-        ("AWS_REGION", "us-east-1".to_owned()),
+        ("AWS_REGION", REGION.to_owned()),
     ])
 }
 
 impl Shell {
     fn line(self, name: &str, value: &str) -> String {
         match self {
-            Shell::Bash => format!("export {name}={}\n", quoted(value, r"'\''")),
-            Shell::Fish => format!("set -gx {name} {}\n", quoted(&value.replace('\\', r"\\"), r"\'")),
-            Shell::Pwsh => format!("$Env:{name} = {}\n", quoted(value, "''")),
+            Shell::Bash => format!("export {name}={}\n", shell_quoted(value)),
+            Shell::Fish => format!("set -gx {name} '{}'\n", value.replace('\\', r"\\").replace('\'', r"\'")),
+            Shell::Pwsh => format!("$Env:{name} = '{}'\n", value.replace('\'', "''")),
         }
     }
 }
 
-/// In single quotes where it needs them.
-fn quoted(value: &str, quote: &str) -> String {
+/// As one word for sh, bash and zsh; in quotes only where it needs them.
+pub fn shell_quoted(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
-    if !value.is_empty() && value.chars().all(plain) && quote != "''" {
+    if !value.is_empty() && value.chars().all(plain) {
         value.to_owned()
     } else {
-        format!("'{}'", value.replace('\'', quote))
+        format!("'{}'", value.replace('\'', r"'\''"))
     }
 }
 

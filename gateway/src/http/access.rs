@@ -7,15 +7,22 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use sha2::{Digest, Sha256};
+
 use super::{HttpState, refusal};
+use crate::auth::access_key::KeyStore;
+use crate::auth::authenticate::{AuthError, Expected, Head, Payload, authenticate};
+use crate::auth::canonical;
+use crate::auth::principal::Role;
 
 /// Largest body of an administrative request.
 const LARGEST_BODY: usize = 1 << 20;
@@ -24,23 +31,41 @@ const LARGEST_BODY: usize = 1 << 20;
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// Why a request was not let in.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Denied {
-    /// S3's error code.
-    pub code: String,
-    /// In words.
-    pub message: String,
-}
-
-/// Judges a signed request with its body.
+/// Judges signed requests by the keys the gateway knows.
 #[derive(Clone)]
-pub struct Gate(Arc<dyn Fn(&Parts, &Bytes) -> Result<(), Denied> + Send + Sync>);
+pub struct Gate(Arc<KeyStore>);
 
 impl Gate {
-    /// A gate that asks `judge`.
-    pub fn new(judge: impl Fn(&Parts, &Bytes) -> Result<(), Denied> + Send + Sync + 'static) -> Gate {
-        Gate(Arc::new(judge))
+    /// A gate for these keys.
+    pub fn new(keys: Arc<KeyStore>) -> Gate {
+        Gate(keys)
+    }
+
+    /// Lets the root key pass; anybody else is told the S3 code of why not.
+    fn judge(&self, parts: &Parts, body: &[u8], now: u64) -> Result<(), (&'static str, String)> {
+        let denied = |words: &str| ("AccessDenied", words.to_owned());
+        let query = canonical::query_pairs(parts.uri.query().unwrap_or_default())
+            .map_err(|cause| ("InvalidURI", cause.to_string()))?;
+        let head = Head { method: &parts.method, path: parts.uri.path(), query: &query, headers: &parts.headers };
+        let expected = Expected { service: "minikv", region: "us-east-1" };
+        let proof = authenticate(head, &self.0, expected, now).map_err(|cause| {
+            let code = match &cause {
+                AuthError::UnknownKey(_) => "InvalidAccessKeyId",
+                AuthError::Signature => "SignatureDoesNotMatch",
+                AuthError::TimeSkewed { .. } => "RequestTimeTooSkewed",
+                _ => "AccessDenied",
+            };
+            (code, cause.to_string())
+        })?;
+        match proof.payload {
+            Payload::Sha256(expected) if Sha256::digest(body)[..] == expected[..] => {}
+            Payload::Unsigned if body.is_empty() => {}
+            _ => return Err(denied("x-amz-content-sha256 must be the SHA-256 of the body")),
+        }
+        match proof.principal.role {
+            Role::Root => Ok(()),
+            Role::TenantAdmin => Err(denied("only the root key may do this")),
+        }
     }
 }
 
@@ -50,9 +75,10 @@ pub async fn signed(State(state): State<Arc<HttpState>>, request: Request, next:
     let Ok(body) = to_bytes(body, LARGEST_BODY).await else {
         return refusal(StatusCode::BAD_REQUEST, "EntityTooLarge", "the body is larger than 1 MiB, or was cut off");
     };
-    match (state.gate.0)(&parts, &body) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    match state.gate.judge(&parts, &body, now) {
         Ok(()) => next.run(Request::from_parts(parts, Body::from(body))).await,
-        Err(denied) => refusal(StatusCode::FORBIDDEN, &denied.code, &denied.message),
+        Err((code, words)) => refusal(StatusCode::FORBIDDEN, code, &words),
     }
 }
 
@@ -88,6 +114,36 @@ pub fn names_this_machine(headers: &HeaderMap) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::auth::principal::Principal;
+    use crate::auth::signature_v4::{EMPTY_SHA256, Signer};
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn signed(secret: &str, service: &str, payload: &str) -> Parts {
+        let (mut parts, ()) =
+            axum::http::Request::get("/admin/v1/status").header("host", "h").body(()).unwrap().into_parts();
+        let signer = Signer { access_key: "ROOT", secret_key: secret, region: "us-east-1", service };
+        signer.sign(&parts.method, &parts.uri, &mut parts.headers, payload, NOW).unwrap();
+        parts
+    }
+
+    /// The admin port opens for the root key alone, signed for this very port.
+    #[test]
+    fn only_the_root_key_opens_the_admin_port() {
+        let keys = KeyStore::new();
+        keys.put("ROOT", "right", Principal::root("ROOT"));
+        let gate = Gate::new(Arc::new(keys));
+        let code = |parts: &Parts, body: &[u8]| gate.judge(parts, body, NOW).map_err(|(code, _)| code);
+        assert_eq!(code(&signed("right", "minikv", EMPTY_SHA256), b""), Ok(()));
+        assert_eq!(code(&signed("wrong", "minikv", EMPTY_SHA256), b""), Err("SignatureDoesNotMatch"));
+        assert_eq!(code(&signed("right", "minikv", EMPTY_SHA256), b"another body"), Err("AccessDenied"));
+        // A request that was signed for S3 must not be good here.
+        assert!(code(&signed("right", "s3", EMPTY_SHA256), b"").is_err());
+        let (anonymous, ()) = axum::http::Request::get("/").body(()).unwrap().into_parts();
+        assert_eq!(code(&anonymous, b""), Err("AccessDenied"));
+        gate.0.put("ROOT", "right", Principal::tenant_admin("ROOT", minikv_core::ids::TenantId(2)));
+        assert_eq!(code(&signed("right", "minikv", EMPTY_SHA256), b""), Err("AccessDenied"));
+    }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()

@@ -139,3 +139,128 @@ async fn connection<H: Handler>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Instant;
+
+    use http_body_util::{BodyExt, Full};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::serve::shutdown::{Stopper, stopper};
+
+    /// Answers with the body's length; `/wait` takes half a second.
+    #[derive(Clone)]
+    struct Echo;
+
+    impl Handler for Echo {
+        type Body = Full<Bytes>;
+
+        async fn answer(&self, request: Request<ClientBody>, _peer: SocketAddr) -> Response<Full<Bytes>> {
+            if request.uri().path() == "/wait" {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            let text = match request.into_body().collect().await {
+                Ok(body) => format!("{} bytes", body.to_bytes().len()),
+                Err(cause) => cause.to_string(),
+            };
+            Response::new(Full::new(Bytes::from(text)))
+        }
+    }
+
+    async fn server(limits: Limits) -> (SocketAddr, Stopper) {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (stopper, stop) = stopper();
+        tokio::spawn(serve(listener, Echo, limits, stop));
+        (addr, stopper)
+    }
+
+    fn quick() -> Limits {
+        Limits { header_timeout_seconds: 1, idle_timeout_seconds: 2, ..Limits::default() }
+    }
+
+    async fn said(stream: &mut TcpStream) -> String {
+        let mut text = String::new();
+        let reading = stream.read_to_string(&mut text);
+        tokio::time::timeout(Duration::from_secs(10), reading).await.expect("the server ends it").unwrap();
+        text
+    }
+
+    /// A client that trickles its head is cut; one that says nothing gets longer, and is then let go.
+    #[tokio::test]
+    async fn dawdling_connection_is_ended() {
+        let (addr, _stopper) = server(quick()).await;
+        let mut slow = TcpStream::connect(addr).await.unwrap();
+        let mut idle = TcpStream::connect(addr).await.unwrap();
+        slow.write_all(b"GET / HT").await.unwrap();
+        let began = Instant::now();
+        let (slow, idle) = tokio::join!(
+            async { (said(&mut slow).await, began.elapsed()) },
+            async { (said(&mut idle).await, began.elapsed()) }
+        );
+        assert_eq!((slow.0.as_str(), idle.0.as_str()), ("", ""));
+        assert!(slow.1 < idle.1, "{slow:?} {idle:?}");
+    }
+
+    /// A head without end is refused at 64 KiB, not collected.
+    #[tokio::test]
+    async fn endless_head_is_refused() {
+        let (addr, _stopper) = server(Limits::default()).await;
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        let line = format!("x: {}\r\n", "y".repeat(8000));
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n").await.unwrap();
+        let mut sent = 0;
+        while sent < 1 << 20 && stream.write_all(line.as_bytes()).await.is_ok() {
+            sent += line.len();
+        }
+        let mut answer = vec![0; 64];
+        let read = stream.read(&mut answer).await.unwrap_or(0);
+        assert!(String::from_utf8_lossy(&answer[..read]).starts_with("HTTP/1.1 431") || read == 0);
+        assert!(TcpStream::connect(addr).await.is_ok());
+    }
+
+    /// The connection above the limit is served once another one ended, not before.
+    #[tokio::test]
+    async fn connection_above_the_limit_waits() {
+        let (addr, _stopper) = server(Limits { connections: 1, ..Limits::default() }).await;
+        let first = TcpStream::connect(addr).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut second = TcpStream::connect(addr).await.unwrap();
+        second.write_all(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut byte = [0];
+        let early = tokio::time::timeout(Duration::from_millis(200), second.read(&mut byte)).await;
+        assert!(early.is_err(), "answered beside the first one");
+        drop(first);
+        assert!(said(&mut second).await.ends_with("0 bytes"));
+    }
+
+    /// Told to stop: the request in flight is answered, the idle connection is closed, a new one is not accepted.
+    #[tokio::test]
+    async fn request_in_flight_outlives_the_order_to_stop() {
+        let (addr, stopper) = server(Limits::default()).await;
+        let mut busy = TcpStream::connect(addr).await.unwrap();
+        let mut idle = TcpStream::connect(addr).await.unwrap();
+        busy.write_all(b"GET /wait HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let began = Instant::now();
+        let (all, busy, idle) =
+            tokio::join!(stopper.stop(Duration::from_secs(10)), said(&mut busy), said(&mut idle));
+        assert!(all && began.elapsed() < Duration::from_secs(5));
+        assert!(busy.ends_with("0 bytes"), "{busy}");
+        assert_eq!(idle, "");
+        assert!(TcpStream::connect(addr).await.is_err());
+    }
+
+    /// A request that takes longer than the drain is cut, so that the process ends.
+    #[tokio::test]
+    async fn endless_request_does_not_keep_the_process() {
+        let (addr, stopper) = server(Limits::default()).await;
+        let mut stuck = TcpStream::connect(addr).await.unwrap();
+        stuck.write_all(b"PUT / HTTP/1.1\r\nhost: h\r\ncontent-length: 10\r\n\r\nhalf").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!stopper.stop(Duration::from_millis(200)).await);
+    }
+}

@@ -25,11 +25,14 @@ use tokio::net::TcpStream;
 
 use super::exit::{Exit, Failure};
 use super::target::{Keys, Target};
-use crate::auth::signature_v4::{self, Payload, SigningKey};
+use crate::auth::canonical::encode;
+use crate::auth::signature_v4::{EMPTY_SHA256, Signer, UNSIGNED_PAYLOAD};
 use body::{Content, Outgoing, Progress};
 use endpoint::Endpoint;
 use xml::Element;
 
+/// The region that our servers are in, and that clients expect without a setting.
+pub const REGION: &str = "us-east-1";
 /// Tries, the first one included.
 const TRIES: u32 = 4;
 /// How long a connection may take to come about.
@@ -73,14 +76,14 @@ impl Call {
 
     /// For a bucket.
     pub fn bucket(mut self, bucket: &str) -> Call {
-        self.path = format!("/{}", escaped(bucket, false));
+        self.path = format!("/{}", encode(bucket, false));
         self
     }
 
     /// For a key in the bucket.
     pub fn key(mut self, key: &str) -> Call {
         self.path.push('/');
-        self.path.push_str(&escaped(key, true));
+        self.path.push_str(&encode(key, true));
         self
     }
 
@@ -122,7 +125,7 @@ impl Call {
         let mut uri = self.path.clone();
         for (at, (name, value)) in self.query.iter().enumerate() {
             uri.push(if at == 0 { '?' } else { '&' });
-            uri.push_str(&format!("{}={}", escaped(name, false), escaped(value, false)));
+            uri.push_str(&format!("{}={}", encode(name, false), encode(value, false)));
         }
         uri
     }
@@ -273,21 +276,25 @@ impl Client {
         for (name, value) in &call.headers {
             parts.headers.insert(HeaderName::from_static(name), header(value)?);
         }
-        self.sign(&mut parts, call);
+        self.sign(&mut parts, call)?;
         Ok(Request::from_parts(parts, call.content.body(call.progress.clone())))
     }
 
-    fn sign(&self, parts: &mut Parts, call: &Call) {
-        let Some(keys) = &self.keys else { return };
-        let key = SigningKey {
+    fn sign(&self, parts: &mut Parts, call: &Call) -> Result<(), Failure> {
+        let Some(keys) = &self.keys else { return Ok(()) };
+        let signer = Signer {
             access_key: &keys.access_key,
             secret_key: keys.secret_key.expose(),
-            region: "us-east-1",
+            region: REGION,
             service: call.service,
         };
         // Large bodies carry a CRC64NVME instead of a SHA-256: far cheaper, and checked just as strictly.
-        let payload = if call.content.is_empty() { Payload::Empty } else { Payload::Unsigned };
-        signature_v4::sign(parts, &key, &payload, SystemTime::now());
+        let payload = if call.content.is_empty() { EMPTY_SHA256 } else { UNSIGNED_PAYLOAD };
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        signer
+            .sign(&parts.method, &parts.uri, &mut parts.headers, payload, now)
+            .map_err(|cause| Failure::new(Exit::Usage, format!("the request cannot be signed: {cause}")))?;
+        Ok(())
     }
 
     async fn collect(&self, body: Incoming) -> Result<Bytes, Failure> {
@@ -343,17 +350,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = next.source();
     }
     text
-}
-
-/// Percent-encoded as SigV4 wants it.
-fn escaped(text: &str, keep_slashes: bool) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte as char),
-            b'/' if keep_slashes => out.push('/'),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }

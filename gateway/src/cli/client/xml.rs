@@ -6,6 +6,8 @@ use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::Event;
 
+use crate::auth::canonical::decode;
+
 /// Deeper answers do not exist in S3; a hostile server must not exhaust the stack.
 const DEEPEST: usize = 16;
 
@@ -78,29 +80,9 @@ pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// Undoes `encoding-type=url`: `%XX`, and `+` for a space.
+/// Undoes `encoding-type=url`: `%XX`, and `+` for a space. What is no text under it stays as it came.
 pub fn url_decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = |i: usize| bytes.get(i).and_then(|b| (*b as char).to_digit(16));
-        match (bytes[at], hex(at + 1), hex(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            (b'+', _, _) => {
-                out.push(b' ');
-                at += 1;
-            }
-            (byte, _, _) => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    decode(text, true).unwrap_or_else(|_| text.to_owned())
 }
 
 #[cfg(test)]
