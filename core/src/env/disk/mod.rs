@@ -7,7 +7,10 @@
 //! Always true:
 //! * bytes written are durable only after `sync_data` returned `Ok`;
 //! * a created, renamed or removed name is durable only after `sync_dir` of its directory returned `Ok`;
+//! * a file's length is durable with the `sync_data` after it changed;
 //! * after a failed `sync_data` nothing is known about any byte written since the last good one (never retry it).
+
+mod real;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +18,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+
+pub use real::RealDisk;
 
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,7 +63,7 @@ pub trait Disk: Send + Sync + 'static {
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Renames, replacing what is there.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file. Open handles stay readable.
+    /// Removes a file or an empty directory. Open handles stay readable.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Lists a directory, sorted by name.
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
@@ -71,6 +76,10 @@ pub trait Disk: Send + Sync + 'static {
 }
 
 /// An open file. All offsets and lengths in bytes.
+#[allow(
+    clippy::len_without_is_empty,
+    reason = "a file is not a collection, and asking for its length can fail"
+)]
 pub trait File: Send + Sync + 'static {
     /// Reads up to `buf.len()` bytes; fewer only at the end of the file. May block on the device.
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize>;
@@ -86,4 +95,9 @@ pub trait File: Send + Sync + 'static {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Its length.
     fn len(&self) -> io::Result<u64>;
+    /// The first byte at or after `at` that may be other than a never-written zero; `None` if only such zeros follow.
+    /// Looking through the rest of a preallocated segment costs nothing with it. Where a file system does not know, all is data.
+    fn next_data(&self, at: u64) -> io::Result<Option<u64>> {
+        Ok((at < self.len()?).then_some(at))
+    }
 }

@@ -10,11 +10,15 @@
 //!
 //! Elsewhere: who dies together (`scope`), what a crash leaves on disk (`disk`).
 
+mod disk;
 mod scope;
+#[cfg(test)]
+mod tests;
 mod world;
 
+pub use disk::{Choice, Crashed, Fate, Fault, Latency, Op, OpKind, SimDisk, Unsynced};
 pub use scope::{Entered, Killed, Scope};
 pub use world::{Active, Sim, enter, run, run_traced, set_wall_offset_ms, take_panics};
 
 pub(super) use scope::{TaskRef, spawn};
-pub(super) use world::{active, random, seed, unheard_panic, wall_ms};
+pub(super) use world::{active, heard_panic, panicked, random, seed, wall_ms};
