@@ -191,6 +191,7 @@ impl Metrics {
 pub async fn scrape(State(state): State<Arc<HttpState>>) -> Response {
     let ready = state.probes.checks().await.iter().all(|check| check.ok);
     state.metrics.node(&state.probes.node().status().await, ready);
+    state.metrics.in_flight(state.admission.in_flight());
     match state.metrics.text() {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
         Err(_) => axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response(),

@@ -31,12 +31,16 @@ use demo::Demo;
 use health::Probes;
 use metrics::Metrics;
 
+use crate::serve::admission::Admission;
+
 /// What the routes need.
 pub struct HttpState {
     /// Whether we live and are ready.
     pub probes: Probes,
     /// Numbers.
     pub metrics: Arc<Metrics>,
+    /// Places for S3 requests.
+    pub admission: Admission,
     /// Who may see the rest.
     pub gate: Gate,
     /// When the process started.

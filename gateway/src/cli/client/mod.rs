@@ -11,6 +11,9 @@ pub mod body;
 pub mod endpoint;
 pub mod xml;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
