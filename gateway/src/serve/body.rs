@@ -8,6 +8,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -34,18 +36,33 @@ pub struct ClientBody {
     /// Waited in this window, before `waiting_since`.
     waited: Duration,
     timer: Option<Pin<Box<Sleep>>>,
+    received: Arc<AtomicU64>,
 }
 
 impl ClientBody {
     /// `least` bytes a second.
     pub fn new(inner: Incoming, least: u64) -> ClientBody {
         let least = least.saturating_mul(WINDOW.as_secs());
-        ClientBody { inner, least, came: 0, waiting_since: None, waited: Duration::ZERO, timer: None }
+        ClientBody {
+            inner,
+            least,
+            came: 0,
+            waiting_since: None,
+            waited: Duration::ZERO,
+            timer: None,
+            received: Arc::default(),
+        }
+    }
+
+    /// Counts its bytes; stays when the body is gone.
+    pub fn received(&self) -> Arc<AtomicU64> {
+        self.received.clone()
     }
 
     /// A frame came: the clock stands until we ask again, and a window that was long enough ends well.
     fn arrived(&mut self, bytes: u64) {
         self.came += bytes;
+        self.received.fetch_add(bytes, Ordering::Relaxed);
         if let Some(since) = self.waiting_since.take() {
             self.waited += since.elapsed();
         }

@@ -16,6 +16,7 @@ pub mod holder;
 pub mod http_port;
 pub mod listener;
 pub mod logging;
+pub mod measure;
 pub mod patience;
 pub mod s3_port;
 pub mod shutdown;
@@ -31,8 +32,6 @@ use minikv_core::kv::{Credentials, KvError};
 use minikv_core::node::{EngineKind, FsyncPolicy, Node, NodeOptions, StartError};
 use tokio::net::TcpListener;
 
-use crate::auth::access_key::KeyStore;
-use crate::auth::principal::Principal;
 use crate::config::{Config, ConfigError, Engine, Fsync, ListenAddr, Loaded, Secret, check};
 use crate::http::access::Gate;
 use crate::http::demo::Demo;
@@ -149,14 +148,14 @@ async fn serve(
     let s3_endpoint = endpoint(&s3, config.s3_addr);
     let http_endpoint = endpoint(&http, config.http_addr);
 
-    let keys = Arc::new(KeyStore::new());
-    keys.put(&root.access_key, &root.secret_key, Principal::root(&root.access_key));
     let metrics = Arc::new(Metrics::default());
     let probes = Probes::new(node.clone());
     let admission = Admission::new(config.limits.requests_in_flight);
-    let s3_port = S3Port::new(config, node.kv(), keys.clone(), admission.clone(), metrics.clone(), probes.clone());
-    let state = HttpState { probes: probes.clone(), metrics, admission, gate: Gate::new(keys), started };
-    let demo = config.demo.then(|| Demo::new(s3_port.operations()));
+    let s3_port = S3Port::new(config, node.kv(), &root, admission.clone(), metrics.clone(), probes.clone());
+    let operations = s3_port.operations().clone();
+    let gate = Gate::new(operations.keys().clone());
+    let state = HttpState { probes: probes.clone(), metrics, admission, gate, started };
+    let demo = config.demo.then(|| Demo::new(operations));
     let http_port = HttpPort(router(Arc::new(state), demo));
 
     first_start(config, &s3_port, &root, &s3_endpoint, &http_endpoint).await?;
