@@ -5,8 +5,15 @@
 //! it starts `serve`, or is a client of a server somewhere else.
 
 pub mod auth;
+#[allow(clippy::disallowed_methods, reason = "a client lives in real time, outside of any simulation")]
 pub mod cli;
 pub mod config;
+#[allow(clippy::disallowed_methods, reason = "sockets, probes and uptime are real; simulations begin at ops")]
 pub mod http;
 pub mod object;
+pub mod ops;
+pub mod s3;
+#[allow(clippy::disallowed_methods, reason = "sockets, signals and timeouts are real; simulations begin at ops")]
 pub mod serve;
+pub mod store;
+pub mod tenancy;
