@@ -1,5 +1,10 @@
 //! What a newcomer does in the first five minutes, with the real binary, and what goes wrong then.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a real process lives in real time")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a real process lives in real time"
+)]
 
 mod process;
 
@@ -31,19 +36,41 @@ fn empty_directory_becomes_a_store() {
     assert_eq!(std::fs::read(dir.join("back.txt")).unwrap(), b"hello\n");
     assert!(ok(dir, &["ls", "demo/"]).contains("PRE  a/"));
     let all = ok(dir, &["ls", "-r", "demo/", "--json"]);
-    let keys: Vec<serde_json::Value> = all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!((keys[0]["key"].as_str(), keys[1]["key"].as_str()), (Some("a"), Some("a/b c+ä%.txt")));
+    let keys: Vec<serde_json::Value> = all
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        (keys[0]["key"].as_str(), keys[1]["key"].as_str()),
+        (Some("a"), Some("a/b c+ä%.txt"))
+    );
     assert_eq!(ok(dir, &["get", "demo/a", "-", "--range", "1-2"]), "el");
 
     // Exit codes that scripts rely on.
     assert_eq!(fails(dir, &["get", "demo/absent"]).0, 3);
     assert_eq!(fails(dir, &["get", "absent-bucket/key"]).0, 3);
     let (code, words) = fails(dir, &["put", "absent-bucket/key", "hello.txt"]);
-    assert!(code == 3 && words.contains("minikv bucket create absent-bucket"), "{words}");
-    assert_eq!(fails(dir, &["put", "--no-overwrite", "demo/a", "hello.txt"]).0, 5);
+    assert!(
+        code == 3 && words.contains("minikv bucket create absent-bucket"),
+        "{words}"
+    );
+    assert_eq!(
+        fails(dir, &["put", "--no-overwrite", "demo/a", "hello.txt"]).0,
+        5
+    );
     assert_eq!(fails(dir, &["bucket", "delete", "demo"]).0, 5);
-    assert_eq!(fails(dir, &["get", "demo/a", "--access-key", "who", "--secret-key", "me"]).0, 4);
-    assert_eq!(fails(dir, &["get", "demo/a", "--endpoint", "http://127.0.0.1:1"]).0, 6);
+    assert_eq!(
+        fails(
+            dir,
+            &["get", "demo/a", "--access-key", "who", "--secret-key", "me"]
+        )
+        .0,
+        4
+    );
+    assert_eq!(
+        fails(dir, &["get", "demo/a", "--endpoint", "http://127.0.0.1:1"]).0,
+        6
+    );
     assert_eq!(fails(dir, &["get"]).0, 2);
 
     ok(dir, &["delete", "demo/a"]);
@@ -64,22 +91,45 @@ fn secret_is_shown_on_demand_only() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let server = Server::start(dir, &[]);
-    let shown: serde_json::Value = serde_json::from_str(&ok(dir, &["credentials", "show", "--json"])).unwrap();
-    let (access, secret) = (shown["access_key"].as_str().unwrap(), shown["secret_key"].as_str().unwrap());
+    let shown: serde_json::Value =
+        serde_json::from_str(&ok(dir, &["credentials", "show", "--json"])).unwrap();
+    let (access, secret) = (
+        shown["access_key"].as_str().unwrap(),
+        shown["secret_key"].as_str().unwrap(),
+    );
     assert_eq!(server.ready["access_key"].as_str(), Some(access));
-    assert!(access.len() == 20 && secret.len() == 40, "{access} {}", secret.len());
+    assert!(
+        access.len() == 20 && secret.len() == 40,
+        "{access} {}",
+        secret.len()
+    );
     let env = ok(dir, &["env"]);
-    assert!(env.contains(&format!("export AWS_SECRET_ACCESS_KEY={secret}\n")), "{env}");
-    assert!(env.contains(&format!("export AWS_ENDPOINT_URL_S3=http://{}\n", server.s3)));
+    assert!(
+        env.contains(&format!("export AWS_SECRET_ACCESS_KEY={secret}\n")),
+        "{env}"
+    );
+    assert!(env.contains(&format!(
+        "export AWS_ENDPOINT_URL_S3=http://{}\n",
+        server.s3
+    )));
     for client in ["aws", "boto3", "rclone", "mc", "s3cmd"] {
         let snippet = ok(dir, &["client-config", client]);
-        assert!(snippet.contains(secret) && snippet.contains(&server.s3), "{client}: {snippet}");
+        assert!(
+            snippet.contains(secret) && snippet.contains(&server.s3),
+            "{client}: {snippet}"
+        );
     }
-    let mode = std::fs::metadata(dir.join("minikv-data/credentials.toml")).unwrap().permissions().mode();
+    let mode = std::fs::metadata(dir.join("minikv-data/credentials.toml"))
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
     ok(dir, &["put", "x", "minikv-data/credentials.toml"]);
     let log = std::fs::read_to_string(dir.join("server.log")).unwrap();
-    assert!(!log.contains(secret) && !log.contains("AWS4-HMAC-SHA256"), "{log}");
+    assert!(
+        !log.contains(secret) && !log.contains("AWS4-HMAC-SHA256"),
+        "{log}"
+    );
     assert!(!server.ready.to_string().contains(secret));
 }
 
@@ -92,7 +142,9 @@ fn large_files_and_streams_come_back_whole() {
     let mut bytes = vec![0u8; 70 << 20];
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     for word in bytes.chunks_exact_mut(8) {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         word.copy_from_slice(&state.to_le_bytes());
     }
     std::fs::write(dir.join("large"), &bytes).unwrap();
@@ -101,7 +153,11 @@ fn large_files_and_streams_come_back_whole() {
     assert!(std::fs::read(dir.join("large.back")).unwrap() == bytes);
 
     let piped = |key: &str, bytes: &[u8]| {
-        let mut put = minikv(dir, &["put", key]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut put = minikv(dir, &["put", key])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut stdin = put.stdin.take().unwrap();
         stdin.write_all(bytes).unwrap();
         drop(stdin);
@@ -114,7 +170,10 @@ fn large_files_and_streams_come_back_whole() {
     // A failed get leaves the file that was there.
     assert_eq!(fails(dir, &["get", "demo/absent", "large.back"]).0, 3);
     assert!(std::fs::read(dir.join("large.back")).unwrap() == bytes);
-    let litter: Vec<_> = std::fs::read_dir(dir).unwrap().filter(|e| text(e.as_ref().unwrap().file_name().as_encoded_bytes()).contains(".part")).collect();
+    let litter: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .filter(|e| text(e.as_ref().unwrap().file_name().as_encoded_bytes()).contains(".part"))
+        .collect();
     assert!(litter.is_empty(), "{litter:?}");
 }
 
@@ -130,22 +189,57 @@ fn example_config_opens_the_demo() {
     let form = [("content-type", "application/x-www-form-urlencoded")];
     let (status, _) = http(&server.http, "PUT", "/s3/mybucket/hello", &form, b"hi");
     assert_eq!(status, 200);
-    assert_eq!(http(&server.http, "GET", "/s3/mybucket/hello", &[], b""), (200, "hi".to_owned()));
-    assert_eq!(http(&server.http, "GET", "/s3/mybucket/absent", &[], b"").0, 404);
-    assert_eq!(http(&server.http, "GET", "/s3/absent-bucket/hello", &[], b"").0, 404);
-    assert_eq!(http(&server.http, "PUT", "/s3/No_Bucket/hello", &[], b"hi").0, 400);
-    assert!(http(&server.http, "GET", "/s3/mybucket", &[], b"").1.contains("hello"));
-    assert_eq!(http(&server.http, "DELETE", "/s3/mybucket/hello", &[], b"").0, 204);
-    assert_eq!(http(&server.http, "GET", "/s3/mybucket/hello", &[], b"").0, 404);
+    assert_eq!(
+        http(&server.http, "GET", "/s3/mybucket/hello", &[], b""),
+        (200, "hi".to_owned())
+    );
+    assert_eq!(
+        http(&server.http, "GET", "/s3/mybucket/absent", &[], b"").0,
+        404
+    );
+    assert_eq!(
+        http(&server.http, "GET", "/s3/absent-bucket/hello", &[], b"").0,
+        404
+    );
+    assert_eq!(
+        http(&server.http, "PUT", "/s3/No_Bucket/hello", &[], b"hi").0,
+        400
+    );
+    assert!(
+        http(&server.http, "GET", "/s3/mybucket", &[], b"")
+            .1
+            .contains("hello")
+    );
+    assert_eq!(
+        http(&server.http, "DELETE", "/s3/mybucket/hello", &[], b"").0,
+        204
+    );
+    assert_eq!(
+        http(&server.http, "GET", "/s3/mybucket/hello", &[], b"").0,
+        404
+    );
     // A web page elsewhere that makes a browser come here under its own name (DNS rebinding).
-    assert_eq!(http(&server.http, "GET", "/s3/mybucket/", &[("host", "evil.example")], b"").0, 403);
+    assert_eq!(
+        http(
+            &server.http,
+            "GET",
+            "/s3/mybucket/",
+            &[("host", "evil.example")],
+            b""
+        )
+        .0,
+        403
+    );
     // The demo sees its own buckets only.
     assert_eq!(http(&server.http, "GET", "/s3/demo/", &[], b"").0, 403);
 
     // Without the demo the path is not there for anybody.
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]);
-    assert_eq!(http(&server.http, "GET", "/s3/mybucket/hello", &[], b"").0, 403);
+    assert_eq!(
+        http(&server.http, "GET", "/s3/mybucket/hello", &[], b"").0,
+        403
+    );
 }
 
 /// Two processes on one directory would destroy it; the second one says which process is in the way.
@@ -157,16 +251,29 @@ fn second_process_on_a_directory_is_refused() {
     ok(dir, &["put", "k", "server.log"]);
     std::fs::create_dir(dir.join("second")).unwrap();
     let data = dir.join("minikv-data");
-    let words = match Server::try_start(&dir.join("second"), &["--data-dir", data.to_str().unwrap()]) {
-        Ok(_) => panic!("a second process was let in"),
-        Err(words) => words,
-    };
+    let words =
+        match Server::try_start(&dir.join("second"), &["--data-dir", data.to_str().unwrap()]) {
+            Ok(_) => panic!("a second process was let in"),
+            Err(words) => words,
+        };
     assert!(words.contains("exit status: 1"), "{words}");
-    assert!(words.contains(&format!("process {}", server.child.id())) && words.contains("--data-dir"), "{words}");
+    assert!(
+        words.contains(&format!("process {}", server.child.id())) && words.contains("--data-dir"),
+        "{words}"
+    );
     // Also when the port is what gives it away.
-    let taken = ["server", "--s3-addr", &server.s3, "--data-dir", data.to_str().unwrap()];
+    let taken = [
+        "server",
+        "--s3-addr",
+        &server.s3,
+        "--data-dir",
+        data.to_str().unwrap(),
+    ];
     let (code, words) = fails(dir, &taken);
-    assert!(code == 1 && words.contains(&format!("process {}", server.child.id())), "{words}");
+    assert!(
+        code == 1 && words.contains(&format!("process {}", server.child.id())),
+        "{words}"
+    );
     assert!(run(dir, &["get", "k"]).status.success());
 }
 
@@ -180,7 +287,10 @@ fn sigterm_finishes_what_it_began() {
     ok(dir, &["bucket", "delete", "demo"]);
     // A body that is half there when the signal comes.
     let mut upload = TcpStream::connect(&server.http).unwrap();
-    let head = format!("PUT /s3/slow/object HTTP/1.1\r\nhost: {}\r\ncontent-length: 10\r\n\r\nfirst", server.http);
+    let head = format!(
+        "PUT /s3/slow/object HTTP/1.1\r\nhost: {}\r\ncontent-length: 10\r\n\r\nfirst",
+        server.http
+    );
     upload.write_all(head.as_bytes()).unwrap();
     let mut idle = TcpStream::connect(&server.s3).unwrap();
     std::thread::sleep(Duration::from_millis(300));
@@ -197,7 +307,10 @@ fn sigterm_finishes_what_it_began() {
     assert!(took < Duration::from_secs(10), "{took:?}");
 
     let server = Server::start(dir, &["--demo"]);
-    assert_eq!(http(&server.http, "GET", "/s3/slow/object", &[], b"").1, "first-last");
+    assert_eq!(
+        http(&server.http, "GET", "/s3/slow/object", &[], b"").1,
+        "first-last"
+    );
     ok(dir, &["get", "k"]);
     // Deleted by its owner: the second start does not bring it back.
     assert!(!ok(dir, &["bucket", "ls"]).contains("demo"));
@@ -210,9 +323,19 @@ fn wrong_config_ends_with_78() {
     let dir = dir.path();
     std::fs::write(dir.join("odd.toml"), "s3_addr = \"127.0.0.1:9000\"\n").unwrap();
     let (code, words) = fails(dir, &["--config", "odd.toml"]);
-    assert!(code == 78 && words.contains("did you mean `s3-addr`"), "{words}");
+    assert!(
+        code == 78 && words.contains("did you mean `s3-addr`"),
+        "{words}"
+    );
     for args in [
-        &["--s3-addr", "0.0.0.0:0", "--root-access-key", "minioadmin", "--root-secret-key", "minioadmin"][..],
+        &[
+            "--s3-addr",
+            "0.0.0.0:0",
+            "--root-access-key",
+            "minioadmin",
+            "--root-secret-key",
+            "minioadmin",
+        ][..],
         &["--s3-addr", "0.0.0.0:0", "--demo"],
         &["--fsync", "sometimes"],
         &["--log", "==="],
@@ -225,10 +348,21 @@ fn wrong_config_ends_with_78() {
     }
     assert!(!dir.join("minikv-data").exists(), "nothing was made");
     // Weak credentials kept from an earlier start on this machine are judged again.
-    let weak = ["--root-access-key", "minioadmin", "--root-secret-key", "minioadmin"];
+    let weak = [
+        "--root-access-key",
+        "minioadmin",
+        "--root-secret-key",
+        "minioadmin",
+    ];
     drop(Server::start(dir, &weak));
-    let (code, words) = fails(dir, &["--s3-addr", "0.0.0.0:0", "--http-addr", "127.0.0.1:0"]);
-    assert!(code == 78 && words.contains("well-known default"), "{words}");
+    let (code, words) = fails(
+        dir,
+        &["--s3-addr", "0.0.0.0:0", "--http-addr", "127.0.0.1:0"],
+    );
+    assert!(
+        code == 78 && words.contains("well-known default"),
+        "{words}"
+    );
 }
 
 /// Given credentials replace the kept ones, and stay when they are given no more.
@@ -239,7 +373,12 @@ fn given_credentials_replace_the_kept_ones() {
     let first = Server::start(dir, &[]);
     let random = first.ready["access_key"].clone();
     assert_eq!(first.stop().0, Some(0));
-    let given = ["--root-access-key", "operator", "--root-secret-key", "a-secret-of-our-own"];
+    let given = [
+        "--root-access-key",
+        "operator",
+        "--root-secret-key",
+        "a-secret-of-our-own",
+    ];
     let second = Server::start(dir, &given);
     assert_eq!(second.ready["access_key"], "operator");
     assert_ne!(second.ready["access_key"], random);
@@ -247,7 +386,17 @@ fn given_credentials_replace_the_kept_ones() {
     assert_eq!(second.stop().0, Some(0));
     let third = Server::start(dir, &[]);
     assert_eq!(third.ready["access_key"], "operator");
-    ok(dir, &["bucket", "ls", "--access-key", "operator", "--secret-key", "a-secret-of-our-own"]);
+    ok(
+        dir,
+        &[
+            "bucket",
+            "ls",
+            "--access-key",
+            "operator",
+            "--secret-key",
+            "a-secret-of-our-own",
+        ],
+    );
     drop(third);
 }
 
@@ -260,17 +409,38 @@ fn probes_are_open_and_the_rest_is_signed() {
     assert_eq!(get("/livez"), (200, "ok\n".to_owned()));
     assert_eq!(get("/health/live").0, 200);
     let (status, body) = get("/readyz?verbose");
-    assert!(status == 200 && body.contains("[+]disk ok") && body.contains("[+]room ok"), "{body}");
+    assert!(
+        status == 200 && body.contains("[+]disk ok") && body.contains("[+]room ok"),
+        "{body}"
+    );
     for path in ["/admin/v1/status", "/", "/kv/x", "/nothing"] {
         assert_eq!(get(path).0, 403, "{path}");
     }
-    assert_eq!(http(&server.http, "GET", "/metrics", &[("x-forwarded-for", "10.0.0.1")], b"").0, 403);
+    assert_eq!(
+        http(
+            &server.http,
+            "GET",
+            "/metrics",
+            &[("x-forwarded-for", "10.0.0.1")],
+            b""
+        )
+        .0,
+        403
+    );
     ok(dir.path(), &["bucket", "ls"]);
     let (status, metrics) = get("/metrics");
     assert_eq!(status, 200);
-    assert!(metrics.contains("minikv_s3_requests_total{api=\"ListBuckets\",code_class=\"2xx\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("minikv_s3_requests_total{api=\"ListBuckets\",code_class=\"2xx\"} 1"),
+        "{metrics}"
+    );
     assert!(metrics.contains("minikv_ready 1"));
-    for path in ["/minio/health/live", "/minio/health/ready", "/minio/health/cluster", "/_minikv/readyz"] {
+    for path in [
+        "/minio/health/live",
+        "/minio/health/ready",
+        "/minio/health/cluster",
+        "/_minikv/readyz",
+    ] {
         assert_eq!(http(&server.s3, "GET", path, &[], b"").0, 200, "{path}");
     }
     assert_eq!(http(&server.s3, "GET", "/_minikv/nothing", &[], b"").0, 404);
@@ -282,12 +452,22 @@ fn slow_upload_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &["--demo"]);
     let mut upload = TcpStream::connect(&server.http).unwrap();
-    let head = format!("PUT /s3/slow/object HTTP/1.1\r\nhost: {}\r\ncontent-length: 100000\r\n\r\nfirst", server.http);
+    let head = format!(
+        "PUT /s3/slow/object HTTP/1.1\r\nhost: {}\r\ncontent-length: 100000\r\n\r\nfirst",
+        server.http
+    );
     upload.write_all(head.as_bytes()).unwrap();
     let began = Instant::now();
     let mut answer = String::new();
     let _ = upload.read_to_string(&mut answer);
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
-    assert_eq!(http(&server.http, "GET", "/s3/slow/object", &[], b"").0, 404);
+    assert_eq!(
+        http(&server.http, "GET", "/s3/slow/object", &[], b"").0,
+        404
+    );
 }

@@ -50,13 +50,24 @@ pub async fn run(args: BucketArgs, output: Output) -> Result<(), Failure> {
         What::Create { name, target } => (Method::PUT, name, target, "created"),
         What::Delete { name, target } => (Method::DELETE, name, target, "deleted"),
     };
-    let client = Client::new(Target::find(&target, &Environment::of_process(), Prefer::Environment)?)?;
+    let client = Client::new(Target::find(
+        &target,
+        &Environment::of_process(),
+        Prefer::Environment,
+    )?)?;
     client.send(Call::new(method).bucket(&name)).await?;
-    output.answer(|| format!("{done} {name}"), || serde_json::json!({ "bucket": name, "done": done }))
+    output.answer(
+        || format!("{done} {name}"),
+        || serde_json::json!({ "bucket": name, "done": done }),
+    )
 }
 
 async fn list(target: &TargetArgs, output: Output) -> Result<(), Failure> {
-    let client = Client::new(Target::find(target, &Environment::of_process(), Prefer::Environment)?)?;
+    let client = Client::new(Target::find(
+        target,
+        &Environment::of_process(),
+        Prefer::Environment,
+    )?)?;
     let answer = client.send_xml(Call::new(Method::GET)).await?;
     for bucket in answer.all("Buckets").flat_map(|list| list.all("Bucket")) {
         let (name, created) = (bucket.text_of("Name"), bucket.text_of("CreationDate"));

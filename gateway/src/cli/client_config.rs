@@ -13,7 +13,9 @@ use crate::config::Environment;
 
 /// Print the settings of a client.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  minikv client-config rclone >> ~/.config/rclone/rclone.conf\n  minikv client-config mc | sh")]
+#[command(
+    after_help = "Examples:\n  minikv client-config rclone >> ~/.config/rclone/rclone.conf\n  minikv client-config mc | sh"
+)]
 pub struct ClientConfigArgs {
     /// Which client
     #[arg(value_enum)]
@@ -38,11 +40,23 @@ enum Client {
 
 /// Prints it.
 pub fn run(args: &ClientConfigArgs, output: Output) -> Result<(), Failure> {
-    let target = Target::find(&args.target, &Environment::of_process(), Prefer::DataDirectory)?;
+    let target = Target::find(
+        &args.target,
+        &Environment::of_process(),
+        Prefer::DataDirectory,
+    )?;
     let keys = target.keys()?;
-    let text = args.client.snippet(&target.s3, &keys.access_key, keys.secret_key.expose());
-    let name = args.client.to_possible_value().map(|v| v.get_name().to_owned());
-    output.answer(|| text.clone(), || serde_json::json!({ "client": name, "config": text }))
+    let text = args
+        .client
+        .snippet(&target.s3, &keys.access_key, keys.secret_key.expose());
+    let name = args
+        .client
+        .to_possible_value()
+        .map(|v| v.get_name().to_owned());
+    output.answer(
+        || text.clone(),
+        || serde_json::json!({ "client": name, "config": text }),
+    )
 }
 
 impl Client {
@@ -92,7 +106,9 @@ secret_access_key = {secret}
 region = us-east-1
 "
             ),
-            Client::Mc => format!("mc alias set minikv {endpoint} {shell_access} {shell_secret} --api S3v4 --path on\n"),
+            Client::Mc => format!(
+                "mc alias set minikv {endpoint} {shell_access} {shell_secret} --api S3v4 --path on\n"
+            ),
             // host_bucket without %(bucket)s is how s3cmd is told to use path-style requests.
             Client::S3cmd => format!(
                 "\

@@ -40,8 +40,10 @@ pub fn run(args: ConfigArgs, output: Output) -> Result<(), Failure> {
         };
         value.map_or_else(|| "-".to_owned(), ToString::to_string)
     };
-    let rows: Vec<(&str, String, String)> =
-        settings().iter().map(|s| (s.path, value_of(s.path), loaded.origin(s.path).to_string())).collect();
+    let rows: Vec<(&str, String, String)> = settings()
+        .iter()
+        .map(|s| (s.path, value_of(s.path), loaded.origin(s.path).to_string()))
+        .collect();
     output.answer(
         || rows.iter().map(|(path, value, origin)| format!("{path:<40} {value:<24} {origin}\n")).collect(),
         || {

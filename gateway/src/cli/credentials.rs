@@ -19,7 +19,9 @@ pub struct CredentialsArgs {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Print access key and secret key
-    #[command(after_help = "Examples:\n  minikv credentials show\n  minikv credentials show --data-dir /var/lib/minikv --json")]
+    #[command(
+        after_help = "Examples:\n  minikv credentials show\n  minikv credentials show --data-dir /var/lib/minikv --json"
+    )]
     Show {
         /// The server's data directory [env: MINIKV_DATA_DIR]
         #[arg(long, value_name = "DIR")]

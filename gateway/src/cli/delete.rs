@@ -25,8 +25,15 @@ pub struct DeleteArgs {
 /// Deletes it.
 pub async fn run(args: DeleteArgs, output: Output) -> Result<(), Failure> {
     let (bucket, key) = object_name(&args.object)?;
-    let client = Client::new(Target::find(&args.target, &Environment::of_process(), Prefer::Environment)?)?;
-    let call = Call::new(Method::DELETE).bucket(&bucket).key(&key).header_if("if-match", args.if_match.as_deref());
+    let client = Client::new(Target::find(
+        &args.target,
+        &Environment::of_process(),
+        Prefer::Environment,
+    )?)?;
+    let call = Call::new(Method::DELETE)
+        .bucket(&bucket)
+        .key(&key)
+        .header_if("if-match", args.if_match.as_deref());
     client.send(call).await?;
     output.answer(
         || format!("deleted {bucket}/{key}"),

@@ -29,11 +29,25 @@ enum Shell {
 
 /// Prints them.
 pub fn run(args: &EnvArgs, output: Output) -> Result<(), Failure> {
-    let target = Target::find(&args.target, &Environment::of_process(), Prefer::DataDirectory)?;
+    let target = Target::find(
+        &args.target,
+        &Environment::of_process(),
+        Prefer::DataDirectory,
+    )?;
     let variables = variables(&target)?;
     output.answer(
-        || variables.iter().map(|(name, value)| args.shell.line(name, value)).collect(),
-        || variables.iter().map(|(name, value)| (*name, value.as_str())).collect::<serde_json::Value>(),
+        || {
+            variables
+                .iter()
+                .map(|(name, value)| args.shell.line(name, value))
+                .collect()
+        },
+        || {
+            variables
+                .iter()
+                .map(|(name, value)| (*name, value.as_str()))
+                .collect::<serde_json::Value>()
+        },
     )
 }
 
@@ -52,7 +66,10 @@ impl Shell {
     fn line(self, name: &str, value: &str) -> String {
         match self {
             Shell::Bash => format!("export {name}={}\n", shell_quoted(value)),
-            Shell::Fish => format!("set -gx {name} '{}'\n", value.replace('\\', r"\\").replace('\'', r"\'")),
+            Shell::Fish => format!(
+                "set -gx {name} '{}'\n",
+                value.replace('\\', r"\\").replace('\'', r"\'")
+            ),
             Shell::Pwsh => format!("$Env:{name} = '{}'\n", value.replace('\'', "''")),
         }
     }
@@ -76,7 +93,10 @@ mod tests {
     #[test]
     fn values_survive_their_shell() {
         assert_eq!(Shell::Bash.line("A", "plain-1"), "export A=plain-1\n");
-        assert_eq!(Shell::Bash.line("A", "it's $HOME"), "export A='it'\\''s $HOME'\n");
+        assert_eq!(
+            Shell::Bash.line("A", "it's $HOME"),
+            "export A='it'\\''s $HOME'\n"
+        );
         assert_eq!(Shell::Fish.line("A", "a'b\\c"), "set -gx A 'a\\'b\\\\c'\n");
         assert_eq!(Shell::Pwsh.line("A", "a'b"), "$Env:A = 'a''b'\n");
     }

@@ -48,7 +48,12 @@ pub struct Failure {
 impl Failure {
     /// Without a fix.
     pub fn new(exit: Exit, what: impl Into<String>) -> Failure {
-        Failure { exit, what: what.into(), fix: None, code: None }
+        Failure {
+            exit,
+            what: what.into(),
+            fix: None,
+            code: None,
+        }
     }
 
     /// Adds what to do about it.
@@ -101,8 +106,17 @@ mod tests {
     /// Scripts test for these numbers.
     #[test]
     fn exit_codes_never_change() {
-        let all = [Exit::Ok, Exit::Failure, Exit::Usage, Exit::NotFound, Exit::Denied];
+        let all = [
+            Exit::Ok,
+            Exit::Failure,
+            Exit::Usage,
+            Exit::NotFound,
+            Exit::Denied,
+        ];
         assert_eq!(all.map(|e| e as u8), [0, 1, 2, 3, 4]);
-        assert_eq!([Exit::Precondition, Exit::Unavailable, Exit::Config].map(|e| e as u8), [5, 6, 78]);
+        assert_eq!(
+            [Exit::Precondition, Exit::Unavailable, Exit::Config].map(|e| e as u8),
+            [5, 6, 78]
+        );
     }
 }

@@ -45,20 +45,41 @@ pub async fn run(args: GetArgs, output: Output) -> Result<(), Failure> {
     let (bucket, key) = object_name(&args.object)?;
     let file = args.file.as_deref().filter(|path| *path != Path::new("-"));
     if output.json && file.is_none() {
-        return Err(Failure::new(Exit::Usage, "with --json the object needs a file to go to")
-            .fix(format!("minikv get --json {} FILE", args.object)));
+        return Err(
+            Failure::new(Exit::Usage, "with --json the object needs a file to go to")
+                .fix(format!("minikv get --json {} FILE", args.object)),
+        );
     }
-    let client = Client::new(Target::find(&args.target, &Environment::of_process(), Prefer::Environment)?)?;
-    let mut call = Call::new(Method::GET).bucket(&bucket).key(&key).header("x-amz-checksum-mode", "ENABLED");
+    let client = Client::new(Target::find(
+        &args.target,
+        &Environment::of_process(),
+        Prefer::Environment,
+    )?)?;
+    let mut call = Call::new(Method::GET)
+        .bucket(&bucket)
+        .key(&key)
+        .header("x-amz-checksum-mode", "ENABLED");
     if let Some(range) = &args.range {
         call = call.header("range", format!("bytes={range}"));
     }
     let (parts, body) = client.open(call).await?.into_parts();
     let Some(path) = file else {
-        copy(&client, &parts.headers, body, &mut std::io::stdout(), &ProgressBar::hidden(), "standard output").await?;
+        copy(
+            &client,
+            &parts.headers,
+            body,
+            &mut std::io::stdout(),
+            &ProgressBar::hidden(),
+            "standard output",
+        )
+        .await?;
         return Ok(());
     };
-    let bar = if output.is_watched() { progress_bar(&parts.headers) } else { ProgressBar::hidden() };
+    let bar = if output.is_watched() {
+        progress_bar(&parts.headers)
+    } else {
+        ProgressBar::hidden()
+    };
     let size = into_file(&client, &parts.headers, body, path, &bar).await?;
     bar.finish_and_clear();
     output.answer(
@@ -78,12 +99,28 @@ async fn into_file(
     if path.exists() && !path.is_file() {
         let cannot = |cause| Failure::io(format!("cannot write {}", path.display()), &cause);
         let mut out = File::options().write(true).open(path).map_err(cannot)?;
-        return copy(client, headers, body, &mut out, bar, &path.display().to_string()).await;
+        return copy(
+            client,
+            headers,
+            body,
+            &mut out,
+            bar,
+            &path.display().to_string(),
+        )
+        .await;
     }
     let beside = beside(path);
     let cannot = |cause| Failure::io(format!("cannot write {}", beside.display()), &cause);
     let mut out = File::create_new(&beside).map_err(cannot)?;
-    let written = copy(client, headers, body, &mut out, bar, &beside.display().to_string()).await;
+    let written = copy(
+        client,
+        headers,
+        body,
+        &mut out,
+        bar,
+        &beside.display().to_string(),
+    )
+    .await;
     let done = written.and_then(|size| {
         std::fs::rename(&beside, path).map_err(cannot)?;
         Ok(size)
@@ -121,12 +158,16 @@ async fn copy(
             })?;
         }
     }
-    out.flush().map_err(|cause| Failure::io(format!("cannot write to {to}"), &cause))?;
+    out.flush()
+        .map_err(|cause| Failure::io(format!("cannot write to {to}"), &cause))?;
     // A partial answer carries the whole object's checksum; an upload's may be one of checksums.
     if let (Some(expected), None) = (text("x-amz-checksum-crc64nvme"), text("content-range")) {
         let got = base64::engine::general_purpose::STANDARD.encode(digest.finalize().to_be_bytes());
         if text("x-amz-checksum-type") != Some("COMPOSITE") && got != expected {
-            return Err(Failure::new(Exit::Failure, format!("wrong bytes came: CRC64NVME {got}, not {expected}")));
+            return Err(Failure::new(
+                Exit::Failure,
+                format!("wrong bytes came: CRC64NVME {got}, not {expected}"),
+            ));
         }
     }
     Ok(size)
@@ -139,9 +180,13 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 fn progress_bar(headers: &HeaderMap) -> ProgressBar {
-    let length = headers.get(http::header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    let length = headers
+        .get(http::header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse().ok());
     let bar = ProgressBar::new(length.unwrap_or_default());
-    match ProgressStyle::with_template("{bytes:>10} of {total_bytes} {wide_bar} {bytes_per_sec} {eta}") {
+    match ProgressStyle::with_template(
+        "{bytes:>10} of {total_bytes} {wide_bar} {bytes_per_sec} {eta}",
+    ) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }

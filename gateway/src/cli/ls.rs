@@ -31,13 +31,19 @@ pub struct LsArgs {
 
 /// Lists.
 pub async fn run(args: LsArgs, output: Output) -> Result<(), Failure> {
-    let client = Client::new(Target::find(&args.target, &Environment::of_process(), Prefer::Environment)?)?;
+    let client = Client::new(Target::find(
+        &args.target,
+        &Environment::of_process(),
+        Prefer::Environment,
+    )?)?;
     let path = args.path.as_deref().unwrap_or_default();
     let path = path.strip_prefix("s3://").unwrap_or(path);
     let (bucket, prefix) = path.split_once('/').unwrap_or(("kv", path));
     let lines = objects(&client, bucket, prefix, args.recursive, output).await?;
     if lines == 0 && !path.is_empty() && !path.contains('/') {
-        eprintln!("nothing in bucket kv begins with `{path}`; a bucket is listed by `minikv ls {path}/`");
+        eprintln!(
+            "nothing in bucket kv begins with `{path}`; a bucket is listed by `minikv ls {path}/`"
+        );
     }
     Ok(())
 }
@@ -65,7 +71,9 @@ async fn objects(
         }
         let page = match client.send_xml(call).await {
             // Bucket kv is made by the first put; until then it is empty.
-            Err(failure) if bucket == "kv" && failure.code.as_deref() == Some("NoSuchBucket") => return Ok(0),
+            Err(failure) if bucket == "kv" && failure.code.as_deref() == Some("NoSuchBucket") => {
+                return Ok(0);
+            }
             page => page?,
         };
         let mut lines = String::new();
@@ -108,5 +116,9 @@ fn line(object: &Element, output: Output) -> String {
 
 /// `2026-11-22T01:53:12.000Z` as people read it.
 pub(super) fn to_the_second(stamp: &str) -> String {
-    stamp.chars().take(19).map(|c| if c == 'T' { ' ' } else { c }).collect()
+    stamp
+        .chars()
+        .take(19)
+        .map(|c| if c == 'T' { ' ' } else { c })
+        .collect()
 }

@@ -87,7 +87,11 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(words) => {
-            let code = if words.use_stderr() { Exit::Usage } else { Exit::Ok };
+            let code = if words.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Ok
+            };
             // A closed pipe under `--help | head` is nobody's problem.
             let _ = words.print();
             return code.into();
@@ -149,7 +153,11 @@ mod tests {
         let mut root = command().term_width(100);
         root.build();
         let mut text = root.render_long_help().to_string();
-        for name in root.get_subcommands().map(|c| c.get_name().to_owned()).collect::<Vec<_>>() {
+        for name in root
+            .get_subcommands()
+            .map(|c| c.get_name().to_owned())
+            .collect::<Vec<_>>()
+        {
             let sub = root.find_subcommand_mut(&name).unwrap();
             text.push_str(&format!("\n======== minikv {name}\n{}", sub.render_help()));
         }
@@ -166,9 +174,16 @@ mod tests {
     #[test]
     fn no_subcommand_is_server() {
         let alone = Cli::try_parse_from(["minikv", "--data-dir", "/x", "--fsync=never"]).unwrap();
-        let named = Cli::try_parse_from(["minikv", "server", "--data-dir", "/x", "--fsync", "never"]).unwrap();
-        let Some(Command::Server(args)) = named.command else { panic!("not a server") };
+        let named =
+            Cli::try_parse_from(["minikv", "server", "--data-dir", "/x", "--fsync", "never"])
+                .unwrap();
+        let Some(Command::Server(args)) = named.command else {
+            panic!("not a server")
+        };
         assert_eq!(args.given().flags, alone.server.given().flags);
-        assert_eq!(args.given().flags, vec![("data-dir", "/x".to_owned()), ("fsync", "never".to_owned())]);
+        assert_eq!(
+            args.given().flags,
+            vec![("data-dir", "/x".to_owned()), ("fsync", "never".to_owned())]
+        );
     }
 }

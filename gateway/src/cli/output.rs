@@ -18,7 +18,11 @@ impl Output {
         text: impl FnOnce() -> String,
         json: impl FnOnce() -> serde_json::Value,
     ) -> Result<(), Failure> {
-        let line = if self.json { json().to_string() } else { text() };
+        let line = if self.json {
+            json().to_string()
+        } else {
+            text()
+        };
         print(&line)
     }
 
@@ -31,7 +35,11 @@ impl Output {
 /// Writes a line, or several, to standard output. A reader that went away (`| head`) ends the command quietly.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    let newline = if text.is_empty() || text.ends_with('\n') {
+        ""
+    } else {
+        "\n"
+    };
     match write!(out, "{text}{newline}").and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
         Err(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe => {

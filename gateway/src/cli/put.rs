@@ -76,11 +76,28 @@ struct Put<'a> {
 /// Stores it.
 pub async fn run(args: PutArgs, output: Output) -> Result<(), Failure> {
     let (bucket, key) = object_name(&args.object)?;
-    let client = Client::new(Target::find(&args.target, &Environment::of_process(), Prefer::Environment)?)?;
-    let bar = if output.is_watched() { progress_bar() } else { ProgressBar::hidden() };
-    let put = Put { client: &client, bucket: &bucket, key: &key, args: &args, bar };
+    let client = Client::new(Target::find(
+        &args.target,
+        &Environment::of_process(),
+        Prefer::Environment,
+    )?)?;
+    let bar = if output.is_watched() {
+        progress_bar()
+    } else {
+        ProgressBar::hidden()
+    };
+    let put = Put {
+        client: &client,
+        bucket: &bucket,
+        key: &key,
+        args: &args,
+        bar,
+    };
 
-    let file = args.file.as_deref().filter(|path| *path != std::path::Path::new("-"));
+    let file = args
+        .file
+        .as_deref()
+        .filter(|path| *path != std::path::Path::new("-"));
     let (size, etag) = match file {
         Some(path) => {
             let cannot = |cause| Failure::io(format!("cannot read {}", path.display()), &cause);
@@ -97,8 +114,11 @@ pub async fn run(args: PutArgs, output: Output) -> Result<(), Failure> {
             }
         }
         None if std::io::stdin().is_terminal() => {
-            return Err(Failure::new(Exit::Usage, "nothing to store: standard input is a terminal")
-                .fix(format!("minikv put {} FILE", args.object)));
+            return Err(Failure::new(
+                Exit::Usage,
+                "nothing to store: standard input is a terminal",
+            )
+            .fix(format!("minikv put {} FILE", args.object)));
         }
         None => put.stream(std::io::stdin()).await?,
     };
@@ -114,13 +134,21 @@ impl Put<'_> {
     async fn file(&self, file: Arc<File>, size: u64) -> Result<(u64, String), Failure> {
         self.bar.set_length(size);
         if size <= ONE_REQUEST {
-            let content = Content::Range { file, offset: 0, len: size };
+            let content = Content::Range {
+                file,
+                offset: 0,
+                len: size,
+            };
             return Ok((size, self.whole(content).await?));
         }
         let part = size.div_ceil(MOST_PARTS).max(PART);
         let parts = (0..size.div_ceil(part)).map(move |at| {
             let offset = at * part;
-            Ok(Content::Range { file: file.clone(), offset, len: part.min(size - offset) })
+            Ok(Content::Range {
+                file: file.clone(),
+                offset,
+                len: part.min(size - offset),
+            })
         });
         Ok((size, self.in_parts(stream::iter(parts), PARALLEL).await?))
     }
@@ -134,26 +162,33 @@ impl Put<'_> {
         }
         let total = Arc::new(std::sync::atomic::AtomicU64::new(0));
         let counted = total.clone();
-        let rest = stream::try_unfold((Some(source), Some(first), 0u64), move |(source, ready, number)| {
-            let counted = counted.clone();
-            async move {
-                let want = PART << (number / 1000).min(6);
-                let (source, part) = match (ready, source) {
-                    (Some(first), source) => (source, first),
-                    (None, Some(source)) => {
-                        let (source, part) = next_part(source, want).await?;
-                        (Some(source), part)
+        let rest = stream::try_unfold(
+            (Some(source), Some(first), 0u64),
+            move |(source, ready, number)| {
+                let counted = counted.clone();
+                async move {
+                    let want = PART << (number / 1000).min(6);
+                    let (source, part) = match (ready, source) {
+                        (Some(first), source) => (source, first),
+                        (None, Some(source)) => {
+                            let (source, part) = next_part(source, want).await?;
+                            (Some(source), part)
+                        }
+                        (None, None) => return Ok(None),
+                    };
+                    if part.is_empty() {
+                        return Ok(None);
                     }
-                    (None, None) => return Ok(None),
-                };
-                if part.is_empty() {
-                    return Ok(None);
+                    counted.fetch_add(part.len() as u64, std::sync::atomic::Ordering::Relaxed);
+                    let source = if (part.len() as u64) < want {
+                        None
+                    } else {
+                        source
+                    };
+                    Ok(Some((Content::Bytes(part), (source, None, number + 1))))
                 }
-                counted.fetch_add(part.len() as u64, std::sync::atomic::Ordering::Relaxed);
-                let source = if (part.len() as u64) < want { None } else { source };
-                Ok(Some((Content::Bytes(part), (source, None, number + 1))))
-            }
-        });
+            },
+        );
         // Parts of a stream are held in memory, so only two at a time.
         let etag = self.in_parts(rest, 2).await?;
         Ok((total.load(std::sync::atomic::Ordering::Relaxed), etag))
@@ -180,15 +215,22 @@ impl Put<'_> {
             .header("x-amz-checksum-algorithm", "CRC64NVME")
             .header("content-type", self.args.content_type.as_str());
         let (_, answer) = self.with_bucket(create).await?;
-        let answer = std::str::from_utf8(&answer).ok().and_then(super::client::xml::Element::parse);
-        let id = answer.map(|answer| answer.text_of("UploadId").to_owned()).unwrap_or_default();
+        let answer = std::str::from_utf8(&answer)
+            .ok()
+            .and_then(super::client::xml::Element::parse);
+        let id = answer
+            .map(|answer| answer.text_of("UploadId").to_owned())
+            .unwrap_or_default();
         if id.is_empty() {
             return Err(Failure::new(Exit::Failure, "the server gave no upload id"));
         }
         let done = self.send_parts(&id, parts, parallel).await;
         if done.is_err() {
             // What failed already has the user's attention; the server gives old uploads up by itself.
-            let _ = self.client.send(self.call(Method::DELETE).query("uploadId", &id)).await;
+            let _ = self
+                .client
+                .send(self.call(Method::DELETE).query("uploadId", &id))
+                .await;
         }
         done
     }
@@ -228,7 +270,10 @@ impl Put<'_> {
         let answer = self.client.send_xml(self.conditions(complete)).await?;
         // S3 may say 200 first and the error after it.
         match answer.text_of("ETag") {
-            "" => Err(Failure::new(Exit::Failure, format!("the upload failed: {}", answer.text_of("Message")))),
+            "" => Err(Failure::new(
+                Exit::Failure,
+                format!("the upload failed: {}", answer.text_of("Message")),
+            )),
             etag => Ok(etag.to_owned()),
         }
     }
@@ -256,7 +301,7 @@ impl Put<'_> {
                 }
                 match self.client.send(Call::new(Method::PUT).bucket("kv")).await {
                     // Somebody else made it meanwhile: as good.
-                    Err(failure) if failure.exit != Exit::Precondition => return Err(failure),
+                    Err(failure) if failure.exit != Exit::Precondition => Err(failure),
                     _ => self.client.send(call).await,
                 }
             }
@@ -266,28 +311,47 @@ impl Put<'_> {
 }
 
 /// Reads up to `want` bytes; fewer only at the end.
-async fn next_part<R: Read + Send + 'static>(mut source: R, want: u64) -> Result<(R, Bytes), Failure> {
+async fn next_part<R: Read + Send + 'static>(
+    mut source: R,
+    want: u64,
+) -> Result<(R, Bytes), Failure> {
     let read = tokio::task::spawn_blocking(move || {
         let mut part = Vec::new();
-        source.by_ref().take(want).read_to_end(&mut part).map(|_| (source, Bytes::from(part)))
+        source
+            .by_ref()
+            .take(want)
+            .read_to_end(&mut part)
+            .map(|_| (source, Bytes::from(part)))
     });
     match read.await {
         Ok(Ok(part)) => Ok(part),
         Ok(Err(cause)) => Err(Failure::io("cannot read the input", &cause)),
-        Err(gone) => Err(Failure::new(Exit::Failure, format!("cannot read the input: {gone}"))),
+        Err(gone) => Err(Failure::new(
+            Exit::Failure,
+            format!("cannot read the input: {gone}"),
+        )),
     }
 }
 
 async fn checksum(content: &Content) -> Result<String, Failure> {
-    content.crc64nvme().await.map_err(|cause| Failure::io("cannot read the input", &cause))
+    content
+        .crc64nvme()
+        .await
+        .map_err(|cause| Failure::io("cannot read the input", &cause))
 }
 
 fn etag_of(headers: &http::HeaderMap) -> String {
-    headers.get(http::header::ETAG).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+    headers
+        .get(http::header::ETAG)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{bytes:>10} of {total_bytes} {wide_bar} {bytes_per_sec} {eta}");
+    let style = ProgressStyle::with_template(
+        "{bytes:>10} of {total_bytes} {wide_bar} {bytes_per_sec} {eta}",
+    );
     let bar = ProgressBar::new(0);
     match style {
         Ok(style) => bar.with_style(style),

@@ -35,7 +35,10 @@ pub struct ServerArgs {
 impl ServerArgs {
     /// What the user typed.
     pub fn given(&self) -> Given {
-        Given { config: self.config.clone(), flags: self.settings.0.clone() }
+        Given {
+            config: self.config.clone(),
+            flags: self.settings.0.clone(),
+        }
     }
 }
 
@@ -59,7 +62,11 @@ impl Args for SettingFlags {
                 Some(value) => format!(" [default: {value}]"),
                 None => String::new(),
             };
-            let help = format!("{}{default} [env: {}]", setting.summary(), setting.variables().join(", "));
+            let help = format!(
+                "{}{default} [env: {}]",
+                setting.summary(),
+                setting.variables().join(", ")
+            );
             let mut arg = Arg::new(setting.path)
                 .long(setting.path)
                 .help(help)
@@ -67,7 +74,10 @@ impl Args for SettingFlags {
                 .value_parser(value_parser!(String));
             // `--demo` alone means yes.
             arg = if matches!(setting.default, Some(toml::Value::Boolean(_))) {
-                arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("true|false")
+                arg.num_args(0..=1)
+                    .require_equals(true)
+                    .default_missing_value("true")
+                    .value_name("true|false")
             } else {
                 arg.value_name(value_name(setting.path))
             };

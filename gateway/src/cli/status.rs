@@ -21,12 +21,25 @@ pub struct StatusArgs {
 
 /// Prints it.
 pub async fn run(args: StatusArgs, output: Output) -> Result<(), Failure> {
-    let target = Target::find(&args.target, &Environment::of_process(), Prefer::Environment)?;
+    let target = Target::find(
+        &args.target,
+        &Environment::of_process(),
+        Prefer::Environment,
+    )?;
     let client = Client::admin(target)?;
-    let (_, answer) = client.send(Call::new(Method::GET).path("/admin/v1/status").service("minikv")).await?;
+    let (_, answer) = client
+        .send(
+            Call::new(Method::GET)
+                .path("/admin/v1/status")
+                .service("minikv"),
+        )
+        .await?;
     let odd = |cause: serde_json::Error| {
-        Failure::new(Exit::Failure, format!("the server's status cannot be read: {cause}"))
-            .fix("use the minikv of the server's version")
+        Failure::new(
+            Exit::Failure,
+            format!("the server's status cannot be read: {cause}"),
+        )
+        .fix("use the minikv of the server's version")
     };
     let json: serde_json::Value = serde_json::from_slice(&answer).map_err(odd)?;
     let status: Status = serde_json::from_slice(&answer).map_err(odd)?;
@@ -43,19 +56,43 @@ fn text(status: &Status) -> String {
         if status.ready { "ready" } else { "NOT READY" },
     );
     if let Some(disk) = &status.disk {
-        let room = if status.room { "" } else { ", NO ROOM for new objects" };
-        text.push_str(&format!("disk   {} free of {}{room}\n", size(disk.free_bytes), size(disk.capacity_bytes)));
+        let room = if status.room {
+            ""
+        } else {
+            ", NO ROOM for new objects"
+        };
+        text.push_str(&format!(
+            "disk   {} free of {}{room}\n",
+            size(disk.free_bytes),
+            size(disk.capacity_bytes)
+        ));
     }
-    text.push_str(&format!("log    {}, {} of it live\n", size(status.log_bytes), size(status.log_live_bytes)));
+    text.push_str(&format!(
+        "log    {}, {} of it live\n",
+        size(status.log_bytes),
+        size(status.log_live_bytes)
+    ));
     for check in status.checks.iter().filter(|check| !check.ok) {
-        text.push_str(&format!("FAILS  {}: {}\n", check.name, check.why.as_deref().unwrap_or_default()));
+        text.push_str(&format!(
+            "FAILS  {}: {}\n",
+            check.name,
+            check.why.as_deref().unwrap_or_default()
+        ));
     }
     for line in &status.damage {
         text.push_str(&format!("DAMAGE {line}\n"));
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["group", "state", "term", "applied", "checkpoint", "objects", "bytes"]);
+    table.set_header([
+        "group",
+        "state",
+        "term",
+        "applied",
+        "checkpoint",
+        "objects",
+        "bytes",
+    ]);
     for group in &status.groups {
         let state = match (group.ready, group.leads) {
             (false, _) => "not ready",
@@ -86,5 +123,9 @@ fn size(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", units[unit]) }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {}", units[unit])
+    }
 }

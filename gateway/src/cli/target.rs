@@ -75,25 +75,39 @@ pub enum Prefer {
 
 impl Target {
     /// Looks in all places.
-    pub fn find(args: &TargetArgs, environment: &Environment, prefer: Prefer) -> Result<Target, Failure> {
+    pub fn find(
+        args: &TargetArgs,
+        environment: &Environment,
+        prefer: Prefer,
+    ) -> Result<Target, Failure> {
         let data_dir = sources::data_dir(args.data_dir.as_deref(), environment)?;
         let file = credentials::read(&data_dir).map_err(|cause| {
-            Failure::io(format!("cannot read {}", credentials::path(&data_dir).display()), &cause)
+            Failure::io(
+                format!("cannot read {}", credentials::path(&data_dir).display()),
+                &cause,
+            )
         })?;
         // A directory named on the command line is a flag, and flags come first.
         let file_first = prefer == Prefer::DataDirectory || args.data_dir.is_some();
 
         let variable = |names: &[&str]| {
-            names.iter().find_map(|name| environment.get(name)).map(|value| value.to_owned())
+            names
+                .iter()
+                .find_map(|name| environment.get(name))
+                .map(|value| value.to_owned())
         };
-        let choose = |flag: &Option<String>, names: &[&str], filed: Option<&String>, default: &str| {
-            let (first, second) = if file_first {
-                (filed.cloned(), variable(names))
-            } else {
-                (variable(names), filed.cloned())
+        let choose =
+            |flag: &Option<String>, names: &[&str], filed: Option<&String>, default: &str| {
+                let (first, second) = if file_first {
+                    (filed.cloned(), variable(names))
+                } else {
+                    (variable(names), filed.cloned())
+                };
+                flag.clone()
+                    .or(first)
+                    .or(second)
+                    .unwrap_or_else(|| default.to_owned())
             };
-            flag.clone().or(first).or(second).unwrap_or_else(|| default.to_owned())
-        };
         let s3 = choose(
             &args.endpoint,
             &["MINIKV_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"],
@@ -107,7 +121,12 @@ impl Target {
             "http://127.0.0.1:9001",
         );
         let keys = find_keys(args, environment, file.as_ref(), file_first, &data_dir)?;
-        Ok(Target { s3: s3.parse()?, http: http.parse()?, keys, data_dir })
+        Ok(Target {
+            s3: s3.parse()?,
+            http: http.parse()?,
+            keys,
+            data_dir,
+        })
     }
 
     /// The keys, or how to get some.
@@ -153,10 +172,17 @@ fn find_keys(
         ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
     ];
     for (access, secret) in pairs {
-        let found = (environment.get_or_file(access)?, environment.get_or_file(secret)?);
+        let found = (
+            environment.get_or_file(access)?,
+            environment.get_or_file(secret)?,
+        );
         if let (Some((access_key, _)), Some((secret_key, _))) = found {
             let from = format!("the environment ({access})");
-            return Ok(Some(Keys { access_key, secret_key: Secret::new(secret_key), from }));
+            return Ok(Some(Keys {
+                access_key,
+                secret_key: Secret::new(secret_key),
+                from,
+            }));
         }
     }
     Ok(filed)
@@ -170,7 +196,10 @@ pub fn object_name(text: &str) -> Result<(String, String), Failure> {
         None => ("kv", plain),
     };
     if bucket.is_empty() || key.is_empty() {
-        return Err(Failure::new(Exit::Usage, format!("`{text}` names no object; write BUCKET/KEY or KEY")));
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("`{text}` names no object; write BUCKET/KEY or KEY"),
+        ));
     }
     Ok((bucket.to_owned(), key.to_owned()))
 }
@@ -200,14 +229,28 @@ mod tests {
         let aws = [("AWS_ACCESS_KEY_ID", "AWS"), ("AWS_SECRET_ACCESS_KEY", "s")];
         let with_dir = Environment::of(&[("MINIKV_DATA_DIR", path), aws[0], aws[1]]);
         let found = |args: &TargetArgs, env: &Environment, prefer| {
-            Target::find(args, env, prefer).unwrap().keys.unwrap().access_key
+            Target::find(args, env, prefer)
+                .unwrap()
+                .keys
+                .unwrap()
+                .access_key
         };
         let none = TargetArgs::default();
         assert_eq!(found(&none, &with_dir, Prefer::Environment), "AWS");
         assert_eq!(found(&none, &with_dir, Prefer::DataDirectory), "FILED");
-        let named = TargetArgs { data_dir: Some(path.into()), ..none.clone() };
-        assert_eq!(found(&named, &Environment::of(&aws), Prefer::Environment), "FILED");
-        let flags = TargetArgs { access_key: Some("F".into()), secret_key: Some("s".into()), ..named };
+        let named = TargetArgs {
+            data_dir: Some(path.into()),
+            ..none.clone()
+        };
+        assert_eq!(
+            found(&named, &Environment::of(&aws), Prefer::Environment),
+            "FILED"
+        );
+        let flags = TargetArgs {
+            access_key: Some("F".into()),
+            secret_key: Some("s".into()),
+            ..named
+        };
         assert_eq!(found(&flags, &with_dir, Prefer::Environment), "F");
         let target = Target::find(&none, &with_dir, Prefer::Environment).unwrap();
         assert_eq!(target.s3.to_string(), "http://127.0.0.1:7000");
@@ -216,7 +259,10 @@ mod tests {
     /// Nothing anywhere: the error says where it looked and what to do.
     #[test]
     fn missing_keys_say_where_to_get_some() {
-        let args = TargetArgs { data_dir: Some("/nonexistent".into()), ..TargetArgs::default() };
+        let args = TargetArgs {
+            data_dir: Some("/nonexistent".into()),
+            ..TargetArgs::default()
+        };
         let target = Target::find(&args, &Environment::default(), Prefer::Environment).unwrap();
         let failure = target.keys().unwrap_err();
         assert_eq!(failure.exit, Exit::Denied);

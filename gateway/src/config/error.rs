@@ -78,7 +78,9 @@ pub enum ConfigError {
     )]
     OddAccessKey,
     /// No host name.
-    #[error("`{name}` in domains is no host name; write it in lower case, without port: s3.example.org")]
+    #[error(
+        "`{name}` in domains is no host name; write it in lower case, without port: s3.example.org"
+    )]
     OddDomain {
         /// As given.
         name: String,

@@ -47,7 +47,11 @@ pub fn example() -> String {
 
 fn also_as(setting: &Setting) -> String {
     let variables = setting.variables().join(" or ");
-    if setting.is_flag() { format!("(--{}, {variables})", setting.path) } else { format!("({variables})") }
+    if setting.is_flag() {
+        format!("(--{}, {variables})", setting.path)
+    } else {
+        format!("({variables})")
+    }
 }
 
 #[cfg(test)]
@@ -67,15 +71,26 @@ mod tests {
     #[test]
     fn example_file_says_what_the_structs_say() {
         let written = std::fs::read_to_string(path()).unwrap_or_default();
-        assert_eq!(written, example(), "run: cargo run -- config example > config.example.toml");
+        assert_eq!(
+            written,
+            example(),
+            "run: cargo run -- config example > config.example.toml"
+        );
     }
 
     /// The example opens the demo and changes nothing else.
     #[test]
     fn example_file_is_the_demo() {
-        let given = Given { config: Some(path()), ..Given::default() };
+        let given = Given {
+            config: Some(path()),
+            ..Given::default()
+        };
         let loaded = load(&given, &Environment::default()).unwrap();
-        let expected = Config { http_addr: ListenAddr::loopback(8080), demo: true, ..Config::default() };
+        let expected = Config {
+            http_addr: ListenAddr::loopback(8080),
+            demo: true,
+            ..Config::default()
+        };
         assert_eq!(loaded.config, expected);
     }
 

@@ -39,18 +39,28 @@ impl Setting {
 
     /// `MINIKV_S3_ADDR`.
     pub fn variable(&self) -> String {
-        format!("MINIKV_{}", self.path.to_ascii_uppercase().replace(['-', '.'], "_"))
+        format!(
+            "MINIKV_{}",
+            self.path.to_ascii_uppercase().replace(['-', '.'], "_")
+        )
     }
 
     /// Its variable, then the aliases; the first one that is set counts.
     pub fn variables(&self) -> Vec<String> {
         let aliases = ALIASES.iter().filter(|(path, _)| *path == self.path);
-        std::iter::once(self.variable()).chain(aliases.map(|(_, name)| (*name).to_owned())).collect()
+        std::iter::once(self.variable())
+            .chain(aliases.map(|(_, name)| (*name).to_owned()))
+            .collect()
     }
 
     /// First paragraph of its docs.
     pub fn summary(&self) -> String {
-        let first: Vec<&str> = self.docs.iter().copied().take_while(|line| !line.is_empty()).collect();
+        let first: Vec<&str> = self
+            .docs
+            .iter()
+            .copied()
+            .take_while(|line| !line.is_empty())
+            .collect();
         first.join(" ")
     }
 }
@@ -66,7 +76,11 @@ pub fn settings() -> &'static [Setting] {
             match SECTIONS.iter().find(|(section, _)| *section == name) {
                 Some((section, fields)) => {
                     let defaults = defaults.get(*section).and_then(toml::Value::as_table);
-                    all.extend(fields.iter().map(|field| setting(Some(section), field, defaults)));
+                    all.extend(
+                        fields
+                            .iter()
+                            .map(|field| setting(Some(section), field, defaults)),
+                    );
                 }
                 None => all.push(setting(None, field, Some(&defaults))),
             }
@@ -75,7 +89,11 @@ pub fn settings() -> &'static [Setting] {
     })
 }
 
-fn setting(section: Option<&str>, field: &'static Field, defaults: Option<&toml::Table>) -> Setting {
+fn setting(
+    section: Option<&str>,
+    field: &'static Field,
+    defaults: Option<&toml::Table>,
+) -> Setting {
     let name = kebab(field.name);
     let default = defaults.and_then(|table| table.get(&name)).cloned();
     let path = match section {
@@ -85,7 +103,11 @@ fn setting(section: Option<&str>, field: &'static Field, defaults: Option<&toml:
     Setting {
         // Once per process and setting: clap wants names that live for ever.
         path: Box::leak(path.into_boxed_str()),
-        docs: field.docs.iter().map(|line| line.strip_prefix(' ').unwrap_or(line)).collect(),
+        docs: field
+            .docs
+            .iter()
+            .map(|line| line.strip_prefix(' ').unwrap_or(line))
+            .collect(),
         default,
     }
 }
@@ -102,8 +124,17 @@ mod tests {
     #[test]
     fn every_setting_is_explained() {
         for setting in settings() {
-            assert!(!setting.summary().is_empty(), "{} has no doc comment", setting.path);
+            assert!(
+                !setting.summary().is_empty(),
+                "{} has no doc comment",
+                setting.path
+            );
         }
-        assert!(settings().iter().any(|s| s.path == "limits.connections" && s.variable() == "MINIKV_LIMITS_CONNECTIONS"));
+        assert!(
+            settings()
+                .iter()
+                .any(|s| s.path == "limits.connections"
+                    && s.variable() == "MINIKV_LIMITS_CONNECTIONS")
+        );
     }
 }

@@ -32,33 +32,49 @@ impl Environment {
     /// Those of this process; what is not UTF-8 cannot be a setting of ours.
     pub fn of_process() -> Environment {
         let vars = std::env::vars_os();
-        Environment(vars.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect())
+        Environment(
+            vars.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+                .collect(),
+        )
     }
 
     /// For tests.
     pub fn of(pairs: &[(&str, &str)]) -> Environment {
-        Environment(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+        Environment(
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
+        )
     }
 
     /// The value, unless it is missing or empty.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.0
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
     }
 
     /// The value of `name`, or what stands in the file that `name_FILE` names.
     pub fn get_or_file(&self, name: &str) -> Result<Option<(String, Origin)>, ConfigError> {
         let file_variable = format!("{name}_FILE");
         match (self.get(name), self.get(&file_variable)) {
-            (Some(_), Some(_)) => Err(ConfigError::BothForms { variable: name.to_owned() }),
+            (Some(_), Some(_)) => Err(ConfigError::BothForms {
+                variable: name.to_owned(),
+            }),
             (Some(value), None) => Ok(Some((value.to_owned(), Origin::Variable(name.to_owned())))),
             (None, Some(path)) => match std::fs::read_to_string(path) {
                 // Editors and `echo` end files with a newline that is no part of the secret.
-                Ok(text) => {
-                    Ok(Some((text.trim_end_matches(['\r', '\n']).to_owned(), Origin::Variable(file_variable))))
-                }
-                Err(cause) => {
-                    Err(ConfigError::ValueFile { variable: file_variable, path: PathBuf::from(path), cause })
-                }
+                Ok(text) => Ok(Some((
+                    text.trim_end_matches(['\r', '\n']).to_owned(),
+                    Origin::Variable(file_variable),
+                ))),
+                Err(cause) => Err(ConfigError::ValueFile {
+                    variable: file_variable,
+                    path: PathBuf::from(path),
+                    cause,
+                }),
             },
             (None, None) => Ok(None),
         }
@@ -122,9 +138,18 @@ pub fn load(given: &Given, environment: &Environment) -> Result<Loaded, ConfigEr
     let mut layers: Vec<(&'static Setting, Value, Origin)> = Vec::new();
 
     if let Some(path) = default_data_dir(environment) {
-        layers.extend(found("data-dir").map(|s| (s, Value::String(path), Origin::Variable("STATE_DIRECTORY".into()))));
+        layers.extend(found("data-dir").map(|s| {
+            (
+                s,
+                Value::String(path),
+                Origin::Variable("STATE_DIRECTORY".into()),
+            )
+        }));
     }
-    let file = given.config.clone().or_else(|| environment.get("MINIKV_CONFIG").map(PathBuf::from));
+    let file = given
+        .config
+        .clone()
+        .or_else(|| environment.get("MINIKV_CONFIG").map(PathBuf::from));
     if let Some(path) = &file {
         layers.extend(from_file(path)?);
     }
@@ -157,7 +182,11 @@ pub fn load(given: &Given, environment: &Environment) -> Result<Loaded, ConfigEr
         what: cause.to_string(),
     })?;
     check::startable(&config)?;
-    Ok(Loaded { config, origins, warnings: slips(environment) })
+    Ok(Loaded {
+        config,
+        origins,
+        warnings: slips(environment),
+    })
 }
 
 /// The data directory alone: client commands need it, and nothing else of a server's settings.
@@ -186,11 +215,16 @@ fn defaults() -> Table {
 }
 
 fn from_file(path: &Path) -> Result<Vec<(&'static Setting, Value, Origin)>, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
+    let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable {
+        path: path.to_owned(),
+        cause,
+    })?;
     let table: Table = text
         .parse()
-        .map_err(|e: toml::de::Error| ConfigError::NotToml { path: path.to_owned(), what: e.to_string() })?;
+        .map_err(|e: toml::de::Error| ConfigError::NotToml {
+            path: path.to_owned(),
+            what: e.to_string(),
+        })?;
     let mut leaves = Vec::new();
     flatten("", table, &mut leaves);
     let mut layer = Vec::new();
@@ -200,7 +234,11 @@ fn from_file(path: &Path) -> Result<Vec<(&'static Setting, Value, Origin)>, Conf
             Some(setting) => layer.push((setting, value, origin)),
             None => {
                 let nearest = nearest(&key, settings().iter().map(|s| s.path)).map(str::to_owned);
-                return Err(ConfigError::UnknownKey { key, origin, nearest });
+                return Err(ConfigError::UnknownKey {
+                    key,
+                    origin,
+                    nearest,
+                });
             }
         }
     }
@@ -209,7 +247,11 @@ fn from_file(path: &Path) -> Result<Vec<(&'static Setting, Value, Origin)>, Conf
 
 fn flatten(prefix: &str, table: Table, leaves: &mut Vec<(String, Value)>) {
     for (key, value) in table {
-        let path = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
+        let path = if prefix.is_empty() {
+            key
+        } else {
+            format!("{prefix}.{key}")
+        };
         match value {
             // A table where a plain value belongs is reported as an unknown key below it, which is where the eye looks.
             Value::Table(inner) if !inner.is_empty() => flatten(&path, inner, leaves),
@@ -224,7 +266,8 @@ fn line_of(text: &str, path: &str) -> Option<usize> {
     let key = path.rsplit('.').next()?;
     let stands_here = |line: &str| {
         let line = line.trim_start();
-        line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(['=', '.', ']']))
+        line.strip_prefix(key)
+            .is_some_and(|rest| rest.trim_start().starts_with(['=', '.', ']']))
     };
     text.lines().position(stands_here).map(|at| at + 1)
 }
@@ -250,17 +293,24 @@ fn typed(setting: &Setting, text: &str, origin: &Origin) -> Result<Value, Config
         what: what.to_owned(),
     };
     match &setting.default {
-        Some(Value::Integer(_)) => {
-            text.trim().parse().map(Value::Integer).map_err(|_| refused("it must be a whole number"))
-        }
+        Some(Value::Integer(_)) => text
+            .trim()
+            .parse()
+            .map(Value::Integer)
+            .map_err(|_| refused("it must be a whole number")),
         Some(Value::Boolean(_)) => match text.trim() {
             "true" | "1" | "yes" | "on" => Ok(Value::Boolean(true)),
             "false" | "0" | "no" | "off" => Ok(Value::Boolean(false)),
             _ => Err(refused("it must be true or false")),
         },
         Some(Value::Array(_)) => {
-            let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-            Ok(Value::Array(words.map(|word| Value::String(word.to_owned())).collect()))
+            let words = text
+                .split(',')
+                .map(str::trim)
+                .filter(|word| !word.is_empty());
+            Ok(Value::Array(
+                words.map(|word| Value::String(word.to_owned())).collect(),
+            ))
         }
         _ => Ok(Value::String(text.to_owned())),
     }
@@ -274,7 +324,11 @@ fn try_alone(setting: &Setting, value: &Value, origin: &Origin) -> Result<(), Co
         Ok(_) => Ok(()),
         Err(cause) => Err(ConfigError::BadValue {
             key: setting.path.to_owned(),
-            value: if setting.is_secret() { "that".to_owned() } else { value.to_string() },
+            value: if setting.is_secret() {
+                "that".to_owned()
+            } else {
+                value.to_string()
+            },
             origin: origin.clone(),
             what: cause.message().to_owned(),
         }),
@@ -287,7 +341,9 @@ fn put(table: &mut Table, path: &str, value: Value) {
             table.insert(path.to_owned(), value);
         }
         Some((section, key)) => {
-            let inner = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+            let inner = table
+                .entry(section)
+                .or_insert_with(|| Value::Table(Table::new()));
             if let Value::Table(inner) = inner {
                 inner.insert(key.to_owned(), value);
             }
@@ -301,11 +357,16 @@ fn slips(environment: &Environment) -> Vec<String> {
         let plain = name.strip_suffix("_FILE").unwrap_or(name);
         ours.iter().any(|v| v == plain) || OTHER_VARIABLES.contains(&name)
     };
-    let strangers = environment.0.keys().filter(|name| name.starts_with("MINIKV_") && !known(name));
+    let strangers = environment
+        .0
+        .keys()
+        .filter(|name| name.starts_with("MINIKV_") && !known(name));
     strangers
         .filter_map(|name| {
             let near = nearest(&name[7..], ours.iter().map(|v| &v[7..]))?;
-            Some(format!("the variable {name} is not used; did you mean MINIKV_{near}?"))
+            Some(format!(
+                "the variable {name} is not used; did you mean MINIKV_{near}?"
+            ))
         })
         .collect()
 }

@@ -81,7 +81,10 @@ impl Status {
             ready: checks.iter().all(|check| check.ok),
             checks,
             room: node.room,
-            disk: node.disk.map(|disk| Disk { capacity_bytes: disk.capacity, free_bytes: disk.free }),
+            disk: node.disk.map(|disk| Disk {
+                capacity_bytes: disk.capacity,
+                free_bytes: disk.free,
+            }),
             log_bytes: node.log_bytes,
             log_live_bytes: node.log_live_bytes,
             damage: node.damage,
@@ -109,6 +112,10 @@ pub async fn status(State(state): State<Arc<HttpState>>) -> Response {
     let node = state.probes.node().status().await;
     match serde_json::to_string(&Status::of(node, checks, state.started.elapsed().as_secs())) {
         Ok(text) => json(StatusCode::OK, text),
-        Err(cause) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", &cause.to_string()),
+        Err(cause) => refusal(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalError",
+            &cause.to_string(),
+        ),
     }
 }

@@ -30,7 +30,8 @@ use crate::object::dates;
 use crate::object::metadata::UserMetadata;
 use crate::object::record::ContentHeaders;
 use crate::ops::{
-    self, CreateBucketCall, DeleteObject, GetObject, ListObjects, ObjectHead, OpContext, OpError, PutObject,
+    self, CreateBucketCall, DeleteObject, GetObject, ListObjects, ObjectHead, OpContext, OpError,
+    PutObject,
 };
 use crate::store::payload::{Payload, PayloadError, Source};
 use crate::store::{Conditions, Content};
@@ -61,7 +62,10 @@ pub struct Demo {
 impl Demo {
     /// On these operations.
     pub fn new(ops: OpContext) -> Demo {
-        Demo { ops, who: Arc::new(Principal::tenant_admin("demo", DEMO_TENANT)) }
+        Demo {
+            ops,
+            who: Arc::new(Principal::tenant_admin("demo", DEMO_TENANT)),
+        }
     }
 }
 
@@ -70,7 +74,11 @@ pub async fn from_this_machine(request: Request, next: Next) -> Response {
     if names_this_machine(request.headers()) {
         next.run(request).await
     } else {
-        refusal(StatusCode::FORBIDDEN, "AccessDenied", "the demo answers requests to localhost only")
+        refusal(
+            StatusCode::FORBIDDEN,
+            "AccessDenied",
+            "the demo answers requests to localhost only",
+        )
     }
 }
 
@@ -79,7 +87,11 @@ pub async fn answer(State(demo): State<Demo>, request: Request) -> Response {
     let path = request.uri().path().trim_start_matches('/').to_owned();
     let (bucket, key) = path.split_once('/').unwrap_or((&path, ""));
     let (Ok(bucket), Ok(key)) = (decode(bucket, false), decode(key, false)) else {
-        return refusal(StatusCode::BAD_REQUEST, "InvalidURI", "the path is not UTF-8");
+        return refusal(
+            StatusCode::BAD_REQUEST,
+            "InvalidURI",
+            "the path is not UTF-8",
+        );
     };
     let method = request.method().clone();
     let answered = match (&method, bucket.is_empty(), key.is_empty()) {
@@ -95,7 +107,12 @@ pub async fn answer(State(demo): State<Demo>, request: Request) -> Response {
 }
 
 impl Demo {
-    async fn put(&self, bucket: String, key: String, request: Request) -> Result<Response, OpError> {
+    async fn put(
+        &self,
+        bucket: String,
+        key: String,
+        request: Request,
+    ) -> Result<Response, OpError> {
         self.make_bucket(&bucket).await?;
         let headers = request.headers();
         let given = |name: header::HeaderName| Some(headers.get(name)?.to_str().ok()?.to_owned());
@@ -105,7 +122,10 @@ impl Demo {
         let stored = PutObject {
             bucket: BucketRef::named(&bucket),
             key: key.clone(),
-            headers: ContentHeaders { content_type, ..ContentHeaders::default() },
+            headers: ContentHeaders {
+                content_type,
+                ..ContentHeaders::default()
+            },
             metadata: UserMetadata::default(),
             conditions: Conditions::default(),
             payload: Payload::new(body, len, Claims::default()),
@@ -117,11 +137,21 @@ impl Demo {
 
     /// On first use; a bucket of somebody else stays his.
     async fn make_bucket(&self, bucket: &str) -> Result<(), OpError> {
-        match ops::head_bucket(&self.ops, &self.who, Action::PutObject, &BucketRef::named(bucket)).await {
+        match ops::head_bucket(
+            &self.ops,
+            &self.who,
+            Action::PutObject,
+            &BucketRef::named(bucket),
+        )
+        .await
+        {
             Err(OpError::NoSuchBucket { .. }) => {}
             found => return found.map(|_| ()),
         }
-        let create = CreateBucketCall { name: bucket.to_owned(), ..CreateBucketCall::default() };
+        let create = CreateBucketCall {
+            name: bucket.to_owned(),
+            ..CreateBucketCall::default()
+        };
         match ops::create_bucket(&self.ops, &self.who, create).await {
             // Another request was first.
             Ok(_) | Err(OpError::BucketOwned { .. }) => Ok(()),
@@ -130,36 +160,57 @@ impl Demo {
     }
 
     async fn get(&self, bucket: String, key: String) -> Result<Response, OpError> {
-        let get = GetObject { bucket: BucketRef::named(bucket), key, ..GetObject::default() };
+        let get = GetObject {
+            bucket: BucketRef::named(bucket),
+            key,
+            ..GetObject::default()
+        };
         let reply = ops::get_object(&self.ops, &self.who, get).await?;
         let body = match reply.content {
             Content::Bytes(bytes) => Body::from(bytes),
             Content::Stream { first, rest, .. } => {
                 let first = stream::once(async { Ok(first) });
                 // An error here resets the connection: a short body must not look like a whole one.
-                Body::from_stream(first.chain(rest.map_err(|error| Box::new(error) as axum::BoxError)))
+                Body::from_stream(
+                    first.chain(rest.map_err(|error| Box::new(error) as axum::BoxError)),
+                )
             }
         };
         Ok((headers_of(&reply.head), body).into_response())
     }
 
     async fn head(&self, bucket: String, key: String) -> Result<Response, OpError> {
-        let head = GetObject { bucket: BucketRef::named(bucket), key, ..GetObject::default() };
+        let head = GetObject {
+            bucket: BucketRef::named(bucket),
+            key,
+            ..GetObject::default()
+        };
         let head = ops::head_object(&self.ops, &self.who, head).await?;
         Ok((headers_of(&head), Body::empty()).into_response())
     }
 
     async fn delete(&self, bucket: String, key: String) -> Result<Response, OpError> {
-        let delete = DeleteObject { bucket: BucketRef::named(bucket), key, ..DeleteObject::default() };
+        let delete = DeleteObject {
+            bucket: BucketRef::named(bucket),
+            key,
+            ..DeleteObject::default()
+        };
         ops::delete_object(&self.ops, &self.who, delete).await?;
         Ok(StatusCode::NO_CONTENT.into_response())
     }
 
     /// The first thousand keys, a line each.
     async fn list(&self, bucket: String) -> Result<Response, OpError> {
-        let list = ListObjects { bucket: BucketRef::named(bucket), ..ListObjects::default() };
+        let list = ListObjects {
+            bucket: BucketRef::named(bucket),
+            ..ListObjects::default()
+        };
         let page = ops::list_objects(&self.ops, &self.who, list).await?;
-        let mut text: String = page.objects.iter().map(|line| format!("{:>12}  {}\n", line.size, line.key)).collect();
+        let mut text: String = page
+            .objects
+            .iter()
+            .map(|line| format!("{:>12}  {}\n", line.size, line.key))
+            .collect();
         if page.truncated {
             text.push_str("… and more\n");
         }
@@ -168,17 +219,28 @@ impl Demo {
 }
 
 fn headers_of(head: &ObjectHead) -> HeaderMap {
-    let kind = head.record.headers.content_type.as_deref().unwrap_or("application/octet-stream");
+    let kind = head
+        .record
+        .headers
+        .content_type
+        .as_deref()
+        .unwrap_or("application/octet-stream");
     let fields = [
         (header::CONTENT_TYPE, kind.to_owned()),
         (header::CONTENT_LENGTH, head.plan.len().to_string()),
         (header::ETAG, format!("\"{}\"", head.etag)),
-        (header::LAST_MODIFIED, dates::http_date(head.modified_ms / 1000)),
+        (
+            header::LAST_MODIFIED,
+            dates::http_date(head.modified_ms / 1000),
+        ),
         // Whatever was stored must not run as a page of this origin, which has an admin API.
         (header::CONTENT_SECURITY_POLICY, "sandbox".to_owned()),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
     ];
-    fields.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect()
+    fields
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?)))
+        .collect()
 }
 
 fn refused(error: OpError) -> Response {
@@ -188,7 +250,9 @@ fn refused(error: OpError) -> Response {
         OpError::Denied | OpError::BucketTaken { .. } => (StatusCode::FORBIDDEN, "AccessDenied"),
         OpError::Payload(PayloadError::TimedOut) => (StatusCode::BAD_REQUEST, "RequestTimeout"),
         OpError::NoRoom(_) => (StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage"),
-        OpError::Unavailable(_) | OpError::Unknown(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+        OpError::Unavailable(_) | OpError::Unknown(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable")
+        }
         OpError::Damaged { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
         _ => (StatusCode::BAD_REQUEST, "InvalidRequest"),
     };

@@ -37,14 +37,21 @@ pub struct Check {
 
 impl Check {
     fn of(name: &str, result: Result<(), String>) -> Check {
-        Check { name: name.to_owned(), ok: result.is_ok(), why: result.err() }
+        Check {
+            name: name.to_owned(),
+            ok: result.is_ok(),
+            why: result.err(),
+        }
     }
 }
 
 impl Probes {
     /// For a node.
     pub fn new(node: Arc<Node>) -> Probes {
-        Probes { node, stopping: Arc::default() }
+        Probes {
+            node,
+            stopping: Arc::default(),
+        }
     }
 
     /// The node itself.
@@ -84,8 +91,16 @@ impl Probes {
     pub async fn ready(&self, uri: &Uri) -> (StatusCode, String) {
         let checks = self.checks().await;
         let ready = checks.iter().all(|check| check.ok);
-        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let verbose = uri.query().is_some_and(|query| query.split('&').any(|p| p.split('=').next() == Some("verbose")));
+        let status = if ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        let verbose = uri.query().is_some_and(|query| {
+            query
+                .split('&')
+                .any(|p| p.split('=').next() == Some("verbose"))
+        });
         (status, text(&checks, verbose))
     }
 }
@@ -98,7 +113,11 @@ fn text(checks: &[Check], verbose: bool) -> String {
             Some(why) => text.push_str(&format!("[-]{} failed: {why}\n", check.name)),
         }
     }
-    text.push_str(if checks.iter().all(|check| check.ok) { "ok\n" } else { "not ready\n" });
+    text.push_str(if checks.iter().all(|check| check.ok) {
+        "ok\n"
+    } else {
+        "not ready\n"
+    });
     text
 }
 
@@ -119,9 +138,15 @@ mod tests {
     /// A failing check is told even without `verbose`: whoever reads a probe's log wants the reason.
     #[test]
     fn failing_check_is_named_with_its_reason() {
-        let checks = [Check::of("groups", Ok(())), Check::of("room", Err("full".into()))];
+        let checks = [
+            Check::of("groups", Ok(())),
+            Check::of("room", Err("full".into())),
+        ];
         assert_eq!(text(&checks, false), "[-]room failed: full\nnot ready\n");
-        assert_eq!(text(&checks, true), "[+]groups ok\n[-]room failed: full\nnot ready\n");
+        assert_eq!(
+            text(&checks, true),
+            "[+]groups ok\n[-]room failed: full\nnot ready\n"
+        );
         assert_eq!(text(&checks[..1], false), "ok\n");
     }
 }

@@ -83,7 +83,8 @@ struct NodeLevels {
 fn durations() -> Histogram {
     // From half a millisecond (a GET from the page cache) to a minute (a large body on a slow line).
     Histogram::new([
-        0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0,
+        0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0,
+        60.0,
     ])
 }
 
@@ -92,7 +93,11 @@ impl Default for Metrics {
         let mut all = Registry::default();
         all.register_collector(Box::new(Process));
         let ours = all.sub_registry_with_prefix("minikv");
-        ours.register("build", "What runs", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+        ours.register(
+            "build",
+            "What runs",
+            Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+        );
 
         // The registry adds `_total` to counters.
         macro_rules! named {
@@ -102,39 +107,114 @@ impl Default for Metrics {
                 metric
             }};
         }
-        let requests = named!("s3_requests", "S3 requests answered", Family::<Call, Counter>::default());
+        let requests = named!(
+            "s3_requests",
+            "S3 requests answered",
+            Family::<Call, Counter>::default()
+        );
         let durations = named!(
             "s3_request_duration_seconds",
             "From a request's head to the end of its answer",
             Family::<Api, Histogram, fn() -> Histogram>::new_with_constructor(durations)
         );
-        let received = named!("s3_received_bytes", "Bytes of request bodies", Counter::default());
-        let sent = named!("s3_sent_bytes", "Bytes of response bodies", Counter::default());
-        let rejected =
-            named!("s3_rejected", "S3 requests turned away before they began", Family::<Reason, Counter>::default());
-        let in_flight = named!("s3_inflight_requests", "S3 requests that run now", Level::default());
+        let received = named!(
+            "s3_received_bytes",
+            "Bytes of request bodies",
+            Counter::default()
+        );
+        let sent = named!(
+            "s3_sent_bytes",
+            "Bytes of response bodies",
+            Counter::default()
+        );
+        let rejected = named!(
+            "s3_rejected",
+            "S3 requests turned away before they began",
+            Family::<Reason, Counter>::default()
+        );
+        let in_flight = named!(
+            "s3_inflight_requests",
+            "S3 requests that run now",
+            Level::default()
+        );
         let node = NodeLevels {
             ready: named!("ready", "1 when /readyz says so", Level::default()),
             log_bytes: named!("log_bytes", "Bytes in log segments", Level::default()),
-            log_live_bytes: named!("log_live_bytes", "Bytes in log segments that are needed", Level::default()),
-            disk_capacity: named!("disk_capacity_bytes", "Size of the data file system", Level::default()),
-            disk_free: named!("disk_free_bytes", "Room on the data file system", Level::default()),
-            damaged: named!("damaged_items", "Lines of damage in minikv status", Level::default()),
-            term: named!("raft_term", "Raft term", Family::<InGroup, Level>::default()),
-            leads: named!("raft_leader", "1 where this node leads", Family::<InGroup, Level>::default()),
-            applied: named!("raft_applied_index", "Last applied index", Family::<InGroup, Level>::default()),
-            checkpoint: named!("raft_checkpoint_index", "Index of the checkpoint", Family::<InGroup, Level>::default()),
-            objects: named!("group_objects", "Versions and parts", Family::<InGroup, Level>::default()),
-            bytes: named!("group_bytes", "Bytes of versions and parts", Family::<InGroup, Level>::default()),
+            log_live_bytes: named!(
+                "log_live_bytes",
+                "Bytes in log segments that are needed",
+                Level::default()
+            ),
+            disk_capacity: named!(
+                "disk_capacity_bytes",
+                "Size of the data file system",
+                Level::default()
+            ),
+            disk_free: named!(
+                "disk_free_bytes",
+                "Room on the data file system",
+                Level::default()
+            ),
+            damaged: named!(
+                "damaged_items",
+                "Lines of damage in minikv status",
+                Level::default()
+            ),
+            term: named!(
+                "raft_term",
+                "Raft term",
+                Family::<InGroup, Level>::default()
+            ),
+            leads: named!(
+                "raft_leader",
+                "1 where this node leads",
+                Family::<InGroup, Level>::default()
+            ),
+            applied: named!(
+                "raft_applied_index",
+                "Last applied index",
+                Family::<InGroup, Level>::default()
+            ),
+            checkpoint: named!(
+                "raft_checkpoint_index",
+                "Index of the checkpoint",
+                Family::<InGroup, Level>::default()
+            ),
+            objects: named!(
+                "group_objects",
+                "Versions and parts",
+                Family::<InGroup, Level>::default()
+            ),
+            bytes: named!(
+                "group_bytes",
+                "Bytes of versions and parts",
+                Family::<InGroup, Level>::default()
+            ),
         };
         let registry = Mutex::new(all);
-        Metrics { registry, requests, durations, received, sent, rejected, in_flight, node }
+        Metrics {
+            registry,
+            requests,
+            durations,
+            received,
+            sent,
+            rejected,
+            in_flight,
+            node,
+        }
     }
 }
 
 impl Metrics {
     /// An S3 request was answered.
-    pub fn request(&self, api: &'static str, status: u16, took: Duration, received: u64, sent: u64) {
+    pub fn request(
+        &self,
+        api: &'static str,
+        status: u16,
+        took: Duration,
+        received: u64,
+        sent: u64,
+    ) {
         let code_class = match status {
             100..=199 => "1xx",
             200..=299 => "2xx",
@@ -143,7 +223,9 @@ impl Metrics {
             _ => "5xx",
         };
         self.requests.get_or_create(&Call { api, code_class }).inc();
-        self.durations.get_or_create(&Api { api }).observe(took.as_secs_f64());
+        self.durations
+            .get_or_create(&Api { api })
+            .observe(took.as_secs_f64());
         self.received.inc_by(received);
         self.sent.inc_by(sent);
     }
@@ -171,9 +253,15 @@ impl Metrics {
         for group in &status.groups {
             let label = InGroup { group: group.id.0 };
             levels.term.get_or_create(&label).set(group.term);
-            levels.leads.get_or_create(&label).set(u64::from(group.leads));
+            levels
+                .leads
+                .get_or_create(&label)
+                .set(u64::from(group.leads));
             levels.applied.get_or_create(&label).set(group.applied);
-            levels.checkpoint.get_or_create(&label).set(group.checkpoint);
+            levels
+                .checkpoint
+                .get_or_create(&label)
+                .set(group.checkpoint);
             levels.objects.get_or_create(&label).set(group.objects);
             levels.bytes.get_or_create(&label).set(group.bytes);
         }
@@ -190,7 +278,9 @@ impl Metrics {
 /// `/metrics`.
 pub async fn scrape(State(state): State<Arc<HttpState>>) -> Response {
     let ready = state.probes.checks().await.iter().all(|check| check.ok);
-    state.metrics.node(&state.probes.node().status().await, ready);
+    state
+        .metrics
+        .node(&state.probes.node().status().await, ready);
     state.metrics.in_flight(state.admission.in_flight());
     match state.metrics.text() {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
@@ -227,7 +317,10 @@ mod tests {
             boot: 1,
             groups: vec![group],
             damage: vec![],
-            disk: Some(Space { capacity: 10, free: 5 }),
+            disk: Some(Space {
+                capacity: 10,
+                free: 5,
+            }),
             room: true,
             sick: false,
             log_bytes: 7,
@@ -245,17 +338,44 @@ mod tests {
         for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
             let (name, kind) = line.split_once(' ').unwrap();
             names += 1;
-            assert!(name.starts_with("minikv_") || name.starts_with("process_"), "{name} has no prefix of ours");
-            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'), "{name}");
-            assert!(!name.ends_with("_total"), "{name}: the registry adds _total to counters");
-            for unit in ["_ms", "_millis", "_milliseconds", "_micros", "_us", "_kb", "_mb", "_kib", "_mib", "_count"] {
+            assert!(
+                name.starts_with("minikv_") || name.starts_with("process_"),
+                "{name} has no prefix of ours"
+            );
+            assert!(
+                name.chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'),
+                "{name}"
+            );
+            assert!(
+                !name.ends_with("_total"),
+                "{name}: the registry adds _total to counters"
+            );
+            for unit in [
+                "_ms",
+                "_millis",
+                "_milliseconds",
+                "_micros",
+                "_us",
+                "_kb",
+                "_mb",
+                "_kib",
+                "_mib",
+                "_count",
+            ] {
                 assert!(!name.ends_with(unit), "{name}: base units only");
             }
             if kind == "histogram" {
-                assert!(name.ends_with("_seconds") || name.ends_with("_bytes"), "{name} has no unit");
+                assert!(
+                    name.ends_with("_seconds") || name.ends_with("_bytes"),
+                    "{name} has no unit"
+                );
             }
             if kind == "counter" {
-                assert!(text.contains(&format!("\n{name}_total")), "{name} has no sample");
+                assert!(
+                    text.contains(&format!("\n{name}_total")),
+                    "{name} has no sample"
+                );
             }
         }
         assert!(names > 20, "{names} metrics");

@@ -63,7 +63,10 @@ pub fn router(state: Arc<HttpState>, demo: Option<Demo>) -> Router {
         .layer(from_fn_with_state(state.clone(), access::signed));
     let mut router = open.merge(local).merge(signed).with_state(state);
     if let Some(demo) = demo {
-        let demo = Router::new().fallback(demo::answer).with_state(demo).layer(from_fn(demo::from_this_machine));
+        let demo = Router::new()
+            .fallback(demo::answer)
+            .with_state(demo)
+            .layer(from_fn(demo::from_this_machine));
         router = router.nest("/s3", demo);
     }
     router.layer(DefaultBodyLimit::disable())

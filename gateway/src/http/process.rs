@@ -30,22 +30,40 @@ impl Readings {
     fn take() -> Readings {
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         // The name in parentheses may hold spaces; fields are counted behind it. Field 3 (state) is number 0 here.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
         let field = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok());
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let memory = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+            line.trim()
+                .strip_suffix("kB")?
+                .trim()
+                .parse::<u64>()
+                .ok()
+                .map(|kib| kib * 1024)
         };
         let boot = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-        let boot = boot.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse::<f64>().ok());
+        let boot = boot
+            .lines()
+            .find_map(|line| line.strip_prefix("btime ")?.trim().parse::<f64>().ok());
         Readings {
-            cpu_seconds: field(11).zip(field(12)).map(|(user, system)| (user + system) as f64 / TICKS_PER_SECOND),
+            cpu_seconds: field(11)
+                .zip(field(12))
+                .map(|(user, system)| (user + system) as f64 / TICKS_PER_SECOND),
             threads: field(17),
-            start_time: field(19).zip(boot).map(|(after, boot)| boot + after as f64 / TICKS_PER_SECOND),
+            start_time: field(19)
+                .zip(boot)
+                .map(|(after, boot)| boot + after as f64 / TICKS_PER_SECOND),
             virtual_memory: memory("VmSize:"),
             resident: memory("VmRSS:"),
-            open_fds: std::fs::read_dir("/proc/self/fd").ok().map(|fds| fds.count() as u64),
+            open_fds: std::fs::read_dir("/proc/self/fd")
+                .ok()
+                .map(|fds| fds.count() as u64),
             max_fds: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
         }
     }
@@ -63,16 +81,41 @@ impl Collector for Process {
             }
         };
         let whole = |value: Option<u64>| value.map(|value| value as f64);
-        gauge("process_resident_memory_bytes", "Resident memory", whole(now.resident))?;
-        gauge("process_virtual_memory_bytes", "Virtual memory", whole(now.virtual_memory))?;
-        gauge("process_start_time_seconds", "Start of the process since 1970", now.start_time)?;
+        gauge(
+            "process_resident_memory_bytes",
+            "Resident memory",
+            whole(now.resident),
+        )?;
+        gauge(
+            "process_virtual_memory_bytes",
+            "Virtual memory",
+            whole(now.virtual_memory),
+        )?;
+        gauge(
+            "process_start_time_seconds",
+            "Start of the process since 1970",
+            now.start_time,
+        )?;
         gauge("process_threads", "Threads", whole(now.threads))?;
-        gauge("process_open_fds", "Open file descriptors", whole(now.open_fds))?;
-        gauge("process_max_fds", "Most open file descriptors", whole(now.max_fds))?;
+        gauge(
+            "process_open_fds",
+            "Open file descriptors",
+            whole(now.open_fds),
+        )?;
+        gauge(
+            "process_max_fds",
+            "Most open file descriptors",
+            whole(now.max_fds),
+        )?;
         if let Some(seconds) = now.cpu_seconds {
             let metric = ConstCounter::new(seconds);
             let help = "User and system CPU time";
-            metric.encode(encoder.encode_descriptor("process_cpu_seconds", help, None, metric.metric_type())?)?;
+            metric.encode(encoder.encode_descriptor(
+                "process_cpu_seconds",
+                help,
+                None,
+                metric.metric_type(),
+            )?)?;
         }
         Ok(())
     }

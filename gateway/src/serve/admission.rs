@@ -23,7 +23,10 @@ impl Admission {
     /// For so many requests at a time.
     pub fn new(most: u32) -> Admission {
         let most = most as usize;
-        Admission { places: Arc::new(Semaphore::new(most)), most }
+        Admission {
+            places: Arc::new(Semaphore::new(most)),
+            most,
+        }
     }
 
     /// A place, or `None`: SlowDown.

@@ -27,14 +27,25 @@ pub struct Banner<'a> {
 impl Banner<'_> {
     /// For people.
     pub fn text(&self) -> String {
-        let Config { data_dir, engine, fsync, .. } = self.config;
+        let Config {
+            data_dir,
+            engine,
+            fsync,
+            ..
+        } = self.config;
         let at = data_dir_flag(data_dir);
         let keys = match self.secret_key {
             Some(secret) => format!("{} / {secret}", self.access_key),
-            None => format!("{} / shown by: minikv credentials show{at}", self.access_key),
+            None => format!(
+                "{} / shown by: minikv credentials show{at}",
+                self.access_key
+            ),
         };
         let alias = match self.secret_key {
-            Some(secret) => format!("mc alias set minikv {} {} {secret}", self.s3, self.access_key),
+            Some(secret) => format!(
+                "mc alias set minikv {} {} {secret}",
+                self.s3, self.access_key
+            ),
             None => format!("minikv client-config mc{at} | sh"),
         };
         let mut text = format!(
@@ -59,7 +70,10 @@ minikv {} ready in {} ms
             data_dir.display(),
         );
         if self.config.demo {
-            text.push_str(&format!("  curl -X PUT {0}/s3/mybucket/hello -d hi && curl {0}/s3/mybucket/hello\n", self.http));
+            text.push_str(&format!(
+                "  curl -X PUT {0}/s3/mybucket/hello -d hi && curl {0}/s3/mybucket/hello\n",
+                self.http
+            ));
         }
         if *fsync != Fsync::Always {
             text.push_str(&format!(
@@ -86,7 +100,11 @@ minikv {} ready in {} ms
 
 /// Commands find the default directory by themselves.
 fn data_dir_flag(data_dir: &Path) -> String {
-    if data_dir == Config::default().data_dir { String::new() } else { format!(" --data-dir {}", data_dir.display()) }
+    if data_dir == Config::default().data_dir {
+        String::new()
+    } else {
+        format!(" --data-dir {}", data_dir.display())
+    }
 }
 
 #[cfg(test)]
@@ -108,10 +126,19 @@ mod tests {
     #[test]
     fn secret_is_shown_to_a_terminal_only() {
         let config = Config::default();
-        assert!(banner(&config, Some("TOPSECRET")).text().contains("TOPSECRET"));
+        assert!(
+            banner(&config, Some("TOPSECRET"))
+                .text()
+                .contains("TOPSECRET")
+        );
         let text = banner(&config, None).text();
         assert!(!text.contains("TOPSECRET") && text.contains("minikv credentials show"));
-        assert!(!banner(&config, Some("TOPSECRET")).json().to_string().contains("TOPSECRET"));
+        assert!(
+            !banner(&config, Some("TOPSECRET"))
+                .json()
+                .to_string()
+                .contains("TOPSECRET")
+        );
     }
 
     /// About 14 lines, reviewed as text.
@@ -125,7 +152,10 @@ mod tests {
             data_dir: "/srv/minikv".into(),
             ..Config::default()
         };
-        let all = format!("{text}\n========\n{}", banner(&risky, Some("SECRETKEY")).text());
+        let all = format!(
+            "{text}\n========\n{}",
+            banner(&risky, Some("SECRETKEY")).text()
+        );
         insta::assert_snapshot!(all.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
     }
 }

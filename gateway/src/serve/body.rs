@@ -77,7 +77,10 @@ impl Body for ClientBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -88,10 +91,18 @@ impl Body for ClientBody {
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
                 let left = WINDOW.saturating_sub(self.waited);
-                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(left)));
+                let timer = self
+                    .timer
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(left)));
                 if timer.as_mut().poll(cx).is_ready() {
-                    let slow = format!("the client sent less than {} bytes in {} s", self.least, WINDOW.as_secs());
-                    return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, slow).into())));
+                    let slow = format!(
+                        "the client sent less than {} bytes in {} s",
+                        self.least,
+                        WINDOW.as_secs()
+                    );
+                    return Poll::Ready(Some(Err(
+                        io::Error::new(io::ErrorKind::TimedOut, slow).into()
+                    )));
                 }
                 self.waiting_since.get_or_insert_with(Instant::now);
                 Poll::Pending
@@ -125,7 +136,10 @@ impl<B: Body + Unpin, G: Unpin> Body for Held<B, G> {
     type Data = B::Data;
     type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         Pin::new(&mut self.inner).poll_frame(cx)
     }
 

@@ -53,9 +53,9 @@ pub fn path(data_dir: &Path) -> PathBuf {
 /// The file; `None` when there is none.
 pub fn read(data_dir: &Path) -> io::Result<Option<CredentialsFile>> {
     match std::fs::read_to_string(path(data_dir)) {
-        Ok(text) => toml::from_str(&text)
-            .map(Some)
-            .map_err(|cause| io::Error::new(io::ErrorKind::InvalidData, cause.message().to_owned())),
+        Ok(text) => toml::from_str(&text).map(Some).map_err(|cause| {
+            io::Error::new(io::ErrorKind::InvalidData, cause.message().to_owned())
+        }),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(cause) => Err(cause),
     }
@@ -72,7 +72,10 @@ pub fn write(data_dir: &Path, file: &CredentialsFile) -> io::Result<()> {
         s3_endpoint: &file.s3_endpoint,
         http_endpoint: &file.http_endpoint,
     };
-    let text = format!("{HEAD}\n{}", toml::to_string(&written).map_err(io::Error::other)?);
+    let text = format!(
+        "{HEAD}\n{}",
+        toml::to_string(&written).map_err(io::Error::other)?
+    );
     let target = path(data_dir);
     let beside = target.with_extension("toml.new");
     // One left by a crash may have other permissions than ours will have.
@@ -80,7 +83,11 @@ pub fn write(data_dir: &Path, file: &CredentialsFile) -> io::Result<()> {
         Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
         _ => {}
     }
-    let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    let mut out = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&beside)?;
     out.write_all(text.as_bytes())?;
     out.sync_all()?;
     std::fs::rename(&beside, &target)?;
@@ -106,10 +113,16 @@ mod tests {
         };
         write(dir.path(), &file).unwrap();
         assert_eq!(read(dir.path()).unwrap().unwrap(), file);
-        let mode = std::fs::metadata(path(dir.path())).unwrap().permissions().mode();
+        let mode = std::fs::metadata(path(dir.path()))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         // A second start with another address.
-        let moved = CredentialsFile { s3_endpoint: "http://127.0.0.1:1".into(), ..file };
+        let moved = CredentialsFile {
+            s3_endpoint: "http://127.0.0.1:1".into(),
+            ..file
+        };
         write(dir.path(), &moved).unwrap();
         assert_eq!(read(dir.path()).unwrap().unwrap(), moved);
     }

@@ -10,7 +10,16 @@ pub fn raise_limit() -> u64 {
     };
     // Without a hard limit the kernel's own (fs.nr_open, 1,048,576 by default) still holds.
     let wanted = hard.unwrap_or(1 << 20).min(1 << 20);
-    if wanted > soft && setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: hard }).is_ok() {
+    if wanted > soft
+        && setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: Some(wanted),
+                maximum: hard,
+            },
+        )
+        .is_ok()
+    {
         return wanted;
     }
     soft

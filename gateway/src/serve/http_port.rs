@@ -21,6 +21,10 @@ impl Handler for HttpPort {
     async fn answer(&self, request: Request<ClientBody>, peer: SocketAddr) -> Response<Body> {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
-        self.0.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
+        self.0
+            .clone()
+            .oneshot(request)
+            .await
+            .unwrap_or_else(|never| match never {})
     }
 }

@@ -8,10 +8,12 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::{Either, select};
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -54,19 +56,22 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: Limits
     let places = Arc::new(Semaphore::new(limits.connections as usize));
     let limits = Arc::new(limits);
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let (stream, peer) = tokio::select! {
-            biased;
-            () = stop.reached(Phase::Draining) => return,
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(cause) => {
-                    // Out of file descriptors, or the client was gone before we looked: others may fare better.
-                    tracing::warn!(%cause, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        let accepted =
+            match select(pin!(stop.reached(Phase::Draining)), pin!(listener.accept())).await {
+                Either::Left(_) => return,
+                Either::Right((accepted, _)) => accepted,
+            };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(cause) => {
+                // Out of file descriptors, or the client was gone before we looked: others may fare better.
+                tracing::warn!(%cause, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
         };
         let (handler, limits, stop) = (handler.clone(), limits.clone(), stop.clone());
         tokio::spawn(async move {
@@ -74,6 +79,14 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: Limits
             drop(place);
         });
     }
+}
+
+/// Why a connection's task looks up from its connection.
+enum News {
+    /// The server is told to stop.
+    Order,
+    /// Time to look at the client.
+    Look,
 }
 
 async fn connection<H: Handler>(
@@ -99,7 +112,11 @@ async fn connection<H: Handler>(
             Ok::<_, Infallible>(response.map(|body| Held::new(body, in_request)))
         }
     });
-    let socket = Socket::new(stream, patience.clone(), Duration::from_secs(limits.stalled_download_seconds));
+    let socket = Socket::new(
+        stream,
+        patience.clone(),
+        Duration::from_secs(limits.stalled_download_seconds),
+    );
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
@@ -113,29 +130,31 @@ async fn connection<H: Handler>(
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut announced = Phase::Draining;
     loop {
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => {
-                if let Err(cause) = ended {
-                    tracing::debug!(%peer, %cause, "connection ended badly");
-                }
-                return;
-            }
-            () = stop.reached(announced) => {
-                if announced == Phase::Cut {
+        let news = {
+            let (order, look) = (pin!(stop.reached(announced)), pin!(look.tick()));
+            match select(connection.as_mut(), select(order, look)).await {
+                Either::Left((ended, _)) => {
+                    if let Err(cause) = ended {
+                        tracing::debug!(%peer, %cause, "connection ended badly");
+                    }
                     return;
                 }
+                Either::Right((Either::Left(_), _)) => News::Order,
+                Either::Right((Either::Right(_), _)) => News::Look,
+            }
+        };
+        match (news, patience.verdict(head, idle)) {
+            (News::Order, _) if announced == Phase::Cut => return,
+            (News::Order, _) => {
                 connection.as_mut().graceful_shutdown();
                 announced = Phase::Cut;
             }
-            _ = look.tick() => match patience.verdict(head, idle) {
-                Verdict::Wait => {}
-                Verdict::Idle => connection.as_mut().graceful_shutdown(),
-                Verdict::SlowHead => {
-                    tracing::debug!(%peer, "cut: its request head did not come in time");
-                    return;
-                }
-            },
+            (News::Look, Verdict::Wait) => {}
+            (News::Look, Verdict::Idle) => connection.as_mut().graceful_shutdown(),
+            (News::Look, Verdict::SlowHead) => {
+                tracing::debug!(%peer, "cut: its request head did not come in time");
+                return;
+            }
         }
     }
 }
@@ -158,7 +177,11 @@ mod tests {
     impl Handler for Echo {
         type Body = Full<Bytes>;
 
-        async fn answer(&self, request: Request<ClientBody>, _peer: SocketAddr) -> Response<Full<Bytes>> {
+        async fn answer(
+            &self,
+            request: Request<ClientBody>,
+            _peer: SocketAddr,
+        ) -> Response<Full<Bytes>> {
             if request.uri().path() == "/wait" {
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
@@ -179,13 +202,20 @@ mod tests {
     }
 
     fn quick() -> Limits {
-        Limits { header_timeout_seconds: 1, idle_timeout_seconds: 2, ..Limits::default() }
+        Limits {
+            header_timeout_seconds: 1,
+            idle_timeout_seconds: 2,
+            ..Limits::default()
+        }
     }
 
     async fn said(stream: &mut TcpStream) -> String {
         let mut text = String::new();
         let reading = stream.read_to_string(&mut text);
-        tokio::time::timeout(Duration::from_secs(10), reading).await.expect("the server ends it").unwrap();
+        tokio::time::timeout(Duration::from_secs(10), reading)
+            .await
+            .expect("the server ends it")
+            .unwrap();
         text
     }
 
@@ -197,10 +227,10 @@ mod tests {
         let mut idle = TcpStream::connect(addr).await.unwrap();
         slow.write_all(b"GET / HT").await.unwrap();
         let began = Instant::now();
-        let (slow, idle) = tokio::join!(
-            async { (said(&mut slow).await, began.elapsed()) },
-            async { (said(&mut idle).await, began.elapsed()) }
-        );
+        let (slow, idle) =
+            tokio::join!(async { (said(&mut slow).await, began.elapsed()) }, async {
+                (said(&mut idle).await, began.elapsed())
+            });
         assert_eq!((slow.0.as_str(), idle.0.as_str()), ("", ""));
         assert!(slow.1 < idle.1, "{slow:?} {idle:?}");
     }
@@ -211,7 +241,10 @@ mod tests {
         let (addr, _stopper) = server(Limits::default()).await;
         let mut stream = TcpStream::connect(addr).await.unwrap();
         let line = format!("x: {}\r\n", "y".repeat(8000));
-        stream.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n").await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: h\r\n")
+            .await
+            .unwrap();
         let mut sent = 0;
         while sent < 1 << 20 && stream.write_all(line.as_bytes()).await.is_ok() {
             sent += line.len();
@@ -225,11 +258,18 @@ mod tests {
     /// The connection above the limit is served once another one ended, not before.
     #[tokio::test]
     async fn connection_above_the_limit_waits() {
-        let (addr, _stopper) = server(Limits { connections: 1, ..Limits::default() }).await;
+        let (addr, _stopper) = server(Limits {
+            connections: 1,
+            ..Limits::default()
+        })
+        .await;
         let first = TcpStream::connect(addr).await.unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
         let mut second = TcpStream::connect(addr).await.unwrap();
-        second.write_all(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await.unwrap();
+        second
+            .write_all(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
         let mut byte = [0];
         let early = tokio::time::timeout(Duration::from_millis(200), second.read(&mut byte)).await;
         assert!(early.is_err(), "answered beside the first one");
@@ -243,11 +283,16 @@ mod tests {
         let (addr, stopper) = server(Limits::default()).await;
         let mut busy = TcpStream::connect(addr).await.unwrap();
         let mut idle = TcpStream::connect(addr).await.unwrap();
-        busy.write_all(b"GET /wait HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+        busy.write_all(b"GET /wait HTTP/1.1\r\nhost: h\r\n\r\n")
+            .await
+            .unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         let began = Instant::now();
-        let (all, busy, idle) =
-            tokio::join!(stopper.stop(Duration::from_secs(10)), said(&mut busy), said(&mut idle));
+        let (all, busy, idle) = tokio::join!(
+            stopper.stop(Duration::from_secs(10)),
+            said(&mut busy),
+            said(&mut idle)
+        );
         assert!(all && began.elapsed() < Duration::from_secs(5));
         assert!(busy.ends_with("0 bytes"), "{busy}");
         assert_eq!(idle, "");
@@ -259,7 +304,10 @@ mod tests {
     async fn endless_request_does_not_keep_the_process() {
         let (addr, stopper) = server(Limits::default()).await;
         let mut stuck = TcpStream::connect(addr).await.unwrap();
-        stuck.write_all(b"PUT / HTTP/1.1\r\nhost: h\r\ncontent-length: 10\r\n\r\nhalf").await.unwrap();
+        stuck
+            .write_all(b"PUT / HTTP/1.1\r\nhost: h\r\ncontent-length: 10\r\n\r\nhalf")
+            .await
+            .unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(!stopper.stop(Duration::from_millis(200)).await);
     }

@@ -15,22 +15,27 @@ const QUIET: &str = "openraft=warn,s3s=off,hyper=warn";
 
 /// Starts logging for the process.
 pub fn start(filter: &str, format: LogFormat, origin: &Origin) -> Result<(), ConfigError> {
-    let filter = EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(|cause| ConfigError::BadValue {
-        key: "log".to_owned(),
-        value: format!("`{filter}`"),
-        origin: origin.clone(),
-        what: cause.to_string(),
-    })?;
+    let filter =
+        EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(|cause| ConfigError::BadValue {
+            key: "log".to_owned(),
+            value: format!("`{filter}`"),
+            origin: origin.clone(),
+            what: cause.to_string(),
+        })?;
     let terminal = std::io::stderr().is_terminal();
     let pretty = match format {
         LogFormat::Pretty => true,
         LogFormat::Json => false,
         LogFormat::Auto => terminal,
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A second start in one process (tests) keeps the first logger.
     let _ = if pretty {
-        lines.with_ansi(terminal && std::env::var_os("NO_COLOR").is_none()).try_init()
+        lines
+            .with_ansi(terminal && std::env::var_os("NO_COLOR").is_none())
+            .try_init()
     } else {
         lines.json().flatten_event(true).try_init()
     };

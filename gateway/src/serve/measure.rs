@@ -24,7 +24,14 @@ pub struct Measure {
 impl Measure {
     /// Begins with a request's head; `received` counts its body.
     pub fn begin(metrics: Arc<Metrics>, received: Arc<AtomicU64>) -> Measure {
-        Measure { metrics, began: Instant::now(), received, sent: 0, api: "Unknown", status: 0 }
+        Measure {
+            metrics,
+            began: Instant::now(),
+            received,
+            sent: 0,
+            api: "Unknown",
+            status: 0,
+        }
     }
 
     /// What it turned out to be.
@@ -38,7 +45,13 @@ impl Drop for Measure {
     fn drop(&mut self) {
         // A handler that was given up before it answered leaves status 0: counted as a failure of ours.
         let received = self.received.load(Ordering::Relaxed);
-        self.metrics.request(self.api, self.status, self.began.elapsed(), received, self.sent);
+        self.metrics.request(
+            self.api,
+            self.status,
+            self.began.elapsed(),
+            received,
+            self.sent,
+        );
     }
 }
 
@@ -59,7 +72,10 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Measured<B> {
     type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let poll = Pin::new(&mut self.inner).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &poll {
             self.measure.sent += frame.data_ref().map_or(0, |data| data.len() as u64);

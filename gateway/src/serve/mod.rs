@@ -104,7 +104,9 @@ fn in_the_way(cause: &std::io::Error, setting: &str, holder: Option<u32>) -> Str
         (std::io::ErrorKind::AddrInUse, None) => {
             format!("; stop what uses it, or choose another one: --{setting} 127.0.0.1:PORT")
         }
-        (std::io::ErrorKind::PermissionDenied, _) => "; ports below 1024 need privileges".to_owned(),
+        (std::io::ErrorKind::PermissionDenied, _) => {
+            "; ports below 1024 need privileges".to_owned()
+        }
         _ => String::new(),
     }
 }
@@ -117,7 +119,10 @@ pub async fn run(loaded: Loaded, json: bool) -> Result<(), ServeError> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let signals = Signals::catch().map_err(|cause| ServeError::Io { what: "cannot catch signals".into(), cause })?;
+    let signals = Signals::catch().map_err(|cause| ServeError::Io {
+        what: "cannot catch signals".into(),
+        cause,
+    })?;
     let descriptors = descriptors::raise_limit();
     // Taken first, accepted from last: a port that is in use is told before any recovery, and clients that come
     // during a recovery wait instead of failing.
@@ -151,10 +156,23 @@ async fn serve(
     let metrics = Arc::new(Metrics::default());
     let probes = Probes::new(node.clone());
     let admission = Admission::new(config.limits.requests_in_flight);
-    let s3_port = S3Port::new(config, node.kv(), &root, admission.clone(), metrics.clone(), probes.clone());
+    let s3_port = S3Port::new(
+        config,
+        node.kv(),
+        &root,
+        admission.clone(),
+        metrics.clone(),
+        probes.clone(),
+    );
     let operations = s3_port.operations().clone();
     let gate = Gate::new(operations.keys().clone());
-    let state = HttpState { probes: probes.clone(), metrics, admission, gate, started };
+    let state = HttpState {
+        probes: probes.clone(),
+        metrics,
+        admission,
+        gate,
+        started,
+    };
     let demo = config.demo.then(|| Demo::new(operations));
     let http_port = HttpPort(router(Arc::new(state), demo));
 
@@ -163,11 +181,27 @@ async fn serve(
     let (s3_stopper, s3_stop) = stopper();
     let (http_stopper, http_stop) = stopper();
     tokio::spawn(listener::serve(s3, s3_port, config.limits.clone(), s3_stop));
-    tokio::spawn(listener::serve(http, http_port, config.limits.clone(), http_stop));
-    announce(config, &root, &s3_endpoint, &http_endpoint, started.elapsed(), json);
+    tokio::spawn(listener::serve(
+        http,
+        http_port,
+        config.limits.clone(),
+        http_stop,
+    ));
+    announce(
+        config,
+        &root,
+        &s3_endpoint,
+        &http_endpoint,
+        started.elapsed(),
+        json,
+    );
 
     let signal = signals.first().await;
-    tracing::info!(signal, drain_seconds = config.limits.drain_seconds, "stopping");
+    tracing::info!(
+        signal,
+        drain_seconds = config.limits.drain_seconds,
+        "stopping"
+    );
     probes.stop();
     if !s3_stopper.stop(config.limits.drain()).await {
         tracing::warn!("requests were cut: they took longer than the drain time");
@@ -177,13 +211,19 @@ async fn serve(
     Ok(())
 }
 
-async fn listen(setting: &'static str, addr: ListenAddr, data_dir: &Path) -> Result<TcpListener, ServeError> {
-    listener::bind(addr.0).await.map_err(|cause| ServeError::Listen {
-        setting,
-        addr: addr.0,
-        cause,
-        holder: holder::of(data_dir),
-    })
+async fn listen(
+    setting: &'static str,
+    addr: ListenAddr,
+    data_dir: &Path,
+) -> Result<TcpListener, ServeError> {
+    listener::bind(addr.0)
+        .await
+        .map_err(|cause| ServeError::Listen {
+            setting,
+            addr: addr.0,
+            cause,
+            holder: holder::of(data_dir),
+        })
 }
 
 /// With the port that was really bound (a test may ask for port 0).
@@ -193,10 +233,15 @@ fn endpoint(listener: &TcpListener, configured: ListenAddr) -> String {
 }
 
 async fn start_node(config: &Config) -> Result<Arc<Node>, ServeError> {
-    Node::start(Env::real(), node_options(config)).await.map_err(|error| match error {
-        StartError::InUse { dir } => ServeError::InUse { dir, holder: holder::of(&config.data_dir) },
-        error => ServeError::Start(error),
-    })
+    Node::start(Env::real(), node_options(config))
+        .await
+        .map_err(|error| match error {
+            StartError::InUse { dir } => ServeError::InUse {
+                dir,
+                holder: holder::of(&config.data_dir),
+            },
+            error => ServeError::Start(error),
+        })
 }
 
 fn node_options(config: &Config) -> NodeOptions {
@@ -211,9 +256,10 @@ fn node_options(config: &Config) -> NodeOptions {
         Fsync::Never => FsyncPolicy::Never,
     };
     options.root = match (&config.root_access_key, &config.root_secret_key) {
-        (Some(access_key), Some(secret_key)) => {
-            Some(Credentials { access_key: access_key.clone(), secret_key: secret_key.expose().to_owned() })
-        }
+        (Some(access_key), Some(secret_key)) => Some(Credentials {
+            access_key: access_key.clone(),
+            secret_key: secret_key.expose().to_owned(),
+        }),
         _ => None,
     };
     let store = &config.store;
@@ -235,7 +281,10 @@ async fn first_start(
     http_endpoint: &str,
 ) -> Result<(), ServeError> {
     let path = credentials::path(&config.data_dir);
-    let cannot = |cause| ServeError::Io { what: format!("cannot keep {}", path.display()), cause };
+    let cannot = |cause| ServeError::Io {
+        what: format!("cannot keep {}", path.display()),
+        cause,
+    };
     if !path.try_exists().map_err(cannot)? {
         s3.make_first_bucket(root).await;
     }
@@ -249,8 +298,17 @@ async fn first_start(
 }
 
 fn announce(config: &Config, root: &Credentials, s3: &str, http: &str, took: Duration, json: bool) {
-    let secret_key = std::io::stdout().is_terminal().then_some(root.secret_key.as_str());
-    let banner = Banner { config, s3, http, access_key: &root.access_key, secret_key, took };
+    let secret_key = std::io::stdout()
+        .is_terminal()
+        .then_some(root.secret_key.as_str());
+    let banner = Banner {
+        config,
+        s3,
+        http,
+        access_key: &root.access_key,
+        secret_key,
+        took,
+    };
     if json {
         println!("{}", banner.json());
     } else {

@@ -63,7 +63,9 @@ impl Patience {
     }
 
     fn heard_at(&self, now: u64) {
-        if self.requests.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0 {
+        if self.requests.load(Ordering::Relaxed) == 0
+            && self.head_since.load(Ordering::Relaxed) == 0
+        {
             self.head_since.store(now + 1, Ordering::Relaxed);
         }
     }
@@ -94,7 +96,8 @@ impl Patience {
         if self.requests.load(Ordering::Relaxed) > 0 {
             return Verdict::Wait;
         }
-        let over = |since: u64, limit: Duration| now.saturating_sub(since) >= limit.as_millis() as u64;
+        let over =
+            |since: u64, limit: Duration| now.saturating_sub(since) >= limit.as_millis() as u64;
         match self.head_since.load(Ordering::Relaxed) {
             0 if over(self.idle_since.load(Ordering::Relaxed), idle) => Verdict::Idle,
             0 => Verdict::Wait,
@@ -125,22 +128,40 @@ pub struct Socket {
 impl Socket {
     /// Watches over a socket.
     pub fn new(inner: TcpStream, patience: Arc<Patience>, stalled_after: Duration) -> Socket {
-        Socket { inner, patience, stalled_after, stalled: None }
+        Socket {
+            inner,
+            patience,
+            stalled_after,
+            stalled: None,
+        }
     }
 
-    fn written(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn written(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         if poll.is_ready() {
             self.stalled = None;
             return poll;
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.stalled_after)));
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(self.stalled_after)));
         ready!(stalled.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing of its answer")))
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the client takes nothing of its answer",
+        )))
     }
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
         if buf.filled().len() > before {
@@ -151,7 +172,11 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.written(cx, poll)
     }

@@ -50,9 +50,17 @@ impl S3Port {
         probes: Probes,
     ) -> S3Port {
         let ops = OpContext::new(Store::local(kv), root);
-        let options = S3Options { domains: config.domains.clone() };
+        let options = S3Options {
+            domains: config.domains.clone(),
+        };
         let service = Arc::new(S3Service::new(ops.clone(), options));
-        S3Port { ops, service, admission, metrics, probes }
+        S3Port {
+            ops,
+            service,
+            admission,
+            metrics,
+            probes,
+        }
     }
 
     /// The calls behind it, for whoever speaks to them in another way.
@@ -62,7 +70,10 @@ impl S3Port {
 
     /// So that the first `aws s3 cp` has somewhere to go. A store that cannot do it now is no reason not to start.
     pub async fn make_first_bucket(&self, root: &Credentials) {
-        let create = CreateBucketCall { name: "demo".to_owned(), ..CreateBucketCall::default() };
+        let create = CreateBucketCall {
+            name: "demo".to_owned(),
+            ..CreateBucketCall::default()
+        };
         match ops::create_bucket(&self.ops, &Principal::root(&root.access_key), create).await {
             Ok(_) | Err(OpError::BucketOwned { .. }) => {}
             Err(error) => tracing::warn!(%error, "bucket demo was not made"),
@@ -80,7 +91,10 @@ impl S3Port {
         }
         match request.uri().path() {
             "/minio/health/live" | "/_minikv/livez" => answer(StatusCode::OK, String::new()),
-            "/minio/health/ready" | "/minio/health/cluster" | "/minio/health/cluster/read" | "/_minikv/readyz" => {
+            "/minio/health/ready"
+            | "/minio/health/cluster"
+            | "/minio/health/cluster/read"
+            | "/_minikv/readyz" => {
                 let (status, text) = self.probes.ready(request.uri()).await;
                 answer(status, text)
             }
@@ -92,10 +106,17 @@ impl S3Port {
 impl Handler for S3Port {
     type Body = Held<Either<Measured<ReplyBody>, Full<Bytes>>, Option<Place>>;
 
-    async fn answer(&self, request: Request<ClientBody>, _peer: SocketAddr) -> Response<Self::Body> {
+    async fn answer(
+        &self,
+        request: Request<ClientBody>,
+        _peer: SocketAddr,
+    ) -> Response<Self::Body> {
         let path = request.uri().path();
         if path.starts_with("/_minikv/") || path.starts_with("/minio/health/") {
-            return self.probe(&request).await.map(|body| Held::new(Either::Right(body), None));
+            return self
+                .probe(&request)
+                .await
+                .map(|body| Held::new(Either::Right(body), None));
         }
         let measure = Measure::begin(self.metrics.clone(), request.body().received());
         let place = self.admission.enter();
@@ -103,9 +124,16 @@ impl Handler for S3Port {
             self.service.handle(request).await
         } else {
             self.metrics.rejected("slow_down");
-            refusal("SlowDown", StatusCode::SERVICE_UNAVAILABLE, "Please reduce your request rate.")
+            refusal(
+                "SlowDown",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Please reduce your request rate.",
+            )
         };
-        let api = response.extensions().get::<ApiName>().map_or("Unknown", |name| name.0);
+        let api = response
+            .extensions()
+            .get::<ApiName>()
+            .map_or("Unknown", |name| name.0);
         let measure = measure.answered(api, response.status().as_u16());
         response.map(|body| Held::new(Either::Left(Measured::new(body, measure)), place))
     }

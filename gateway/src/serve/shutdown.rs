@@ -8,8 +8,10 @@
 //! A second signal ends the process at once; the log makes that safe.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -42,7 +44,13 @@ pub struct Stop {
 pub fn stopper() -> (Stopper, Stop) {
     let (phase, seen) = watch::channel(Phase::Serving);
     let (alive, gone) = mpsc::channel(1);
-    (Stopper { phase, gone }, Stop { phase: seen, _alive: alive })
+    (
+        Stopper { phase, gone },
+        Stop {
+            phase: seen,
+            _alive: alive,
+        },
+    )
 }
 
 impl Stopper {
@@ -76,7 +84,10 @@ pub struct Signals {
 impl Signals {
     /// From now on they do not end the process by themselves.
     pub fn catch() -> io::Result<Signals> {
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     /// Resolves with the name of the first one. From then on another one ends the process at once.
@@ -84,16 +95,18 @@ impl Signals {
         let first = self.next().await;
         tokio::spawn(async move {
             self.next().await;
-            tracing::warn!("told to stop twice: ending at once; the next start recovers from the log");
+            tracing::warn!(
+                "told to stop twice: ending at once; the next start recovers from the log"
+            );
             std::process::exit(1);
         });
         first
     }
 
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        match select(pin!(self.terminate.recv()), pin!(self.interrupt.recv())).await {
+            Either::Left(_) => "SIGTERM",
+            Either::Right(_) => "SIGINT",
         }
     }
 }

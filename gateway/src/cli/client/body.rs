@@ -91,7 +91,9 @@ impl Content {
                 if let Some(progress) = progress {
                     progress(bytes.len() as u64);
                 }
-                Full::new(bytes.clone()).map_err(|never| match never {}).boxed_unsync()
+                Full::new(bytes.clone())
+                    .map_err(|never| match never {})
+                    .boxed_unsync()
             }
             Content::Range { file, offset, len } => {
                 let (file, end) = (file.clone(), offset + len);
@@ -104,7 +106,8 @@ impl Content {
                         let want = BLOCK.min((end - at) as usize);
                         let block = tokio::task::spawn_blocking(move || {
                             let mut block = vec![0; want];
-                            file.read_exact_at(&mut block, at).map(|()| Bytes::from(block))
+                            file.read_exact_at(&mut block, at)
+                                .map(|()| Bytes::from(block))
                         });
                         let block = block.await.map_err(io::Error::other)??;
                         if let Some(progress) = progress {

@@ -31,7 +31,11 @@ impl Endpoint {
 
     /// `host:port`, as it stands in URLs and the Host header (without the scheme's own port, as clients do).
     pub fn authority(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
         match (self.https, self.port) {
             (false, 80) | (true, 443) => host,
             (_, port) => format!("{host}:{port}"),
@@ -60,9 +64,12 @@ impl FromStr for Endpoint {
         let default = if https { 443 } else { 80 };
         let (host, port) = match rest.strip_prefix('[').and_then(|r| r.split_once(']')) {
             Some((host, "")) => (host, default),
-            Some((host, port)) => {
-                (host, port.strip_prefix(':').and_then(|p| p.parse().ok()).ok_or_else(|| odd("port"))?)
-            }
+            Some((host, port)) => (
+                host,
+                port.strip_prefix(':')
+                    .and_then(|p| p.parse().ok())
+                    .ok_or_else(|| odd("port"))?,
+            ),
             None => match rest.rsplit_once(':') {
                 Some((host, port)) => (host, port.parse().map_err(|_| odd("port"))?),
                 None => (rest, default),
@@ -71,13 +78,22 @@ impl FromStr for Endpoint {
         if host.is_empty() {
             return Err(odd("no host"));
         }
-        Ok(Endpoint { https, host: host.to_owned(), port })
+        Ok(Endpoint {
+            https,
+            host: host.to_owned(),
+            port,
+        })
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http{}://{}", if self.https { "s" } else { "" }, self.authority())
+        write!(
+            f,
+            "http{}://{}",
+            if self.https { "s" } else { "" },
+            self.authority()
+        )
     }
 }
 
@@ -90,14 +106,27 @@ mod tests {
     #[test]
     fn endpoint_reads_what_people_write() {
         let parsed = |text: &str| text.parse::<Endpoint>().unwrap();
-        assert_eq!(parsed("http://127.0.0.1:9000/").to_string(), "http://127.0.0.1:9000");
+        assert_eq!(
+            parsed("http://127.0.0.1:9000/").to_string(),
+            "http://127.0.0.1:9000"
+        );
         assert_eq!(parsed("localhost:9000").authority(), "localhost:9000");
         assert_eq!(parsed("http://example.org").authority(), "example.org");
         assert_eq!(parsed("http://[::1]:9000").host(), "::1");
         assert_eq!(parsed("http://[::1]:9000").authority(), "[::1]:9000");
         assert!(parsed("https://example.org").is_https());
-        for odd in ["ftp://x", "http://", "http://x:port", "http://x/bucket", "http://a@b"] {
-            assert_eq!(odd.parse::<Endpoint>().unwrap_err().exit, Exit::Usage, "{odd}");
+        for odd in [
+            "ftp://x",
+            "http://",
+            "http://x:port",
+            "http://x/bucket",
+            "http://a@b",
+        ] {
+            assert_eq!(
+                odd.parse::<Endpoint>().unwrap_err().exit,
+                Exit::Usage,
+                "{odd}"
+            );
         }
     }
 }

@@ -145,18 +145,30 @@ impl Client {
     /// For the S3 port of a target. Keys must be there.
     pub fn new(target: Target) -> Result<Client, Failure> {
         let keys = target.keys()?.clone();
-        Ok(Client { endpoint: target.s3, keys: Some(keys), idle: Mutex::default() })
+        Ok(Client {
+            endpoint: target.s3,
+            keys: Some(keys),
+            idle: Mutex::default(),
+        })
     }
 
     /// For the HTTP port of a target, signed.
     pub fn admin(target: Target) -> Result<Client, Failure> {
         let keys = target.keys()?.clone();
-        Ok(Client { endpoint: target.http, keys: Some(keys), idle: Mutex::default() })
+        Ok(Client {
+            endpoint: target.http,
+            keys: Some(keys),
+            idle: Mutex::default(),
+        })
     }
 
     /// Without signatures, for what is open to everybody.
     pub fn unsigned(endpoint: Endpoint) -> Client {
-        Client { endpoint, keys: None, idle: Mutex::default() }
+        Client {
+            endpoint,
+            keys: None,
+            idle: Mutex::default(),
+        }
     }
 
     /// Sends and reads the whole answer, which must be a success.
@@ -169,9 +181,18 @@ impl Client {
     /// Sends and reads an XML answer.
     pub async fn send_xml(&self, call: Call) -> Result<Element, Failure> {
         let (_, bytes) = self.send(call).await?;
-        std::str::from_utf8(&bytes).ok().and_then(Element::parse).ok_or_else(|| {
-            Failure::new(Exit::Failure, format!("{} gave an answer that is no XML; is it an S3 server?", self.endpoint))
-        })
+        std::str::from_utf8(&bytes)
+            .ok()
+            .and_then(Element::parse)
+            .ok_or_else(|| {
+                Failure::new(
+                    Exit::Failure,
+                    format!(
+                        "{} gave an answer that is no XML; is it an S3 server?",
+                        self.endpoint
+                    ),
+                )
+            })
     }
 
     /// Sends and gives the answer once its head says success; the body is the caller's to read.
@@ -203,7 +224,10 @@ impl Client {
 
     /// A mistake in the middle of an answer.
     pub fn broken(&self, cause: &dyn std::error::Error) -> Failure {
-        Failure::new(Exit::Unavailable, format!("{} cut the line: {}", self.endpoint, chain(cause)))
+        Failure::new(
+            Exit::Unavailable,
+            format!("{} cut the line: {}", self.endpoint, chain(cause)),
+        )
     }
 
     async fn try_open(&self, call: &Call) -> Result<Response<Incoming>, Failure> {
@@ -222,7 +246,10 @@ impl Client {
             }
         }
         let mut fresh = self.connect().await?;
-        let response = fresh.send_request(self.request(call)?).await.map_err(|e| self.broken(&e))?;
+        let response = fresh
+            .send_request(self.request(call)?)
+            .await
+            .map_err(|e| self.broken(&e))?;
         Ok(self.keep(fresh, response))
     }
 
@@ -230,7 +257,11 @@ impl Client {
         self.idle.lock().pop()
     }
 
-    fn keep(&self, sender: SendRequest<Outgoing>, response: Response<Incoming>) -> Response<Incoming> {
+    fn keep(
+        &self,
+        sender: SendRequest<Outgoing>,
+        response: Response<Incoming>,
+    ) -> Response<Incoming> {
         // `ready` waits until the answer was read, so it may be kept at once.
         self.idle.lock().push(sender);
         response
@@ -238,12 +269,17 @@ impl Client {
 
     async fn connect(&self) -> Result<SendRequest<Outgoing>, Failure> {
         if self.endpoint.is_https() {
-            return Err(Failure::new(Exit::Failure, "this command speaks plain http only")
-                .fix("use the server's http address, or an AWS client for https"));
+            return Err(
+                Failure::new(Exit::Failure, "this command speaks plain http only")
+                    .fix("use the server's http address, or an AWS client for https"),
+            );
         }
         let unreachable = |why: String| {
-            Failure::new(Exit::Unavailable, format!("cannot reach {}: {why}", self.endpoint))
-                .fix("start a server with `minikv`, or name its address: --endpoint URL")
+            Failure::new(
+                Exit::Unavailable,
+                format!("cannot reach {}: {why}", self.endpoint),
+            )
+            .fix("start a server with `minikv`, or name its address: --endpoint URL")
         };
         let connecting = TcpStream::connect((self.endpoint.host(), self.endpoint.port()));
         let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
@@ -253,38 +289,57 @@ impl Client {
         };
         // Small requests must not wait for the answer to earlier ones.
         let _ = stream.set_nodelay(true);
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|cause| unreachable(cause.to_string()))?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|cause| unreachable(cause.to_string()))?;
         // Its errors come out of `send_request` and of the body as well.
         tokio::spawn(connection);
         Ok(sender)
     }
 
     fn request(&self, call: &Call) -> Result<Request<Outgoing>, Failure> {
-        let request = Request::builder().method(call.method.clone()).uri(call.uri()).body(());
+        let request = Request::builder()
+            .method(call.method.clone())
+            .uri(call.uri())
+            .body(());
         let odd = |what: String| Failure::new(Exit::Usage, what);
-        let (mut parts, ()) = request.map_err(|e| odd(format!("not a request: {e}")))?.into_parts();
+        let (mut parts, ()) = request
+            .map_err(|e| odd(format!("not a request: {e}")))?
+            .into_parts();
         let header = |text: &str| {
-            HeaderValue::from_str(text).map_err(|_| odd(format!("{text:?} cannot be sent in a header")))
+            HeaderValue::from_str(text)
+                .map_err(|_| odd(format!("{text:?} cannot be sent in a header")))
         };
-        parts.headers.insert(http::header::HOST, header(&self.endpoint.authority())?);
+        parts
+            .headers
+            .insert(http::header::HOST, header(&self.endpoint.authority())?);
         parts.headers.insert(
             http::header::USER_AGENT,
             HeaderValue::from_static(concat!("minikv/", env!("CARGO_PKG_VERSION"))),
         );
         // Also for empty bodies of PUT and POST: servers in between ask for it.
         if call.method != Method::GET && call.method != Method::HEAD {
-            parts.headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(call.content.len()));
+            parts.headers.insert(
+                http::header::CONTENT_LENGTH,
+                HeaderValue::from(call.content.len()),
+            );
         }
         for (name, value) in &call.headers {
-            parts.headers.insert(HeaderName::from_static(name), header(value)?);
+            parts
+                .headers
+                .insert(HeaderName::from_static(name), header(value)?);
         }
         self.sign(&mut parts, call)?;
-        Ok(Request::from_parts(parts, call.content.body(call.progress.clone())))
+        Ok(Request::from_parts(
+            parts,
+            call.content.body(call.progress.clone()),
+        ))
     }
 
     fn sign(&self, parts: &mut Parts, call: &Call) -> Result<(), Failure> {
-        let Some(keys) = &self.keys else { return Ok(()) };
+        let Some(keys) = &self.keys else {
+            return Ok(());
+        };
         let signer = Signer {
             access_key: &keys.access_key,
             secret_key: keys.secret_key.expose(),
@@ -292,17 +347,31 @@ impl Client {
             service: call.service,
         };
         // Large bodies carry a CRC64NVME instead of a SHA-256: far cheaper, and checked just as strictly.
-        let payload = if call.content.is_empty() { EMPTY_SHA256 } else { UNSIGNED_PAYLOAD };
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let payload = if call.content.is_empty() {
+            EMPTY_SHA256
+        } else {
+            UNSIGNED_PAYLOAD
+        };
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
         signer
             .sign(&parts.method, &parts.uri, &mut parts.headers, payload, now)
-            .map_err(|cause| Failure::new(Exit::Usage, format!("the request cannot be signed: {cause}")))?;
+            .map_err(|cause| {
+                Failure::new(
+                    Exit::Usage,
+                    format!("the request cannot be signed: {cause}"),
+                )
+            })?;
         Ok(())
     }
 
     async fn collect(&self, body: Incoming) -> Result<Bytes, Failure> {
         let collected = Limited::new(body, LARGEST_ANSWER).collect().await;
-        collected.map(http_body_util::Collected::to_bytes).map_err(|cause| self.broken(cause.as_ref()))
+        collected
+            .map(http_body_util::Collected::to_bytes)
+            .map_err(|cause| self.broken(cause.as_ref()))
     }
 
     /// An error answer in words.
@@ -313,7 +382,7 @@ impl Client {
             404 => Exit::NotFound,
             401 | 403 => Exit::Denied,
             409 | 412 => Exit::Precondition,
-            503 | 502 | 504 => Exit::Unavailable,
+            502..=504 => Exit::Unavailable,
             _ => Exit::Failure,
         };
         let what = match (code, message) {
@@ -340,8 +409,14 @@ fn code_and_message(body: &[u8]) -> (String, String) {
         let text = |name: &str| json["error"][name].as_str().unwrap_or_default().to_owned();
         return (text("code"), text("message"));
     }
-    let element = std::str::from_utf8(body).ok().and_then(Element::parse).unwrap_or_default();
-    (element.text_of("Code").to_owned(), element.text_of("Message").to_owned())
+    let element = std::str::from_utf8(body)
+        .ok()
+        .and_then(Element::parse)
+        .unwrap_or_default();
+    (
+        element.text_of("Code").to_owned(),
+        element.text_of("Message").to_owned(),
+    )
 }
 
 /// An error and its causes, in one line.

@@ -33,11 +33,17 @@ impl Element {
                     if open.len() > DEEPEST {
                         return None;
                     }
-                    open.push(Element { name: local(tag.local_name().as_ref()), ..Element::default() });
+                    open.push(Element {
+                        name: local(tag.local_name().as_ref()),
+                        ..Element::default()
+                    });
                 }
                 Event::Empty(tag) => {
                     let name = local(tag.local_name().as_ref());
-                    open.last_mut()?.children.push(Element { name, ..Element::default() });
+                    open.last_mut()?.children.push(Element {
+                        name,
+                        ..Element::default()
+                    });
                 }
                 Event::End(_) => {
                     let done = open.pop()?;
@@ -67,7 +73,9 @@ impl Element {
 
     /// Text of the first child of a name; empty when there is none.
     pub fn text_of<'a>(&'a self, name: &'a str) -> &'a str {
-        self.all(name).next().map_or("", |child| child.text.as_str())
+        self.all(name)
+            .next()
+            .map_or("", |child| child.text.as_str())
     }
 }
 
@@ -77,7 +85,9 @@ fn local(name: &[u8]) -> String {
 
 /// For text between tags.
 pub fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 /// Undoes `encoding-type=url`: `%XX`, and `+` for a space. What is no text under it stays as it came.
