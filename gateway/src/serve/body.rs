@@ -18,6 +18,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::patience::Patience;
+
 /// What bodies fail with.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -37,11 +39,13 @@ pub struct ClientBody {
     waited: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     received: Arc<AtomicU64>,
+    patience: Arc<Patience>,
+    ended: bool,
 }
 
 impl ClientBody {
-    /// `least` bytes a second.
-    pub fn new(inner: Incoming, least: u64) -> ClientBody {
+    /// `least` bytes a second, on the connection that `patience` belongs to.
+    pub fn new(inner: Incoming, least: u64, patience: Arc<Patience>) -> ClientBody {
         let least = least.saturating_mul(WINDOW.as_secs());
         ClientBody {
             inner,
@@ -51,6 +55,8 @@ impl ClientBody {
             waited: Duration::ZERO,
             timer: None,
             received: Arc::default(),
+            patience,
+            ended: false,
         }
     }
 
@@ -88,7 +94,10 @@ impl Body for ClientBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(cause))) => Poll::Ready(Some(Err(cause.into()))),
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => {
+                self.ended = true;
+                Poll::Ready(None)
+            }
             Poll::Pending => {
                 let left = WINDOW.saturating_sub(self.waited);
                 let timer = self
@@ -116,6 +125,14 @@ impl Body for ClientBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        if !self.ended && !self.inner.is_end_stream() {
+            self.patience.body_left_unread();
+        }
     }
 }
 

@@ -105,9 +105,10 @@ async fn connection<H: Handler>(
     let marks = patience.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let in_request = marks.request();
+        let patience = marks.clone();
         let handler = handler.clone();
         async move {
-            let request = request.map(|body| ClientBody::new(body, least));
+            let request = request.map(|body| ClientBody::new(body, least, patience));
             let response = handler.answer(request, peer).await;
             Ok::<_, Infallible>(response.map(|body| Held::new(body, in_request)))
         }
@@ -182,6 +183,9 @@ mod tests {
             request: Request<ClientBody>,
             _peer: SocketAddr,
         ) -> Response<Full<Bytes>> {
+            if request.uri().path() == "/refuse" {
+                return Response::new(Full::new(Bytes::from_static(b"refused")));
+            }
             if request.uri().path() == "/wait" {
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
@@ -310,5 +314,21 @@ mod tests {
             .unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(!stopper.stop(Duration::from_millis(200)).await);
+    }
+
+    /// An upload that is refused at its head gets to read why, although it goes on sending.
+    #[tokio::test]
+    async fn refused_upload_reads_its_answer() {
+        let (addr, _stopper) = server(Limits::default()).await;
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        let head = b"PUT /refuse HTTP/1.1\r\nhost: h\r\ncontent-length: 33554432\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        let block = vec![7; 1 << 20];
+        for _ in 0..32 {
+            stream.write_all(&block).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let answer = said(&mut stream).await;
+        assert!(answer.ends_with("refused"), "{answer}");
     }
 }

@@ -12,7 +12,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub struct Patience {
     idle_since: AtomicU64,
     /// Milliseconds after `start`, plus one; 0: no byte of a head yet.
     head_since: AtomicU64,
+    /// A handler answered without reading the whole body.
+    unread: AtomicBool,
 }
 
 /// What to do with a connection.
@@ -50,6 +52,7 @@ impl Patience {
             requests: AtomicU32::new(0),
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
+            unread: AtomicBool::new(false),
         })
     }
 
@@ -79,6 +82,11 @@ impl Patience {
         self.idle_since.store(now, Ordering::Relaxed);
         self.head_since.store(0, Ordering::Relaxed);
         self.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The answer was given before the body was read: the client is still sending.
+    pub fn body_left_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
     }
 
     /// A request's head is whole; it runs until the mark is dropped.
@@ -117,12 +125,20 @@ impl Drop for InRequest {
     }
 }
 
+/// How long a client that is refused in the middle of its body may go on sending, unheard.
+const LINGER: Duration = Duration::from_secs(5);
+
 /// A socket that notes when bytes come, and gives up on a client that takes nothing of its answer.
+///
+/// It closes gently: bytes that lie unread in a closed socket make the kernel send a reset, and the reset makes the
+/// client's kernel throw away our answer. A refused upload would look like a broken line. So after the answer what
+/// still comes is read and dropped for a while.
 pub struct Socket {
     inner: TcpStream,
     patience: Arc<Patience>,
     stalled_after: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+    linger: Option<Pin<Box<Sleep>>>,
 }
 
 impl Socket {
@@ -133,6 +149,7 @@ impl Socket {
             patience,
             stalled_after,
             stalled: None,
+            linger: None,
         }
     }
 
@@ -199,7 +216,26 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        if self.linger.is_none() {
+            ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+            if !self.patience.unread.load(Ordering::Relaxed) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let Socket { inner, linger, .. } = &mut *self;
+        let linger = linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        let mut dropped = [0; 16 << 10];
+        loop {
+            if linger.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut buf = ReadBuf::new(&mut dropped);
+            match ready!(Pin::new(&mut *inner).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => {}
+                // The client is done, or gone.
+                _ => return Poll::Ready(Ok(())),
+            }
+        }
     }
 }
 
