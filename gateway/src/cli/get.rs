@@ -13,7 +13,7 @@ use clap::Args;
 use http::{HeaderMap, Method};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::client::{Call, Client};
 use super::exit::{Exit, Failure};
@@ -75,11 +75,9 @@ pub async fn run(args: GetArgs, output: Output) -> Result<(), Failure> {
         .await?;
         return Ok(());
     };
-    let bar = if output.is_watched() {
-        progress_bar(&parts.headers)
-    } else {
-        ProgressBar::hidden()
-    };
+    let length = parts.headers.get(http::header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
+    let bar = output.progress_bar(length.unwrap_or_default());
     let size = into_file(&client, &parts.headers, body, path, &bar).await?;
     bar.finish_and_clear();
     output.answer(
@@ -177,17 +175,4 @@ async fn copy(
 fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}.part", std::process::id()))
-}
-
-fn progress_bar(headers: &HeaderMap) -> ProgressBar {
-    let length = headers
-        .get(http::header::CONTENT_LENGTH)
-        .and_then(|v| v.to_str().ok()?.parse().ok());
-    let bar = ProgressBar::new(length.unwrap_or_default());
-    match ProgressStyle::with_template(
-        "{bytes:>10} of {total_bytes} {wide_bar} {bytes_per_sec} {eta}",
-    ) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }

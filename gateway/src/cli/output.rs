@@ -2,6 +2,8 @@
 
 use std::io::{IsTerminal, Write};
 
+use indicatif::{ProgressBar, ProgressStyle};
+
 use super::exit::{Exit, Failure};
 
 /// What the user wants to see.
@@ -26,9 +28,17 @@ impl Output {
         print(&line)
     }
 
-    /// Whether somebody watches standard error and would like a progress bar.
-    pub fn is_watched(&self) -> bool {
-        !self.json && std::io::stderr().is_terminal()
+    /// A progress bar for so many bytes, hidden unless somebody watches standard error.
+    pub fn progress_bar(&self, bytes: u64) -> ProgressBar {
+        if self.json || !std::io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(bytes);
+        let words = "{bytes:>10} of {total_bytes} {wide_bar} {bytes_per_sec} {eta}";
+        match ProgressStyle::with_template(words) {
+            Ok(style) => bar.with_style(style),
+            Err(_) => bar,
+        }
     }
 }
 

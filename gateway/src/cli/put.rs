@@ -18,7 +18,7 @@ use bytes::Bytes;
 use clap::Args;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use http::Method;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::client::body::{Content, Progress};
 use super::client::xml::escaped;
@@ -81,11 +81,7 @@ pub async fn run(args: PutArgs, output: Output) -> Result<(), Failure> {
         &Environment::of_process(),
         Prefer::Environment,
     )?)?;
-    let bar = if output.is_watched() {
-        progress_bar()
-    } else {
-        ProgressBar::hidden()
-    };
+    let bar = output.progress_bar(0);
     let put = Put {
         client: &client,
         bucket: &bucket,
@@ -346,15 +342,4 @@ fn etag_of(headers: &http::HeaderMap) -> String {
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default()
         .to_owned()
-}
-
-fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template(
-        "{bytes:>10} of {total_bytes} {wide_bar} {bytes_per_sec} {eta}",
-    );
-    let bar = ProgressBar::new(0);
-    match style {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }

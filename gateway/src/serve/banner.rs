@@ -20,6 +20,8 @@ pub struct Banner<'a> {
     pub access_key: &'a str,
     /// Root's secret half, for a terminal only.
     pub secret_key: Option<&'a str>,
+    /// Whether there is (still) a bucket `demo`.
+    pub demo_bucket: bool,
     /// From the start of the process to the first answer.
     pub took: Duration,
 }
@@ -48,17 +50,21 @@ impl Banner<'_> {
             ),
             None => format!("minikv client-config mc{at} | sh"),
         };
+        let aws = match self.demo_bucket {
+            true => "aws s3 cp README.md s3://demo/ && aws s3 ls s3://demo",
+            false => "aws s3 ls",
+        };
         let mut text = format!(
             "\
 minikv {} ready in {} ms
 
-  S3     {}   region us-east-1, bucket demo
+  S3     {}   region us-east-1
   HTTP   {}   /readyz /metrics, minikv status{at}
   Data   {}   engine {engine}, fsync {fsync}
   Root   {keys}
 
   eval \"$(minikv env{at})\"
-  aws s3 cp README.md s3://demo/ && aws s3 ls s3://demo
+  {aws}
   {alias}
   echo hi | minikv put hello{at} && minikv get hello{at}
   minikv client-config boto3{at}     (also aws, rclone, mc, s3cmd)
@@ -118,6 +124,7 @@ mod tests {
             http: "http://127.0.0.1:9001",
             access_key: "ACCESSKEY",
             secret_key,
+            demo_bucket: true,
             took: Duration::from_millis(42),
         }
     }

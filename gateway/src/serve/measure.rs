@@ -45,13 +45,17 @@ impl Drop for Measure {
     fn drop(&mut self) {
         // A handler that was given up before it answered leaves status 0: counted as a failure of ours.
         let received = self.received.load(Ordering::Relaxed);
-        self.metrics.request(
-            self.api,
-            self.status,
-            self.began.elapsed(),
+        let took = self.began.elapsed();
+        tracing::debug!(
+            api = self.api,
+            status = self.status,
+            ?took,
             received,
-            self.sent,
+            sent = self.sent,
+            "s3 request"
         );
+        self.metrics
+            .request(self.api, self.status, took, received, self.sent);
     }
 }
 

@@ -187,14 +187,22 @@ async fn serve(
         config.limits.clone(),
         http_stop,
     ));
-    announce(
+    let banner = Banner {
         config,
-        &root,
-        &s3_endpoint,
-        &http_endpoint,
-        started.elapsed(),
-        json,
-    );
+        s3: &s3_endpoint,
+        http: &http_endpoint,
+        access_key: &root.access_key,
+        secret_key: std::io::stdout()
+            .is_terminal()
+            .then_some(root.secret_key.as_str()),
+        demo_bucket: node
+            .kv()
+            .bucket("demo")
+            .await
+            .is_ok_and(|found| found.is_some()),
+        took: started.elapsed(),
+    };
+    announce(&banner, json);
 
     let signal = signals.first().await;
     tracing::info!(
@@ -202,12 +210,14 @@ async fn serve(
         drain_seconds = config.limits.drain_seconds,
         "stopping"
     );
+    let stopping = Instant::now();
     probes.stop();
     if !s3_stopper.stop(config.limits.drain()).await {
         tracing::warn!("requests were cut: they took longer than the drain time");
     }
     // Probes are answered to the end, so that whoever watches sees "not ready" and not "gone".
-    http_stopper.stop(Duration::from_secs(1)).await;
+    let left = config.limits.drain().saturating_sub(stopping.elapsed());
+    http_stopper.stop(left.max(Duration::from_secs(1))).await;
     Ok(())
 }
 
@@ -297,22 +307,12 @@ async fn first_start(
     credentials::write(&config.data_dir, &file).map_err(cannot)
 }
 
-fn announce(config: &Config, root: &Credentials, s3: &str, http: &str, took: Duration, json: bool) {
-    let secret_key = std::io::stdout()
-        .is_terminal()
-        .then_some(root.secret_key.as_str());
-    let banner = Banner {
-        config,
-        s3,
-        http,
-        access_key: &root.access_key,
-        secret_key,
-        took,
-    };
+fn announce(banner: &Banner<'_>, json: bool) {
     if json {
         println!("{}", banner.json());
     } else {
         print!("{}", banner.text());
     }
-    tracing::info!(s3, http, ready_ms = took.as_millis() as u64, "ready");
+    let ready_ms = banner.took.as_millis() as u64;
+    tracing::info!(s3 = banner.s3, http = banner.http, ready_ms, "ready");
 }
