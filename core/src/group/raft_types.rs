@@ -1,28 +1,27 @@
 //! openraft's types, filled in, and how they look in the log. Only `raft_*.rs` name openraft.
 //!
 //! ```text
-//!   a log entry's bytes:  0                           blank (a new leader's first entry)
-//!                         1 | Entry | inline payload  a command, as `state::wire` lays it out
-//!                         2 | Membership              openraft's voters and learners (proto below)
+//!   an entry's bytes:  0                       blank (a new leader's first entry)
+//!                      0 | Membership          openraft's voters and learners (proto below)
+//!                      Entry | inline payload  a command, as `state::entry` lays it out: its length comes first, never 0
 //! ```
 //! Always true:
 //! * there is one leader per term (`leader_id_std`), so (group, index, term) names one entry for ever: the payload
 //!   identity that records use;
-//! * a kind byte we do not know stops the reader: an entry is never skipped.
+//! * what cannot be read stops the reader: an entry is never skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::ops::Range;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use openraft::impls::BasicNode;
 use openraft::vote::RaftLeaderId;
 use openraft::{EntryPayload, LogId, Membership, StoredMembership, Vote};
 use prost::Message;
 
 use crate::env::runtime::EnvRuntime;
-use crate::log::LogEntry;
+use crate::log::{self, LogEntry};
 
 openraft::declare_raft_types!(
     /// What openraft is made of here.
@@ -45,43 +44,21 @@ pub(crate) type RaftEntry = <Types as openraft::RaftTypeConfig>::Entry;
 pub(crate) type RaftMembership = Membership<u64, BasicNode>;
 pub(crate) type RaftStoredMembership = StoredMembership<Committed, u64, BasicNode>;
 
-/// What applying an entry answered. Entries without a body of ours (blank, membership) answer `None`.
+/// What applying an entry answered. Entries that are not ours (blank, membership) answer `None`.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub(crate) struct Answer(pub Option<minikv_proto::entry::Answer>);
+pub(crate) struct Answer(pub Option<crate::state::answer::Answer>);
 
-/// A command on its way through openraft: already in the form that the log keeps.
+/// A command on its way through openraft: already the bytes that the log keeps.
 #[derive(Clone)]
 pub(crate) struct Command {
-    /// Kind byte, entry, payload.
-    bytes: Bytes,
-    /// The inline payload within `bytes`.
-    payload: Range<u32>,
+    /// As `state::entry` encoded it.
+    pub bytes: Bytes,
+    /// The inline payload: the last so many of `bytes`.
+    pub payload_len: u32,
 }
 
-const BLANK: u8 = 0;
-const COMMAND: u8 = 1;
-const MEMBERSHIP: u8 = 2;
-
-impl Command {
-    /// Bytes before an encoded entry; leave room for them.
-    pub(crate) const PREFIX: usize = 1;
-
-    /// Writes what comes before the entry.
-    pub(crate) fn begin(out: &mut BytesMut) {
-        out.put_u8(COMMAND);
-    }
-
-    /// A command of bytes that began with `begin`. `payload` lies within `bytes`.
-    pub(crate) fn new(bytes: Bytes, payload: Range<u32>) -> Command {
-        assert!(bytes.first() == Some(&COMMAND) && payload.end as usize <= bytes.len());
-        Command { bytes, payload }
-    }
-
-    /// Entry and payload, without the kind byte.
-    pub(crate) fn entry(&self) -> Bytes {
-        self.bytes.slice(Self::PREFIX..)
-    }
-}
+/// First byte of what is no command. An `Entry` is never empty, so its length is never 0.
+const NO_COMMAND: u8 = 0;
 
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -97,56 +74,64 @@ impl fmt::Display for Command {
 
 /// An entry as the log keeps it.
 pub(crate) fn to_log(entry: RaftEntry) -> LogEntry {
-    let (bytes, payload) = match entry.payload {
-        EntryPayload::Blank => (Bytes::from_static(&[BLANK]), 0..0),
-        EntryPayload::Normal(command) => (command.bytes, command.payload),
+    let (bytes, payload_len) = match entry.payload {
+        EntryPayload::Blank => (Bytes::from_static(&[NO_COMMAND]), 0),
+        EntryPayload::Normal(command) => (command.bytes, command.payload_len),
         EntryPayload::Membership(membership) => {
-            let mut out = vec![MEMBERSHIP];
+            let mut out = vec![NO_COMMAND];
             out.extend_from_slice(&encode_membership(&membership));
-            (Bytes::from(out), 0..0)
+            (Bytes::from(out), 0)
         }
     };
     LogEntry {
-        index: entry.log_id.index,
-        term: *entry.log_id.committed_leader_id(),
-        node: 0,
+        id: to_log_id(&entry.log_id),
         bytes,
-        payload,
+        payload_len,
+        payload_damaged: false,
     }
 }
 
 /// An entry as openraft wants it.
 pub(crate) fn from_log(entry: LogEntry) -> io::Result<RaftEntry> {
-    let bad = |what: String| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("log entry {}: {what}", entry.index),
-        )
-    };
-    let payload = match entry.bytes.first() {
-        Some(&BLANK) => EntryPayload::Blank,
-        Some(&COMMAND) => EntryPayload::Normal(Command {
+    let payload = match entry.bytes.split_first() {
+        Some((&NO_COMMAND, [])) => EntryPayload::Blank,
+        Some((&NO_COMMAND, membership)) => {
+            EntryPayload::Membership(decode_membership(membership)?)
+        }
+        Some(_) => EntryPayload::Normal(Command {
             bytes: entry.bytes.clone(),
-            payload: entry.payload.clone(),
+            payload_len: entry.payload_len,
         }),
-        Some(&MEMBERSHIP) => EntryPayload::Membership(
-            decode_membership(&entry.bytes[1..]).map_err(|error| bad(error.to_string()))?,
-        ),
-        Some(kind) => return Err(bad(format!("kind {kind} is unknown to this version"))),
-        None => return Err(bad("no bytes".to_owned())),
+        None => {
+            let what = format!("log entry {} has no bytes", entry.id.index);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
     };
     Ok(openraft::Entry {
-        log_id: log_id(entry.term, entry.index),
+        log_id: log_id(entry.id.term, entry.id.index),
         payload,
     })
 }
 
+pub(crate) fn to_log_id(id: &RaftLogId) -> log::LogId {
+    log::LogId {
+        term: term_of(id),
+        // One leader per term: the term names it.
+        node: 0,
+        index: id.index,
+    }
+}
+
+pub(crate) fn from_log_id(id: log::LogId) -> RaftLogId {
+    log_id(id.term, id.index)
+}
+
 pub(crate) fn log_id(term: u64, index: u64) -> RaftLogId {
-    LogId::new(openraft::impls::leader_id_std::CommittedLeaderId::new(term), index)
+    LogId::new(Leader::new(term, 0).to_committed(), index)
 }
 
 pub(crate) fn term_of(id: &RaftLogId) -> u64 {
-    *id.committed_leader_id()
+    **id.committed_leader_id()
 }
 
 // ---- votes ----
@@ -302,18 +287,5 @@ mod tests {
         assert_eq!(format!("{back:?}"), format!("{entry:?}"));
         let stored = StoredMembership::new(Some(log_id(7, 41)), entry.payload.get_membership().unwrap());
         assert_eq!(decode_stored_membership(encode_stored_membership(&stored)).unwrap(), stored);
-    }
-
-    /// A newer minikv may write kinds of entries that this one does not know: it stops, it never skips them.
-    #[test]
-    fn unknown_kind_of_entry_stops_the_reader() {
-        let entry = LogEntry {
-            index: 3,
-            term: 1,
-            node: 0,
-            bytes: Bytes::from_static(&[9]),
-            payload: 0..0,
-        };
-        assert!(from_log(entry).is_err());
     }
 }

@@ -14,9 +14,10 @@
 //! * nobody runs more than 4,096 ahead of the lowest open one: whoever would, waits.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 
 /// How far above the lowest open sequence commands may run (CORE 3).
 const WINDOW: u64 = 4096;
@@ -64,10 +65,8 @@ pub(crate) struct Session {
 /// A sequence that is open. Closed when dropped: nobody will ask for its result again.
 #[derive(Debug)]
 pub(crate) struct Sequence {
-    session: std::sync::Arc<Session>,
+    session: Arc<Session>,
     number: u64,
-    /// Room in front of the log; given back with the sequence.
-    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Session {
@@ -84,18 +83,17 @@ impl Session {
     }
 
     /// The next sequence; waits while the window is full.
-    pub(crate) async fn take(
-        self: &std::sync::Arc<Self>,
-        room: Option<OwnedSemaphorePermit>,
-    ) -> Sequence {
+    pub(crate) async fn take(self: &Arc<Self>) -> Sequence {
         loop {
             let moved = self.moved.notified();
+            tokio::pin!(moved);
+            // From here on a notification is not missed.
+            moved.as_mut().enable();
             let taken = self.window.lock().take();
             if let Some(number) = taken {
                 return Sequence {
                     session: self.clone(),
                     number,
-                    _room: room,
                 };
             }
             moved.await;
@@ -119,7 +117,7 @@ impl Sequence {
     }
 
     /// The session it belongs to.
-    pub(crate) fn session(&self) -> &std::sync::Arc<Session> {
+    pub(crate) fn session(&self) -> &Arc<Session> {
         &self.session
     }
 }

@@ -49,6 +49,7 @@ mod group {
     pub const FREE_UPLOAD: u8 = 0x0A;
     pub const TXN: u8 = 0x0B;
     pub const PREPARED: u8 = 0x0C;
+    pub const SHARE: u8 = 0x0D;
 }
 
 /// Kinds of rows in the directory's space.
@@ -337,24 +338,14 @@ pub fn parse_part(row_key: &[u8]) -> Option<(UploadName, u16)> {
     ))
 }
 
-/// How many contents name a payload.
-pub fn share_of_payload(vshard: VShard, payload: PayloadId) -> Bytes {
-    Key::of(vshard, object::SHARE, 19)
-        .u8(1)
-        .u16(payload.group.0)
-        .u64(payload.index)
-        .u64(payload.term)
-        .done()
-}
-
 /// How many contents name the chunks of a stage.
 pub fn share_of_chunks(vshard: VShard, stage: StageId) -> Bytes {
-    Key::of(vshard, object::SHARE, 15).u8(2).stage(stage).done()
+    Key::of(vshard, object::SHARE, 15).u8(1).stage(stage).done()
 }
 
 /// How many versions name an upload.
 pub fn share_of_upload(vshard: VShard, upload: &UploadName) -> Bytes {
-    Key::of(vshard, object::SHARE, 17).u8(3).raw(upload).done()
+    Key::of(vshard, object::SHARE, 17).u8(2).raw(upload).done()
 }
 
 // ---- group space ----
@@ -536,6 +527,15 @@ pub fn prepared(txn: TxnId) -> Bytes {
 /// All prepared parts.
 pub fn prepareds() -> KeyRange {
     Key::new(GROUP, group::PREPARED, 0).range()
+}
+
+/// How many contents name pieces of a payload. One transaction's pieces lie in several vshards: the group counts them.
+pub fn share_of_payload(payload: PayloadId) -> Bytes {
+    Key::new(GROUP, group::SHARE, 18)
+        .u16(payload.group.0)
+        .u64(payload.index)
+        .u64(payload.term)
+        .done()
 }
 
 // ---- directory space ----

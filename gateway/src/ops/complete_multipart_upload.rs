@@ -87,7 +87,7 @@ async fn attempt(
     let kv = ctx.store().kv();
     let done = kv.complete_upload(bucket, key.to_bytes(), upload, parts.counter, &numbers, new, conditions).await;
     Ok(match done.map_err(failed)? {
-        Completed::Done(written) => {
+        Completed::Done { written, etag, .. } => {
             Some(CompleteReply { etag, checksum, version: VersionName::written(bucket, &written) })
         }
         Completed::PartsChanged => None,
@@ -117,8 +117,9 @@ async fn completed_before(
     let kv = ctx.store().kv();
     let done = kv.complete_upload(bucket, key.to_bytes(), upload, 0, &numbers, new, Conditions::default()).await;
     let written = match done {
-        Ok(Completed::Done(written)) => written,
-        Ok(Completed::PartsChanged) => return Err(none()),
+        Ok(Completed::Done { written, etag: then, .. }) if then == etag => written,
+        // Another list, or none: this upload is over.
+        Ok(Completed::Done { .. } | Completed::PartsChanged) => return Err(none()),
         Err(error @ KvError::Refused(_)) => {
             return Err(OpError::kv(error, &bucket.name, key.as_str()).of_upload(&request.upload));
         }

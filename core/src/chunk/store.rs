@@ -1,0 +1,259 @@
+//! Where bytes lie on this node: the log that holds them and the table of their places, used together.
+//!
+//! Always true:
+//! * what is read is what was asked for: the record names its item and verifies, and so does an inline content's own
+//!   checksum, end to end;
+//! * a place that went away under a reader (compaction moved the bytes) is looked up once more, and no more than once;
+//! * the places' checkpoint says up to where each stream is recorded in it, and never claims more: that point is taken
+//!   before the table's moment, and entries that are not applied yet hold it back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+
+use super::frames::{Cut, FrameAt};
+use crate::engine::EngineError;
+use crate::engine::places::Places;
+use crate::group::read::unreadable;
+use crate::ids::{ChunkId, GroupId, PayloadId};
+use crate::kv::KvError;
+use crate::log::{Frame, Item, Log, LogError, ReadError, Stream};
+use crate::state::apply::Dropped;
+use crate::state::entry::crc64;
+use crate::state::record::ChunkRun;
+
+/// Tells up to where a group has applied its log.
+pub(crate) trait AppliedUpTo: Send + Sync {
+    fn group(&self) -> GroupId;
+    fn applied(&self) -> Option<u64>;
+}
+
+/// See the file's header.
+pub(crate) struct Store {
+    pub log: Arc<Log>,
+    pub places: Places,
+    /// All groups of the node: what they have not applied is not recorded.
+    groups: RwLock<Vec<Arc<dyn AppliedUpTo>>>,
+    damage: Mutex<Vec<String>>,
+}
+
+/// Why bytes could not be read.
+#[derive(Clone, Debug)]
+pub(crate) enum ReadFault {
+    /// There is no place for them here: they were dropped meanwhile, or lost.
+    Absent(Item),
+    /// Anything else.
+    Other(KvError),
+}
+
+impl From<KvError> for ReadFault {
+    fn from(error: KvError) -> ReadFault {
+        ReadFault::Other(error)
+    }
+}
+
+/// Damaged items are listed by name up to so many.
+const LISTED: usize = 1000;
+
+impl Store {
+    pub(crate) fn new(log: Arc<Log>, places: Places) -> Store {
+        Store {
+            log,
+            places,
+            groups: RwLock::default(),
+            damage: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn watch(&self, group: Arc<dyn AppliedUpTo>) {
+        self.groups.write().push(group);
+    }
+
+    // ---- recording and forgetting ----
+
+    /// Records the place of an entry's payload; the entry is durable.
+    pub(crate) fn record_payload(&self, payload: PayloadId) -> Result<(), EngineError> {
+        match self.log.place_of(payload) {
+            Some(place) => self.places.insert(&Item::Payload(payload), place).map(drop),
+            None => Err(EngineError::GivenUp(format!(
+                "{} has no place although it is durable",
+                Item::Payload(payload)
+            ))),
+        }
+    }
+
+    /// Forgets bytes that nothing names.
+    pub(crate) fn forget<'a>(
+        &self,
+        dropped: impl Iterator<Item = &'a Dropped>,
+    ) -> Result<(), EngineError> {
+        for one in dropped {
+            match one {
+                Dropped::Payload(payload) => {
+                    self.places.remove(&Item::Payload(*payload))?;
+                }
+                Dropped::Chunks(run) => {
+                    self.places.remove_stage(run.vshard, run.stage, 0..run.count)?;
+                }
+                Dropped::Stage(vshard, stage) => {
+                    self.places.remove_stage(*vshard, *stage, 0..u32::MAX)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // ---- writing ----
+
+    /// Writes a frame; durable and recorded when this returns.
+    pub(crate) async fn write_frame(&self, frame: Frame) -> Result<(), KvError> {
+        let item = Item::Frame {
+            chunk: frame.chunk,
+            frame: frame.frame,
+        };
+        let written = self.log.append_frames(vec![frame]).await.map_err(log_failed)?;
+        for place in &written.places {
+            self.places.insert(&item, *place).map_err(unreadable)?;
+        }
+        // The stream may be called complete up to here only now.
+        drop(written.hold);
+        Ok(())
+    }
+
+    // ---- reading ----
+
+    async fn read(&self, item: Item) -> Result<Bytes, ReadFault> {
+        let mut looked_at = None;
+        loop {
+            let place = self.places.get(&item).map_err(unreadable)?;
+            let Some(place) = place else {
+                return Err(ReadFault::Absent(item));
+            };
+            match self.log.read(place, &item).await {
+                Ok(bytes) => return Ok(bytes),
+                // Compaction moved it after we looked: the table knows better now, once.
+                Err(ReadError::Gone) if looked_at.replace(place).is_none() => {}
+                Err(ReadError::Gone) => {
+                    return Err(self.damaged(format!("{item} at {place}: its segment is missing")));
+                }
+                Err(ReadError::Damaged(what)) => return Err(self.damaged(what.to_string())),
+                Err(ReadError::Io(what)) => return Err(KvError::Unavailable(what.to_string()).into()),
+            }
+        }
+    }
+
+    fn damaged(&self, what: String) -> ReadFault {
+        self.note_damage(what.clone());
+        ReadFault::Other(KvError::Damaged(what))
+    }
+
+    /// An inline content, checked end to end.
+    pub(crate) async fn read_inline(
+        &self,
+        payload: PayloadId,
+        offset: u32,
+        len: u32,
+        checksum: u64,
+    ) -> Result<Bytes, ReadFault> {
+        let item = Item::Payload(payload);
+        let bytes = self.read(item).await?;
+        let end = offset as usize + len as usize;
+        if bytes.len() < end {
+            return Err(self.damaged(format!("{item} is shorter than its object")));
+        }
+        let content = bytes.slice(offset as usize..end);
+        if crc64(&content) != checksum {
+            return Err(self.damaged(format!("{item}: the object's checksum does not match")));
+        }
+        Ok(content)
+    }
+
+    /// A frame of a run, whole.
+    pub(crate) async fn read_frame(
+        &self,
+        run: &ChunkRun,
+        at: FrameAt,
+        len: u32,
+    ) -> Result<Bytes, ReadFault> {
+        let item = item_of(run, at);
+        let bytes = self.read(item).await?;
+        if bytes.len() != len as usize {
+            let found = bytes.len();
+            return Err(self.damaged(format!("{item} has {found} bytes instead of {len}")));
+        }
+        Ok(bytes)
+    }
+
+    /// Frames of a run that have no place here.
+    pub(crate) fn missing(&self, run: &ChunkRun) -> Result<Vec<Item>, EngineError> {
+        let mut missing = Vec::new();
+        for item in items_of(run) {
+            if self.places.get(&item)?.is_none() {
+                missing.push(item);
+            }
+        }
+        Ok(missing)
+    }
+
+    // ---- damage ----
+
+    pub(crate) fn note_damage(&self, what: String) {
+        tracing::error!(%what, "damage");
+        let mut damage = self.damage.lock();
+        if damage.len() < LISTED && !damage.contains(&what) {
+            damage.push(what);
+        }
+    }
+
+    pub(crate) fn damage(&self) -> Vec<String> {
+        self.damage.lock().clone()
+    }
+
+    // ---- checkpoints of the places ----
+
+    pub(crate) fn overlay_bytes(&self) -> usize {
+        self.places.overlay_bytes()
+    }
+
+    /// Bytes that the meta stream has taken since the process started.
+    pub(crate) fn meta_written(&self) -> u64 {
+        self.log.metrics(Stream::Meta).bytes
+    }
+
+    /// Makes the places durable, with every change made before this call.
+    pub(crate) async fn checkpoint_places(&self) -> Result<(), EngineError> {
+        // First up to where the streams are recorded, then the table's moment: never the other way round.
+        let applied: Vec<(GroupId, Option<u64>)> = {
+            let groups = self.groups.read();
+            groups.iter().map(|group| (group.group(), group.applied())).collect()
+        };
+        let complete = self.log.complete_up_to(&applied);
+        self.places.checkpoint(complete).await
+    }
+}
+
+fn item_of(run: &ChunkRun, at: FrameAt) -> Item {
+    Item::Frame {
+        chunk: ChunkId {
+            vshard: run.vshard,
+            stage: run.stage,
+            ordinal: at.chunk,
+        },
+        frame: at.frame,
+    }
+}
+
+/// All frames of a run.
+pub(crate) fn items_of(run: &ChunkRun) -> impl Iterator<Item = Item> + '_ {
+    let cut = Cut::of(run.chunk_size);
+    let frames = cut.into_iter().flat_map(|cut| cut.frames(run.len));
+    frames.map(|at| item_of(run, at))
+}
+
+pub(crate) fn log_failed(error: LogError) -> KvError {
+    match error {
+        LogError::Closed => KvError::Unavailable("the node is stopping".to_owned()),
+        error => KvError::Unknown(error.to_string()),
+    }
+}
