@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, chain};
 use super::output::Output;
 use crate::config::settings::{Setting, settings};
 use crate::config::sources::Given;
@@ -131,6 +131,6 @@ pub fn run(args: ServerArgs, output: Output) -> Result<(), Failure> {
             serve::ServeError::Config(_) => Exit::Config,
             _ => Exit::Failure,
         };
-        Failure::new(exit, error.to_string())
+        Failure::new(exit, chain(&error))
     })
 }

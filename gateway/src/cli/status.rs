@@ -74,10 +74,16 @@ fn text(status: &Status) -> String {
     ));
     for check in status.checks.iter().filter(|check| !check.ok) {
         text.push_str(&format!(
-            "FAILS  {}: {}\n",
+            "{}  {}: {}\n",
+            if check.vital { "FAILS" } else { "WARNS" },
             check.name,
             check.why.as_deref().unwrap_or_default()
         ));
+    }
+    for group in &status.groups {
+        if let Some(trouble) = &group.trouble {
+            text.push_str(&format!("FAILS  group {}: {trouble}\n", group.id));
+        }
     }
     for line in &status.damage {
         text.push_str(&format!("DAMAGE {line}\n"));

@@ -125,9 +125,9 @@ pub fn startable(config: &Config) -> Result<(), ConfigError> {
         (
             "store.segment-mib",
             store.segment_mib,
-            1,
+            0,
             2048,
-            "between 1 and 2048",
+            "0, or at most 2048",
         ),
         (
             "store.overlay-mib",

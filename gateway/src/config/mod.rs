@@ -108,7 +108,7 @@ documented! {
     #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
     #[serde(rename_all = "kebab-case", deny_unknown_fields)]
     pub struct Store {
-        /// Size of a log segment; at most a 64th of the disk is taken.
+        /// Size of a log segment; 0 chooses it by the disk: a 64th of it, at most 256.
         pub segment_mib: u32,
         /// Memory for rows that are in no checkpoint yet.
         pub overlay_mib: u32,
@@ -124,7 +124,7 @@ documented! {
 impl Default for Store {
     fn default() -> Store {
         Store {
-            segment_mib: 256,
+            segment_mib: 0,
             overlay_mib: 64,
             block_cache_mib: 16,
             release_after_seconds: 900,

@@ -8,7 +8,7 @@ use axum::response::Response;
 use minikv_core::node::NodeStatus;
 use serde::{Deserialize, Serialize};
 
-use super::health::Check;
+use super::health::{Check, is_ready};
 use super::{HttpState, json, refusal};
 
 /// The answer. Fields are added, never changed.
@@ -34,6 +34,8 @@ pub struct Status {
     pub log_bytes: u64,
     /// Bytes of them that something still needs.
     pub log_live_bytes: u64,
+    /// Entries that the last start applied from the log; 0 after a graceful stop.
+    pub replayed_entries: u64,
     /// What is damaged, a line each.
     pub damage: Vec<String>,
     /// The groups of this node.
@@ -64,10 +66,17 @@ pub struct Group {
     pub applied: u64,
     /// Index of the newest durable checkpoint.
     pub checkpoint: u64,
-    /// All versions and parts.
+    /// Keys whose newest version is no delete marker.
     pub objects: u64,
-    /// Bytes of them.
+    /// Versions that are no delete markers.
+    pub versions: u64,
+    /// Open multipart uploads.
+    pub uploads: u64,
+    /// Bytes of all versions and parts.
     pub bytes: u64,
+    /// Why it does not answer, or only reads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 impl Status {
@@ -78,7 +87,7 @@ impl Status {
             node: format!("{:016x}", node.node_id),
             boot: node.boot,
             uptime_seconds,
-            ready: checks.iter().all(|check| check.ok),
+            ready: is_ready(&checks),
             checks,
             room: node.room,
             disk: node.disk.map(|disk| Disk {
@@ -87,6 +96,7 @@ impl Status {
             }),
             log_bytes: node.log_bytes,
             log_live_bytes: node.log_live_bytes,
+            replayed_entries: node.replayed,
             damage: node.damage,
             groups: node
                 .groups
@@ -98,8 +108,11 @@ impl Status {
                     term: group.term,
                     applied: group.applied,
                     checkpoint: group.checkpoint,
-                    objects: group.objects,
-                    bytes: group.bytes,
+                    objects: group.usage.objects,
+                    versions: group.usage.versions,
+                    uploads: group.usage.uploads,
+                    bytes: group.usage.bytes,
+                    trouble: group.trouble,
                 })
                 .collect(),
         }
@@ -108,7 +121,7 @@ impl Status {
 
 /// Answers.
 pub async fn status(State(state): State<Arc<HttpState>>) -> Response {
-    let checks = state.probes.checks().await;
+    let checks = state.probes.checks();
     let node = state.probes.node().status().await;
     match serde_json::to_string(&Status::of(node, checks, state.started.elapsed().as_secs())) {
         Ok(text) => json(StatusCode::OK, text),

@@ -2,8 +2,9 @@
 //!
 //! Always true:
 //! * alive never depends on the disk or on others: a restart must be what helps;
-//! * ready means that a write would be answered: every group answers, the disk takes writes in time, there is room,
-//!   and nobody told us to stop.
+//! * ready means that requests would be answered: every group answers, the disk takes writes in time, and nobody told
+//!   us to stop;
+//! * a full disk is told, but does not make a node unready: deletes are what helps it, and they must get here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,19 +31,16 @@ pub struct Check {
     pub name: String,
     /// Passed.
     pub ok: bool,
+    /// Without it the node is not ready; the others are warnings.
+    pub vital: bool,
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
-impl Check {
-    fn of(name: &str, result: Result<(), String>) -> Check {
-        Check {
-            name: name.to_owned(),
-            ok: result.is_ok(),
-            why: result.err(),
-        }
-    }
+/// Whether all vital checks pass.
+pub fn is_ready(checks: &[Check]) -> bool {
+    checks.iter().all(|check| check.ok || !check.vital)
 }
 
 impl Probes {
@@ -65,33 +63,19 @@ impl Probes {
     }
 
     /// All checks of readiness.
-    pub async fn checks(&self) -> Vec<Check> {
-        let stopping = match self.stopping.load(Ordering::Acquire) {
+    pub fn checks(&self) -> Vec<Check> {
+        let serving = match self.stopping.load(Ordering::Acquire) {
             true => Err("told to stop".to_owned()),
             false => Ok(()),
         };
-        let status = self.node.status().await;
-        let sick = match status.sick {
-            true => Err("an fsync takes longer than 2 s".to_owned()),
-            false => Ok(()),
-        };
-        let room = match status.room {
-            true => Ok(()),
-            false => Err("no room for new objects; reads and deletes go on".to_owned()),
-        };
-        vec![
-            Check::of("serving", stopping),
-            Check::of("groups", self.node.ready()),
-            Check::of("disk", sick),
-            Check::of("room", room),
-        ]
+        let checks = [("serving", serving)].into_iter().chain(self.node.checks());
+        checks.map(|(name, result)| check(name, result)).collect()
     }
 
     /// The answer of a readiness probe. `verbose` in the query lists the checks in Kubernetes' form.
-    pub async fn ready(&self, uri: &Uri) -> (StatusCode, String) {
-        let checks = self.checks().await;
-        let ready = checks.iter().all(|check| check.ok);
-        let status = if ready {
+    pub fn ready(&self, uri: &Uri) -> (StatusCode, String) {
+        let checks = self.checks();
+        let status = if is_ready(&checks) {
             StatusCode::OK
         } else {
             StatusCode::SERVICE_UNAVAILABLE
@@ -105,15 +89,25 @@ impl Probes {
     }
 }
 
+fn check(name: &str, result: Result<(), String>) -> Check {
+    Check {
+        name: name.to_owned(),
+        ok: result.is_ok(),
+        vital: name != "room",
+        why: result.err(),
+    }
+}
+
 fn text(checks: &[Check], verbose: bool) -> String {
     let mut text = String::new();
     for check in checks.iter().filter(|check| verbose || !check.ok) {
+        let (name, sign) = (&check.name, if check.vital { '-' } else { '!' });
         match &check.why {
-            None => text.push_str(&format!("[+]{} ok\n", check.name)),
-            Some(why) => text.push_str(&format!("[-]{} failed: {why}\n", check.name)),
+            None => text.push_str(&format!("[+]{name} ok\n")),
+            Some(why) => text.push_str(&format!("[{sign}]{name} failed: {why}\n")),
         }
     }
-    text.push_str(if checks.iter().all(|check| check.ok) {
+    text.push_str(if is_ready(checks) {
         "ok\n"
     } else {
         "not ready\n"
@@ -128,7 +122,7 @@ pub async fn live() -> &'static str {
 
 /// `/readyz`.
 pub async fn ready(State(state): State<Arc<HttpState>>, uri: Uri) -> Response {
-    state.probes.ready(&uri).await.into_response()
+    state.probes.ready(&uri).into_response()
 }
 
 #[cfg(test)]
@@ -138,15 +132,20 @@ mod tests {
     /// A failing check is told even without `verbose`: whoever reads a probe's log wants the reason.
     #[test]
     fn failing_check_is_named_with_its_reason() {
-        let checks = [
-            Check::of("groups", Ok(())),
-            Check::of("room", Err("full".into())),
-        ];
-        assert_eq!(text(&checks, false), "[-]room failed: full\nnot ready\n");
+        let checks = [check("groups", Ok(())), check("disk", Err("hangs".into()))];
+        assert_eq!(text(&checks, false), "[-]disk failed: hangs\nnot ready\n");
         assert_eq!(
             text(&checks, true),
-            "[+]groups ok\n[-]room failed: full\nnot ready\n"
+            "[+]groups ok\n[-]disk failed: hangs\nnot ready\n"
         );
         assert_eq!(text(&checks[..1], false), "ok\n");
+    }
+
+    /// A full node must stay in the load balancer: deletes are what helps it.
+    #[test]
+    fn full_disk_is_told_but_stays_ready() {
+        let checks = [check("room", Err("full".into()))];
+        assert_eq!(text(&checks, false), "[!]room failed: full\nok\n");
+        assert!(is_ready(&checks));
     }
 }

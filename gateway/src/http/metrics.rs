@@ -12,7 +12,6 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use minikv_core::node::NodeStatus;
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -24,6 +23,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::HttpState;
+use super::health::is_ready;
+use super::node_metrics::{NodeCollector, Reading};
 use super::process::Process;
 
 /// As OpenMetrics wants it named.
@@ -45,11 +46,6 @@ struct Reason {
     reason: &'static str,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct InGroup {
-    group: u16,
-}
-
 type Level = Gauge<u64, AtomicU64>;
 
 /// All numbers.
@@ -61,23 +57,7 @@ pub struct Metrics {
     sent: Counter,
     rejected: Family<Reason, Counter>,
     in_flight: Level,
-    node: NodeLevels,
-}
-
-/// Levels read from the node at each scrape.
-struct NodeLevels {
-    ready: Level,
-    log_bytes: Level,
-    log_live_bytes: Level,
-    disk_capacity: Level,
-    disk_free: Level,
-    damaged: Level,
-    term: Family<InGroup, Level>,
-    leads: Family<InGroup, Level>,
-    applied: Family<InGroup, Level>,
-    checkpoint: Family<InGroup, Level>,
-    objects: Family<InGroup, Level>,
-    bytes: Family<InGroup, Level>,
+    node: NodeCollector,
 }
 
 fn durations() -> Histogram {
@@ -92,6 +72,8 @@ impl Default for Metrics {
     fn default() -> Metrics {
         let mut all = Registry::default();
         all.register_collector(Box::new(Process));
+        let node = NodeCollector::default();
+        all.register_collector(Box::new(node.clone()));
         let ours = all.sub_registry_with_prefix("minikv");
         ours.register(
             "build",
@@ -137,60 +119,6 @@ impl Default for Metrics {
             "S3 requests that run now",
             Level::default()
         );
-        let node = NodeLevels {
-            ready: named!("ready", "1 when /readyz says so", Level::default()),
-            log_bytes: named!("log_bytes", "Bytes in log segments", Level::default()),
-            log_live_bytes: named!(
-                "log_live_bytes",
-                "Bytes in log segments that are needed",
-                Level::default()
-            ),
-            disk_capacity: named!(
-                "disk_capacity_bytes",
-                "Size of the data file system",
-                Level::default()
-            ),
-            disk_free: named!(
-                "disk_free_bytes",
-                "Room on the data file system",
-                Level::default()
-            ),
-            damaged: named!(
-                "damaged_items",
-                "Lines of damage in minikv status",
-                Level::default()
-            ),
-            term: named!(
-                "raft_term",
-                "Raft term",
-                Family::<InGroup, Level>::default()
-            ),
-            leads: named!(
-                "raft_leader",
-                "1 where this node leads",
-                Family::<InGroup, Level>::default()
-            ),
-            applied: named!(
-                "raft_applied_index",
-                "Last applied index",
-                Family::<InGroup, Level>::default()
-            ),
-            checkpoint: named!(
-                "raft_checkpoint_index",
-                "Index of the checkpoint",
-                Family::<InGroup, Level>::default()
-            ),
-            objects: named!(
-                "group_objects",
-                "Versions and parts",
-                Family::<InGroup, Level>::default()
-            ),
-            bytes: named!(
-                "group_bytes",
-                "Bytes of versions and parts",
-                Family::<InGroup, Level>::default()
-            ),
-        };
         let registry = Mutex::new(all);
         Metrics {
             registry,
@@ -240,31 +168,9 @@ impl Metrics {
         self.in_flight.set(requests as u64);
     }
 
-    fn node(&self, status: &NodeStatus, ready: bool) {
-        let levels = &self.node;
-        levels.ready.set(u64::from(ready));
-        levels.log_bytes.set(status.log_bytes);
-        levels.log_live_bytes.set(status.log_live_bytes);
-        levels.damaged.set(status.damage.len() as u64);
-        if let Some(disk) = &status.disk {
-            levels.disk_capacity.set(disk.capacity);
-            levels.disk_free.set(disk.free);
-        }
-        for group in &status.groups {
-            let label = InGroup { group: group.id.0 };
-            levels.term.get_or_create(&label).set(group.term);
-            levels
-                .leads
-                .get_or_create(&label)
-                .set(u64::from(group.leads));
-            levels.applied.get_or_create(&label).set(group.applied);
-            levels
-                .checkpoint
-                .get_or_create(&label)
-                .set(group.checkpoint);
-            levels.objects.get_or_create(&label).set(group.objects);
-            levels.bytes.get_or_create(&label).set(group.bytes);
-        }
+    /// The node was read.
+    pub fn node(&self, reading: Reading) {
+        self.node.read(reading);
     }
 
     /// Everything as text.
@@ -277,10 +183,12 @@ impl Metrics {
 
 /// `/metrics`.
 pub async fn scrape(State(state): State<Arc<HttpState>>) -> Response {
-    let ready = state.probes.checks().await.iter().all(|check| check.ok);
-    state
-        .metrics
-        .node(&state.probes.node().status().await, ready);
+    let node = state.probes.node();
+    state.metrics.node(Reading {
+        ready: is_ready(&state.probes.checks()),
+        status: node.status().await,
+        metrics: node.metrics(),
+    });
     state.metrics.in_flight(state.admission.in_flight());
     match state.metrics.text() {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
@@ -293,7 +201,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use minikv_core::env::disk::Space;
     use minikv_core::ids::GroupId;
-    use minikv_core::node::GroupStatus;
+    use minikv_core::kv::Usage;
+    use minikv_core::log::StreamMetrics;
+    use minikv_core::node::{GroupStatus, NodeMetrics, NodeStatus};
 
     use super::*;
 
@@ -302,6 +212,12 @@ mod tests {
         metrics.request("PutObject", 200, Duration::from_millis(3), 10, 0);
         metrics.request("GetObject", 404, Duration::from_millis(1), 0, 300);
         metrics.rejected("slow_down");
+        let stream = StreamMetrics {
+            batches: 3,
+            fsyncs: [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+            fsync_seconds: 2.5,
+            ..StreamMetrics::default()
+        };
         let group = GroupStatus {
             id: GroupId(1),
             ready: true,
@@ -309,14 +225,15 @@ mod tests {
             term: 2,
             applied: 3,
             checkpoint: 1,
-            objects: 4,
-            bytes: 5,
+            usage: Usage::default(),
+            trouble: None,
         };
         let status = NodeStatus {
             node_id: 1,
             boot: 1,
             groups: vec![group],
             damage: vec![],
+            replayed: 0,
             disk: Some(Space {
                 capacity: 10,
                 free: 5,
@@ -326,7 +243,19 @@ mod tests {
             log_bytes: 7,
             log_live_bytes: 6,
         };
-        metrics.node(&status, true);
+        metrics.node(Reading {
+            ready: true,
+            status,
+            metrics: NodeMetrics {
+                meta: stream.clone(),
+                blob: StreamMetrics::default(),
+                log_bytes: 7,
+                log_live_bytes: 6,
+                applied: vec![(1, 3)],
+                checkpoints: 2,
+                overlay_bytes: 9,
+            },
+        });
         metrics.text().unwrap()
     }
 
@@ -393,6 +322,10 @@ mod tests {
             "minikv_s3_sent_bytes_total 300",
             "minikv_s3_rejected_total{reason=\"slow_down\"} 1",
             "minikv_raft_applied_index{group=\"1\"} 3",
+            "minikv_log_batches_total{stream=\"meta\"} 3",
+            "minikv_fsync_duration_seconds_bucket{le=\"0.00025\",stream=\"meta\"} 2",
+            "minikv_fsync_duration_seconds_count{stream=\"meta\"} 3",
+            "minikv_checkpoints_total 2",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }

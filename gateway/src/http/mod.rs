@@ -14,6 +14,7 @@ pub mod admin;
 pub mod demo;
 pub mod health;
 pub mod metrics;
+pub mod node_metrics;
 pub mod process;
 
 use std::sync::Arc;

@@ -9,9 +9,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{ConfigError, LogFormat, Origin};
 
-/// Libraries that say at `info` or `error` what concerns nobody here: openraft each election step of nine groups,
+/// Libraries that say at `info` or `error` what concerns nobody here: openraft each step of its elections,
 /// s3s every 404. Whoever names them in the filter gets them.
-const QUIET: &str = "openraft=warn,s3s=off,hyper=warn";
+const QUIET: &str = "openraft=error,s3s=off,hyper=warn";
 
 /// Starts logging for the process.
 pub fn start(filter: &str, format: LogFormat, origin: &Origin) -> Result<(), ConfigError> {

@@ -24,11 +24,14 @@ pub mod shutdown;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::{Either, select};
 use minikv_core::env::Env;
 use minikv_core::kv::{Credentials, KvError};
+use minikv_core::log::LogError;
 use minikv_core::node::{EngineKind, FsyncPolicy, Node, NodeOptions, StartError};
 use tokio::net::TcpListener;
 
@@ -81,6 +84,9 @@ pub enum ServeError {
     /// The store came up and did not answer.
     #[error("the store does not answer: {0}")]
     Store(#[from] KvError),
+    /// An fsync failed: nothing that is not on disk yet can be trusted, and nobody is told that it is.
+    #[error("the disk failed, so the process ends; it recovers at its next start: {0}")]
+    LogFailed(LogError),
     /// A file of ours could not be written.
     #[error("{what}: {cause}")]
     Io {
@@ -132,7 +138,9 @@ pub async fn run(loaded: Loaded, json: bool) -> Result<(), ServeError> {
     let node = start_node(config).await?;
     tracing::info!(data_dir = %config.data_dir.display(), descriptors, "store is up");
     let served = serve(config, &node, [s3, http], signals, started, json).await;
-    node.shutdown(CLOSE_LIMIT).await;
+    if !matches!(served, Err(ServeError::LogFailed(_))) {
+        node.shutdown(CLOSE_LIMIT).await;
+    }
     match &served {
         Ok(()) => tracing::info!("stopped; the next start replays nothing"),
         Err(error) => tracing::error!(%error, "stopped"),
@@ -204,7 +212,10 @@ async fn serve(
     };
     announce(&banner, json);
 
-    let signal = signals.first().await;
+    let signal = match select(pin!(signals.first()), pin!(node.failed())).await {
+        Either::Left((signal, _)) => signal,
+        Either::Right((error, _)) => return Err(ServeError::LogFailed(error)),
+    };
     tracing::info!(
         signal,
         drain_seconds = config.limits.drain_seconds,
@@ -273,7 +284,9 @@ fn node_options(config: &Config) -> NodeOptions {
         _ => None,
     };
     let store = &config.store;
-    options.limits.segment_bytes = store.segment_mib << 20;
+    if store.segment_mib > 0 {
+        options.limits.segment_bytes = Some(store.segment_mib << 20);
+    }
     options.limits.overlay_bytes = (store.overlay_mib as usize) << 20;
     options.limits.block_cache_bytes = (store.block_cache_mib as usize) << 20;
     options.limits.release_after = Duration::from_secs(store.release_after_seconds);

@@ -33,7 +33,7 @@ use crate::store::Store;
 #[derive(Clone)]
 pub struct S3Port {
     ops: OpContext,
-    service: Arc<S3Service>,
+    service: S3Service,
     admission: Admission,
     metrics: Arc<Metrics>,
     probes: Probes,
@@ -53,7 +53,7 @@ impl S3Port {
         let options = S3Options {
             domains: config.domains.clone(),
         };
-        let service = Arc::new(S3Service::new(ops.clone(), options));
+        let service = S3Service::new(ops.clone(), &options);
         S3Port {
             ops,
             service,
@@ -80,7 +80,7 @@ impl S3Port {
         }
     }
 
-    async fn probe(&self, request: &Request<ClientBody>) -> Response<Full<Bytes>> {
+    fn probe(&self, request: &Request<ClientBody>) -> Response<Full<Bytes>> {
         let answer = |status: StatusCode, text: String| {
             let mut response = Response::new(Full::new(Bytes::from(text)));
             *response.status_mut() = status;
@@ -95,7 +95,7 @@ impl S3Port {
             | "/minio/health/cluster"
             | "/minio/health/cluster/read"
             | "/_minikv/readyz" => {
-                let (status, text) = self.probes.ready(request.uri()).await;
+                let (status, text) = self.probes.ready(request.uri());
                 answer(status, text)
             }
             _ => answer(StatusCode::NOT_FOUND, String::new()),
@@ -115,7 +115,6 @@ impl Handler for S3Port {
         if path.starts_with("/_minikv/") || path.starts_with("/minio/health/") {
             return self
                 .probe(&request)
-                .await
                 .map(|body| Held::new(Either::Right(body), None));
         }
         let measure = Measure::begin(self.metrics.clone(), request.body().received());

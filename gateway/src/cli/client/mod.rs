@@ -27,7 +27,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, chain};
 use super::target::{Keys, Target};
 use crate::auth::signature_v4::{EMPTY_SHA256, Signer, UNSIGNED_PAYLOAD};
 use body::Outgoing;
@@ -327,15 +327,4 @@ fn code_and_message(body: &[u8]) -> (String, String) {
         element.text_of("Code").to_owned(),
         element.text_of("Message").to_owned(),
     )
-}
-
-/// An error and its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(&format!(": {next}"));
-        cause = next.source();
-    }
-    text
 }
