@@ -139,8 +139,23 @@ pub(crate) async fn make(group: &Group) -> Result<(), KvError> {
         _ => keep_for_others(group),
     };
     match upto {
-        Some(upto) if upto > 0 => raft.purge(upto).await.map_err(KvError::Unavailable),
+        Some(upto) if upto > 0 => {
+            raft.purge(upto).await.map_err(KvError::Unavailable)?;
+            purged(group, upto).await;
+            Ok(())
+        }
         _ => Ok(()),
+    }
+}
+
+/// Waits a little until the log has forgotten what it may: room is counted on by who asked for the checkpoint.
+async fn purged(group: &Group, upto: u64) {
+    for _ in 0..100 {
+        let purged = group.log.log_state(group.id).purged;
+        if purged.is_some_and(|at| at.index >= upto) {
+            return;
+        }
+        clock::sleep(Duration::from_millis(2)).await;
     }
 }
 

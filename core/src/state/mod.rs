@@ -15,7 +15,6 @@ mod content;
 mod copy;
 mod decide;
 mod delete;
-pub mod digest;
 mod directory;
 pub mod entry;
 mod facts;

@@ -262,11 +262,13 @@ pub(crate) async fn abort(router: &Router, txn: &TxnRef) -> Result<TxnState, KvE
 /// Brings a decision to all participants, and drops the record when they have it. Nobody waits for it.
 fn tell(router: &Arc<Router>, txn: &TxnRef, state: TxnState) {
     let (router, txn) = (router.clone(), txn.clone());
+    router.loose_ends.begin();
     crate::env::task::spawn(async move {
         if let Err(error) = finish_everywhere(&router, &txn, state).await {
             // The sweeper of the coordinator's group goes on with it.
             tracing::debug!(txn = %txn.id, %error, "a decided transaction is left to the sweeper");
         }
+        router.loose_ends.end();
     });
 }
 

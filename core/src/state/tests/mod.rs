@@ -3,6 +3,7 @@
 
 mod world;
 
+mod allowances;
 mod golden;
 mod history;
 mod listing;
