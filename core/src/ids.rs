@@ -90,7 +90,10 @@ mod tests {
     #[test]
     fn vshard_of_a_key_never_changes() {
         let bytes = [&1u64.to_le_bytes()[..], b"hello"].concat();
-        assert_eq!(VShard::of(BucketId(1), b"hello").0, (xxhash_rust::xxh3::xxh3_64(&bytes) % 256) as u8);
+        assert_eq!(
+            VShard::of(BucketId(1), b"hello").0,
+            (xxhash_rust::xxh3::xxh3_64(&bytes) % 256) as u8
+        );
         assert_eq!(VShard::of(BucketId(1), b"hello"), VShard(HELLO));
     }
     const HELLO: u8 = 0;

@@ -1,1 +1,247 @@
-//! (being written)
+//! One node: a data directory, its log, its groups, and what runs in the background.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::env::Env;
+use crate::env::disk::Space;
+use crate::ids::GroupId;
+use crate::kv::{Credentials, Kv};
+
+/// How a node is started. `NodeOptions::new(dir)` is what a user gets.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// The data directory; made when absent.
+    pub data_dir: PathBuf,
+    /// Where rows live.
+    pub engine: EngineKind,
+    /// When acknowledged means fsynced. Votes always are.
+    pub fsync: FsyncPolicy,
+    /// Data groups; only used when the data directory is new.
+    pub data_groups: u16,
+    /// Root credentials: seeded when the directory is new, replaced when they differ. `None`: random ones when new, else kept.
+    pub root: Option<Credentials>,
+    /// Sizes and times, for tests and small machines.
+    pub limits: Limits,
+}
+
+/// Which engine holds the rows; the log is the truth, so it may be exchanged between starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum EngineKind {
+    /// Runs on disk under an overlay.
+    #[default]
+    Native,
+    /// All rows in memory, rebuilt at start.
+    Memory,
+}
+
+/// When the log is fsynced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum FsyncPolicy {
+    /// Before every answer.
+    #[default]
+    Always,
+    /// Every so often; a power cut may lose what was answered since.
+    Interval(Duration),
+    /// Left to the operating system.
+    Never,
+}
+
+/// Sizes and times that a node keeps to.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Overlays of all groups together, before a checkpoint is made.
+    pub overlay_bytes: usize,
+    /// Block cache shared by all groups.
+    pub block_cache_bytes: usize,
+    /// Log of a group since its last checkpoint, before one is made.
+    pub checkpoint_log_bytes: u64,
+    /// Entries of a group since its last checkpoint, before one is made.
+    pub checkpoint_entries: u64,
+    /// A segment's size is the smaller of this and capacity / 64.
+    pub segment_bytes: u32,
+    /// Bytes of entries under way to the log, before callers wait.
+    pub propose_window_bytes: usize,
+    /// Bytes of frames under way to the log, before callers wait.
+    pub frame_window_bytes: usize,
+    /// A stage without progress for so long is abandoned.
+    pub abandon_after: Duration,
+    /// Chunks are released so long after their last reference went.
+    pub release_after: Duration,
+    /// An upload is aborted so long after it was opened.
+    pub upload_expiry: Duration,
+    /// A session without commands for so long is ended.
+    pub session_idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            overlay_bytes: 64 << 20,
+            block_cache_bytes: 16 << 20,
+            checkpoint_log_bytes: 64 << 20,
+            checkpoint_entries: 50_000,
+            segment_bytes: 256 << 20,
+            propose_window_bytes: 32 << 20,
+            frame_window_bytes: 64 << 20,
+            abandon_after: Duration::from_secs(600),
+            release_after: Duration::from_secs(900),
+            upload_expiry: Duration::from_secs(7 * 24 * 3600),
+            session_idle: Duration::from_secs(600),
+        }
+    }
+}
+
+impl NodeOptions {
+    /// The defaults, on a directory.
+    pub fn new(data_dir: impl Into<PathBuf>) -> NodeOptions {
+        NodeOptions {
+            data_dir: data_dir.into(),
+            engine: EngineKind::default(),
+            fsync: FsyncPolicy::default(),
+            data_groups: 8,
+            root: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Why a node did not start. Each message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another process holds the directory.
+    #[error("{dir} is in use by another minikv process; stop it, or choose another --data-dir")]
+    InUse {
+        /// The data directory.
+        dir: String,
+    },
+    /// There are files, but no identity of ours.
+    #[error(
+        "{dir} holds files but is no minikv data directory (no `identity` in it); choose an empty directory"
+    )]
+    Foreign {
+        /// The data directory.
+        dir: String,
+    },
+    /// Both copies of the identity file are damaged.
+    #[error(
+        "{dir}: both copies of `identity` are damaged ({what}); restore one of them from a backup"
+    )]
+    IdentityDamaged {
+        /// The data directory.
+        dir: String,
+        /// What was found.
+        what: String,
+    },
+    /// Written by a newer version.
+    #[error(
+        "{dir} has format {found}, this minikv knows up to {known}; run the newer minikv that wrote it"
+    )]
+    NewerFormat {
+        /// The data directory.
+        dir: String,
+        /// Its format.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// The disk refused.
+    #[error("{what}")]
+    Io {
+        /// Step and path.
+        what: String,
+        /// The cause.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The log cannot be read.
+    #[error("the log cannot be read: {0}")]
+    Log(String),
+    /// An engine cannot be opened.
+    #[error("the state cannot be read: {0}")]
+    Engine(String),
+    /// A group did not come up.
+    #[error("group {group} did not come up: {what}")]
+    Group {
+        /// The group.
+        group: GroupId,
+        /// Why.
+        what: String,
+    },
+}
+
+/// What a node says of itself.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// Drawn when the data directory was made.
+    pub node_id: u64,
+    /// Raised at every start.
+    pub boot: u64,
+    /// Each group's state.
+    pub groups: Vec<GroupStatus>,
+    /// What is damaged on this disk: a line each, with what is refused because of it.
+    pub damage: Vec<String>,
+    /// Size and room of the file system.
+    pub disk: Option<Space>,
+    /// Whether new bytes are admitted; false: 507 until room is there again.
+    pub room: bool,
+    /// The oldest unfinished fsync is older than 2 s.
+    pub sick: bool,
+    /// Bytes in log segments.
+    pub log_bytes: u64,
+    /// Bytes in log segments that something still needs.
+    pub log_live_bytes: u64,
+}
+
+/// One group, as `status` tells it.
+#[derive(Clone, Debug)]
+pub struct GroupStatus {
+    /// The group.
+    pub id: GroupId,
+    /// It answers.
+    pub ready: bool,
+    /// This node leads it.
+    pub leads: bool,
+    /// Raft term.
+    pub term: u64,
+    /// Last applied index.
+    pub applied: u64,
+    /// Index of the newest durable checkpoint.
+    pub checkpoint: u64,
+    /// Objects and bytes it counts (all versions and parts).
+    pub objects: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+/// A running node.
+pub struct Node {}
+
+#[allow(unused_variables, clippy::todo)]
+impl Node {
+    /// Opens (or makes) the data directory, recovers, and returns when every group answers.
+    pub async fn start(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
+        todo!()
+    }
+
+    /// The front door.
+    pub fn kv(&self) -> Kv {
+        todo!()
+    }
+
+    /// Whether every group answers and the disk takes writes in time (`/readyz`); the reason when not.
+    pub fn ready(&self) -> Result<(), String> {
+        todo!()
+    }
+
+    /// What the node says of itself.
+    pub async fn status(&self) -> NodeStatus {
+        todo!()
+    }
+
+    /// Lets requests in flight finish (within the deadline), writes checkpoints, closes. The next start replays nothing.
+    pub async fn shutdown(&self, deadline: Duration) {
+        todo!()
+    }
+}

@@ -1,7 +1,7 @@
-//! The core's front door: what a gateway may ask of the store, in one process or (later) over the network.
+//! The words of the front door: what a gateway says and what it is told.
 //!
-//! Every answer is linearizable; every `Ok` of a write is durable. `KvError` says what its caller can do:
-//! a refusal is final, the rest may be tried again (`Unknown`: the write may or may not have happened).
+//! `KvError` says what its caller can do: a refusal is final, the rest may be tried again
+//! (`Unknown`: the write may or may not have happened).
 
 use std::ops::Range;
 
@@ -283,6 +283,144 @@ pub struct Parts {
     pub parts: Vec<Part>,
     /// There is more.
     pub truncated: bool,
+}
+
+/// What a gateway says of a part; opaque to the core but for ETag and size.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NewPart {
+    /// Hex MD5 without quotes.
+    pub etag: String,
+    /// Bytes.
+    pub size: u64,
+    /// Gateway's own encoding (checksums). At most 1 KiB.
+    pub meta: Bytes,
+}
+
+/// What Complete came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Completed {
+    /// The upload is an object now (also when an earlier Complete of the same upload had done it).
+    Done(Written),
+    /// The parts changed since they were read (the counter rose): read them again, then complete again.
+    PartsChanged,
+}
+
+/// Which open uploads to list.
+#[derive(Clone, Debug, Default)]
+pub struct UploadsRequest {
+    /// Only keys that start with this.
+    pub prefix: Bytes,
+    /// Roll up at the first of these after the prefix; empty: no roll-up.
+    pub delimiter: Bytes,
+    /// Only keys (and rolled-up prefixes) after this one; with `after_upload`, also later uploads of this very key.
+    pub after: Bytes,
+    /// Within key `after`, only uploads after this one.
+    pub after_upload: Option<UploadId>,
+    /// At most this many items, 1 to 1000.
+    pub max: u32,
+}
+
+/// One page of open uploads.
+#[derive(Clone, Debug, Default)]
+pub struct UploadsPage {
+    /// Uploads and rolled-up prefixes, in key order; uploads of one key in order of their ids.
+    pub items: Vec<UploadsItem>,
+    /// There is more after the last item.
+    pub truncated: bool,
+}
+
+/// One line of a listing of uploads.
+#[derive(Clone, Debug)]
+pub enum UploadsItem {
+    /// An upload.
+    Upload(Upload),
+    /// All keys below this prefix (ends with the delimiter).
+    Prefix(Bytes),
+}
+
+/// A bucket to be made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CreateBucket {
+    /// Checked by the gateway against S3's rules; the core takes any name of 1 to 255 bytes.
+    pub name: String,
+    /// Who pays.
+    pub tenant: TenantId,
+    /// Canonical id of the owner.
+    pub owner: String,
+    /// Versioning state at birth.
+    pub versioning: Versioning,
+    /// Gateway-owned settings.
+    pub settings: Bytes,
+}
+
+/// Why a bucket was not made.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CreateBucketError {
+    /// The name is taken: by this bucket. Whether it is the caller's own decides the gateway.
+    #[error("the bucket name is taken")]
+    Exists(Box<Bucket>),
+    /// Anything else.
+    #[error(transparent)]
+    Kv(#[from] KvError),
+}
+
+/// One condition of a transaction; all must hold at the moment of the commit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Check {
+    /// Bucket of the key.
+    pub bucket: Bucket,
+    /// The key.
+    pub key: Bytes,
+    /// What must hold.
+    pub must: Must,
+}
+
+/// What a check asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Must {
+    /// There is a current object (not a delete marker).
+    BePresent,
+    /// There is none.
+    BeAbsent,
+    /// The current object has this ETag.
+    HaveEtag(String),
+    /// The current version has this id.
+    HaveVersion(VersionId),
+}
+
+/// One write of a transaction.
+pub struct TransactWrite {
+    /// Bucket of the key.
+    pub bucket: Bucket,
+    /// The key; each at most once among the writes.
+    pub key: Bytes,
+    /// What happens to it.
+    pub change: Change,
+}
+
+/// What a transaction's write does.
+pub enum Change {
+    /// A new version.
+    Put(NewVersion, NewContent),
+    /// Deletes the current version (or makes a delete marker, as the bucket's versioning says).
+    Delete,
+}
+
+/// An access key and its secret, as group 0 holds them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Public half.
+    pub access_key: String,
+    /// Secret half; never printed by `Debug`.
+    pub secret_key: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("access_key", &self.access_key)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Verified bytes of a version, in order. An error ends it: the connection must then be reset.

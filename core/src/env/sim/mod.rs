@@ -1,0 +1,20 @@
+//! A world made from a seed: virtual time, one thread, seeded randomness, simulated disks, nodes that can be killed.
+//!
+//! While a simulation runs, a thread-local says so, and clock, tasks and randomness ask it on every call.
+//! One simulation per thread; tests in other threads are not touched.
+//!
+//! Always true:
+//! * the same seed and the same code give the same trace, poll for poll, in any process;
+//! * a task that panicked fails the run, unless somebody joined it;
+//! * virtual time moves only when nothing else can.
+//!
+//! Elsewhere: who dies together (`scope`), what a crash leaves on disk (`disk`).
+
+mod scope;
+mod world;
+
+pub use scope::{Entered, Killed, Scope};
+pub use world::{Active, Sim, enter, run, run_traced, set_wall_offset_ms, take_panics};
+
+pub(super) use scope::{TaskRef, spawn};
+pub(super) use world::{active, random, seed, unheard_panic, wall_ms};
