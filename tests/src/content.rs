@@ -48,6 +48,13 @@ impl Piece {
     pub fn etag(&self) -> String {
         format!("{:016x}{:016x}", self.seed, self.size)
     }
+
+    /// The piece whose ETag this is: a part's bytes cannot be read before its upload completes.
+    pub fn of_etag(etag: &str) -> Option<Piece> {
+        let number = |hex: Option<&str>| u64::from_str_radix(hex?, 16).ok();
+        let (seed, size) = (number(etag.get(..16))?, number(etag.get(16..))?);
+        (size >= HEAD).then_some(Piece { seed, size })
+    }
 }
 
 impl fmt::Debug for Piece {
