@@ -25,3 +25,18 @@ pub struct Env {
     /// Connections to other nodes.
     pub net: Arc<dyn net::Net>,
 }
+
+impl Env {
+    /// This machine, alone.
+    pub fn real() -> Env {
+        Env::alone(Arc::new(disk::RealDisk))
+    }
+
+    /// A node without peers on `disk`.
+    pub fn alone(disk: Arc<dyn disk::Disk>) -> Env {
+        Env {
+            disk,
+            net: Arc::new(net::Alone),
+        }
+    }
+}

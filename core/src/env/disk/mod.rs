@@ -7,7 +7,10 @@
 //! Always true:
 //! * bytes written are durable only after `sync_data` returned `Ok`;
 //! * a created, renamed or removed name is durable only after `sync_dir` of its directory returned `Ok`;
+//! * a file's length is durable with the `sync_data` after it changed;
 //! * after a failed `sync_data` nothing is known about any byte written since the last good one (never retry it).
+
+mod real;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +18,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+
+pub use real::RealDisk;
 
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,7 +63,7 @@ pub trait Disk: Send + Sync + 'static {
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Renames, replacing what is there.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file. Open handles stay readable.
+    /// Removes a file or an empty directory. Open handles stay readable.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Lists a directory, sorted by name.
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;

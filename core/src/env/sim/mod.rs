@@ -10,9 +10,11 @@
 //!
 //! Elsewhere: who dies together (`scope`), what a crash leaves on disk (`disk`).
 
+mod disk;
 mod scope;
 mod world;
 
+pub use disk::{Choice, Crashed, Fate, Fault, Latency, Op, OpKind, SimDisk, Unsynced};
 pub use scope::{Entered, Killed, Scope};
 pub use world::{Active, Sim, enter, run, run_traced, set_wall_offset_ms, take_panics};
 
