@@ -10,7 +10,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::names::Node;
-use super::pages::{PAGE, SECTOR};
+use super::pages::{PAGE, Page, SECTOR};
 use super::state::{Inode, State, What};
 
 /// One thing a power cut may keep or drop.
@@ -190,9 +190,9 @@ impl State {
                                 (0..PAGE / SECTOR).filter(|sector| mask >> sector & 1 == 1)
                             {
                                 let range = sector * SECTOR..(sector + 1) * SECTOR;
-                                mixed[range.clone()].copy_from_slice(&content[range]);
+                                mixed[range.clone()].copy_from_slice(&content.bytes[range]);
                             }
-                            inode.durable.put(*page, Arc::new(mixed));
+                            inode.durable.put(*page, Page::new(mixed));
                         }
                         (what, _) => what.reach(&mut inode.durable),
                     }

@@ -35,15 +35,19 @@ pub enum OpKind {
     Read,
 }
 
-/// One operation that happened.
+/// One operation that began.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Op {
     /// Its running number, from 0.
     pub number: u64,
     /// What it was.
     pub kind: OpKind,
-    /// On what.
+    /// On what; for a rename the new name.
     pub path: Arc<Path>,
+    /// Where in the file, for reads and writes; the new length for `Allocate` and `SetLen`; else 0.
+    pub at: u64,
+    /// How many bytes, for reads and writes; else 0.
+    pub len: u64,
 }
 
 /// What goes wrong with one operation.
@@ -108,25 +112,17 @@ impl Plan {
     }
 
     /// The fault of this operation, if any.
-    pub(super) fn take(
-        &mut self,
-        number: Option<u64>,
-        kind: OpKind,
-        path: &Path,
-        rng: &mut SmallRng,
-    ) -> Option<Fault> {
-        if let Some(fault) = number.and_then(|number| self.numbered.remove(&number)) {
+    pub(super) fn take(&mut self, op: &Op, rng: &mut SmallRng) -> Option<Fault> {
+        if let Some(fault) = self.numbered.remove(&op.number) {
             return Some(fault);
         }
+        let kind = op.kind;
         let fits = |wanted: &Option<String>| match wanted {
-            Some(part) => path.to_string_lossy().contains(part.as_str()),
+            Some(part) => op.path.to_string_lossy().contains(part.as_str()),
             None => true,
         };
-        if let Some(at) = self
-            .next
-            .iter()
-            .position(|(wanted, part, _)| *wanted == kind && fits(part))
-        {
+        let mut next = self.next.iter();
+        if let Some(at) = next.position(|(wanted, part, _)| *wanted == kind && fits(part)) {
             return Some(self.next.remove(at).2);
         }
         // Drawn only where a rate is set, so that setting none leaves the stream as it was.

@@ -24,6 +24,7 @@
 //! Elsewhere: the operations themselves (`ops`), what is durable (`state`), what a crash keeps (`crash`), which faults there are (`fault`).
 
 mod crash;
+mod digest;
 mod fault;
 mod names;
 mod ops;
@@ -63,9 +64,13 @@ pub struct SimDisk {
 
 struct Shared {
     inner: Mutex<Inner>,
+    hook: Mutex<Option<Hook>>,
     /// Something changed for those who wait: a crash, or hangs released.
     changed: Notify,
 }
+
+/// Called before each numbered operation.
+type Hook = Box<dyn FnMut(&SimDisk, &Op) + Send>;
 
 struct Inner {
     seed: u64,
@@ -137,6 +142,7 @@ impl SimDisk {
         SimDisk {
             shared: Arc::new(Shared {
                 inner: Mutex::new(inner),
+                hook: Mutex::new(None),
                 changed: Notify::new(),
             }),
         }
@@ -193,6 +199,12 @@ impl SimDisk {
 
 /// Faults and crashes.
 impl SimDisk {
+    /// Has `hook` called before each numbered operation: it may copy the disk, plan a fault or crash it. What it does to
+    /// this disk itself is not hooked.
+    pub fn on_op(&self, hook: impl FnMut(&SimDisk, &Op) + Send + 'static) {
+        *self.shared.hook.lock() = Some(Box::new(hook));
+    }
+
     /// How many operations have begun; also the number of the next one.
     pub fn op_count(&self) -> u64 {
         self.shared.inner.lock().count
@@ -334,6 +346,11 @@ impl SimDisk {
     /// The page cache forgets clean pages: what a failed sync lost is now also unreadable.
     pub fn drop_caches(&self) {
         self.shared.inner.lock().state.drop_caches();
+    }
+
+    /// A number for all that could ever be read here, now or after any crash: equal disks need to be recovered only once.
+    pub fn digest(&self) -> u128 {
+        self.shared.inner.lock().state.digest()
     }
 
     /// All files and their lengths.

@@ -130,7 +130,7 @@ impl Tree {
     /// Every file a path leads to.
     pub(super) fn files(&self) -> BTreeMap<PathBuf, u64> {
         let mut found = BTreeMap::new();
-        self.walk(ROOT, Path::new("/"), &mut |path, node| {
+        self.walk_all(&mut |path, node| {
             if let Node::File(file) = node {
                 found.insert(path.to_owned(), file);
             }
@@ -143,6 +143,11 @@ impl Tree {
         let mut found = BTreeSet::new();
         self.gather(Node::Dir(ROOT), &mut found);
         found
+    }
+
+    /// Visits everything a path leads to, in the order of names.
+    pub(super) fn walk_all(&self, visit: &mut dyn FnMut(&Path, Node)) {
+        self.walk(ROOT, Path::new("/"), visit);
     }
 
     fn walk(&self, dir: u64, path: &Path, visit: &mut dyn FnMut(&Path, Node)) {

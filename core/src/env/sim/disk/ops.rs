@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::fault::{Fault, Op, OpKind, first_bytes, flipped};
 use super::names::Node;
-use super::pages::PAGE;
+use super::pages::{Content, PAGE};
 use super::state::State;
 use super::{Crashed, Inner, SimDisk};
 use crate::env::disk::{DirEntry, DirLock, Disk, File, Open, Space};
@@ -34,56 +34,78 @@ struct Begun {
 }
 
 impl Inner {
-    /// Numbers an operation and decides what happens to it.
-    fn begin(&mut self, kind: OpKind, path: &Arc<Path>) -> Result<Begun, Crashed> {
+    /// Gives an operation its number, or has the crash come instead. Also says after how many pages of a write it comes.
+    fn number(&mut self, mut op: Op) -> Result<(Op, Option<usize>), Crashed> {
+        op.number = self.count;
+        let mut crash_after = None;
+        if op.kind == OpKind::Read && !self.count_reads {
+            return if self.crashed {
+                Err(Crashed)
+            } else {
+                Ok((op, None))
+            };
+        }
+        if let Some((at, pages)) = self.crash_at.filter(|(at, _)| op.number >= *at) {
+            let in_the_middle = op.number == at && op.kind == OpKind::Write && pages > 0;
+            crash_after = in_the_middle.then_some(pages);
+            self.crashed |= !in_the_middle;
+        }
         if self.crashed {
             return Err(Crashed);
         }
-        let numbered = kind != OpKind::Read || self.count_reads;
-        let number = numbered.then_some(self.count);
-        let mut crash_after = None;
-        if let Some(number) = number {
-            if let Some((at, pages)) = self.crash_at.filter(|(at, _)| number >= *at) {
-                if pages == 0 || number > at || kind != OpKind::Write {
-                    self.crashed = true;
-                    return Err(Crashed);
-                }
-                crash_after = Some(pages);
-            }
-            self.count += 1;
-            self.history.push(Op {
-                number,
-                kind,
-                path: path.clone(),
-            });
-            if let Some(recorded) = &mut self.recorded {
-                recorded.insert(number, self.state.clone());
-            }
+        self.count += 1;
+        self.history.push(op.clone());
+        if let Some(recorded) = &mut self.recorded {
+            recorded.insert(op.number, self.state.clone());
         }
-        let fault = self.plan.take(number, kind, path, &mut self.rng);
-        let delay = self.plan.latency_of(kind, &mut self.rng);
-        Ok(Begun {
-            fault,
-            delay,
-            crash_after,
-            mark: self.state.mark(),
-        })
+        Ok((op, crash_after))
+    }
+}
+
+/// The number of reads that are not counted.
+const UNNUMBERED: u64 = u64::MAX;
+
+/// An operation without parameters that has no number yet.
+fn op(kind: OpKind, path: Arc<Path>) -> Op {
+    Op {
+        number: UNNUMBERED,
+        kind,
+        path,
+        at: 0,
+        len: 0,
     }
 }
 
 impl SimDisk {
     /// Begins an operation that is no future; it cannot be delayed.
-    fn begin(&self, kind: OpKind, path: &Arc<Path>) -> io::Result<Begun> {
-        let begun = self.shared.inner.lock().begin(kind, path);
-        if begun.is_err() {
-            self.shared.changed.notify_waiters();
+    fn begin(&self, op: Op) -> io::Result<Begun> {
+        let numbered = self.shared.inner.lock().number(op);
+        let (op, crash_after) = numbered.inspect_err(|_| self.shared.changed.notify_waiters())?;
+        // Out of its lock while it runs: what the hook does to the disk is not hooked again.
+        let hook = if op.number == UNNUMBERED {
+            None
+        } else {
+            self.shared.hook.lock().take()
+        };
+        if let Some(mut hook) = hook {
+            hook(self, &op);
+            *self.shared.hook.lock() = Some(hook);
         }
-        Ok(begun?)
+        let inner = &mut *self.shared.inner.lock();
+        if inner.crashed {
+            return Err(Crashed.into());
+        }
+        Ok(Begun {
+            fault: inner.plan.take(&op, &mut inner.rng),
+            delay: inner.plan.latency_of(op.kind, &mut inner.rng),
+            crash_after,
+            mark: inner.state.mark(),
+        })
     }
 
     /// Begins an operation that is a future, and waits as long as it is meant to take.
-    async fn begin_and_wait(&self, kind: OpKind, path: &Arc<Path>) -> io::Result<Begun> {
-        let begun = match self.begin(kind, path) {
+    async fn begin_and_wait(&self, op: Op) -> io::Result<Begun> {
+        let begun = match self.begin(op) {
             Ok(begun) => begun,
             Err(error) => return Err(self.crash_answer(error).await),
         };
@@ -112,13 +134,9 @@ impl SimDisk {
     }
 
     /// Runs a plain operation that only changes names or lengths.
-    fn change(
-        &self,
-        kind: OpKind,
-        path: &Arc<Path>,
-        apply: impl FnOnce(&mut State) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let begun = self.begin(kind, path)?;
+    fn change(&self, op: Op, apply: impl FnOnce(&mut State) -> io::Result<()>) -> io::Result<()> {
+        let (kind, path) = (op.kind, op.path.clone());
+        let begun = self.begin(op)?;
         match begun.fault {
             Some(Fault::Eio) => Err(Errno::IO.into()),
             Some(Fault::Enospc) => Err(Errno::NOSPC.into()),
@@ -136,10 +154,8 @@ impl SimDisk {
 impl Disk for SimDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
         if how == Open::CreateNew {
-            if self.shared.inner.lock().state.cached.resolve(path).is_ok() {
-                return Err(Errno::EXIST.into());
-            }
-            self.change(OpKind::Create, &path.into(), |state| {
+            self.shared.inner.lock().state.check_create(path)?;
+            self.change(op(OpKind::Create, path.into()), |state| {
                 state.create(path).map(drop)
             })?;
         }
@@ -159,7 +175,7 @@ impl Disk for SimDisk {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let missing = self.shared.inner.lock().state.missing_dirs(path)?;
         missing.iter().try_for_each(|dir| {
-            self.change(OpKind::MakeDir, &dir.as_path().into(), |state| {
+            self.change(op(OpKind::MakeDir, dir.as_path().into()), |state| {
                 state.make_dir(dir)
             })
         })
@@ -168,12 +184,14 @@ impl Disk for SimDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         // What is refused anyway is no operation: nothing would change.
         self.shared.inner.lock().state.check_rename(from, to)?;
-        self.change(OpKind::Rename, &to.into(), |state| state.rename(from, to))
+        self.change(op(OpKind::Rename, to.into()), |state| {
+            state.rename(from, to)
+        })
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.shared.inner.lock().state.check_remove(path)?;
-        self.change(OpKind::Remove, &path.into(), |state| state.remove(path))
+        self.change(op(OpKind::Remove, path.into()), |state| state.remove(path))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
@@ -208,7 +226,7 @@ impl Disk for SimDisk {
     fn sync_dir<'a>(&'a self, dir: &'a Path) -> BoxFuture<'a, io::Result<()>> {
         async move {
             let number = self.shared.inner.lock().state.cached.resolve_dir(dir)?;
-            let begun = self.begin_and_wait(OpKind::SyncDir, &dir.into()).await?;
+            let begun = self.begin_and_wait(op(OpKind::SyncDir, dir.into())).await?;
             let state = &mut self.shared.inner.lock().state;
             match begun.fault {
                 Some(fault @ (Fault::Eio | Fault::Enospc)) => {
@@ -240,8 +258,9 @@ impl Disk for SimDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {
-        if self.shared.inner.lock().state.cached.resolve(path).is_err() {
-            self.change(OpKind::Create, &path.into(), |state| {
+        let absent = self.shared.inner.lock().state.check_create(path).is_ok();
+        if absent {
+            self.change(op(OpKind::Create, path.into()), |state| {
                 state.create(path).map(drop)
             })?;
         }
@@ -305,10 +324,24 @@ impl SimFile {
     }
 }
 
+impl SimFile {
+    fn content<T>(&self, ask: impl FnOnce(&Content) -> T) -> io::Result<T> {
+        let inner = self.disk.shared.inner.lock();
+        if inner.crashed {
+            return Err(Crashed.into());
+        }
+        Ok(ask(&inner.state.inode(self.file)?.cached))
+    }
+}
+
 impl File for SimFile {
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
         let path = self.disk.label(self.file)?;
-        let begun = self.disk.begin(OpKind::Read, &path)?;
+        let begun = self.disk.begin(Op {
+            at,
+            len: buf.len() as u64,
+            ..op(OpKind::Read, path.clone())
+        })?;
         let at = match begun.fault {
             Some(fault @ (Fault::Eio | Fault::Enospc)) => return Err(fault.errno().into()),
             Some(Fault::Misdirect(by)) => at.saturating_add_signed(by),
@@ -341,7 +374,14 @@ impl File for SimFile {
         async move {
             self.check_writable()?;
             let path = self.disk.label(self.file)?;
-            let begun = self.disk.begin_and_wait(OpKind::Write, &path).await?;
+            let begun = self
+                .disk
+                .begin_and_wait(Op {
+                    at,
+                    len: parts.iter().map(|part| part.len() as u64).sum(),
+                    ..op(OpKind::Write, path)
+                })
+                .await?;
             if let Some(pages) = begun.crash_after {
                 // Whether it fits does not matter to those who are dead.
                 let _ = self
@@ -379,7 +419,10 @@ impl File for SimFile {
     fn sync_data<'a>(&'a self) -> BoxFuture<'a, io::Result<()>> {
         async move {
             let path = self.disk.label(self.file)?;
-            let begun = self.disk.begin_and_wait(OpKind::Sync, &path).await?;
+            let begun = self
+                .disk
+                .begin_and_wait(op(OpKind::Sync, path.clone()))
+                .await?;
             let state = &mut self.disk.shared.inner.lock().state;
             match begun.fault {
                 Some(fault @ (Fault::Eio | Fault::Enospc)) => {
@@ -400,30 +443,32 @@ impl File for SimFile {
     fn allocate(&self, len: u64) -> io::Result<()> {
         self.check_writable()?;
         let path = self.disk.label(self.file)?;
-        self.disk.change(OpKind::Allocate, &path, |state| {
-            state.allocate(self.file, len)
-        })
+        self.disk.change(
+            Op {
+                at: len,
+                ..op(OpKind::Allocate, path)
+            },
+            |state| state.allocate(self.file, len),
+        )
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.check_writable()?;
         let path = self.disk.label(self.file)?;
-        self.disk
-            .change(OpKind::SetLen, &path, |state| state.set_len(self.file, len))
+        self.disk.change(
+            Op {
+                at: len,
+                ..op(OpKind::SetLen, path)
+            },
+            |state| state.set_len(self.file, len),
+        )
     }
 
     fn len(&self) -> io::Result<u64> {
-        if self.disk.crashed() {
-            return Err(Crashed.into());
-        }
-        Ok(self
-            .disk
-            .shared
-            .inner
-            .lock()
-            .state
-            .inode(self.file)?
-            .cached
-            .len())
+        self.content(Content::len)
+    }
+
+    fn next_data(&self, at: u64) -> io::Result<Option<u64>> {
+        self.content(|content| content.next_data(at))
     }
 }

@@ -5,7 +5,7 @@
 //! * copying a content costs one pointer per 64 pages, and a write copies one page and one such block.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Bytes in a page: what the cache and the device exchange.
 pub(super) const PAGE: usize = 4096;
@@ -17,7 +17,33 @@ const PAGE_U64: u64 = PAGE as u64;
 /// Pages that are copied together.
 const BLOCK: u64 = 64;
 
-pub(super) type Page = [u8; PAGE];
+/// The bytes of a page, which never change; a write makes another page.
+pub(super) struct Page {
+    pub(super) bytes: [u8; PAGE],
+    digest: OnceLock<u64>,
+}
+
+impl Page {
+    pub(super) fn new(bytes: [u8; PAGE]) -> Arc<Page> {
+        Arc::new(Page {
+            bytes,
+            digest: OnceLock::new(),
+        })
+    }
+
+    /// A number that tells pages apart; 0 for zeros, which an absent page reads as too. Computed once.
+    pub(super) fn digest(&self) -> u64 {
+        *self.digest.get_or_init(|| {
+            let zeros = self.bytes.iter().all(|byte| *byte == 0);
+            if zeros {
+                0
+            } else {
+                xxhash_rust::xxh3::xxh3_64(&self.bytes)
+            }
+        })
+    }
+}
+
 type Block = [Option<Arc<Page>>; BLOCK as usize];
 
 /// The pages of a file, its length, and the room reserved for it.
@@ -56,8 +82,8 @@ impl Content {
     }
 
     /// A copy of a page.
-    pub(super) fn page_bytes(&self, number: u64) -> Page {
-        self.page(number).map_or([0; PAGE], |page| **page)
+    pub(super) fn page_bytes(&self, number: u64) -> [u8; PAGE] {
+        self.page(number).map_or([0; PAGE], |page| page.bytes)
     }
 
     /// Whether writing this page needs room that is not reserved yet.
@@ -114,23 +140,41 @@ impl Content {
         if tail > 0
             && self
                 .page(keep - 1)
-                .is_some_and(|page| page[tail..].iter().any(|byte| *byte != 0))
+                .is_some_and(|page| page.bytes[tail..].iter().any(|byte| *byte != 0))
         {
             let mut page = self.page_bytes(keep - 1);
             page[tail..].fill(0);
-            self.put(keep - 1, Arc::new(page));
+            self.put(keep - 1, Page::new(page));
         }
         self.reserve(reserved);
     }
 
     fn numbers(&self) -> impl Iterator<Item = u64> + '_ {
+        self.written().map(|(number, _)| number)
+    }
+
+    /// The pages that were ever written, in order.
+    pub(super) fn written(&self) -> impl Iterator<Item = (u64, &Arc<Page>)> {
         self.blocks.iter().flat_map(|(block, pages)| {
+            let first = block * BLOCK;
             pages
                 .iter()
-                .enumerate()
-                .filter(|(_, page)| page.is_some())
-                .map(move |(n, _)| block * BLOCK + n as u64)
+                .zip(first..)
+                .filter_map(|(page, number)| page.as_ref().map(|page| (number, page)))
         })
+    }
+
+    /// The first byte at or after `at` that was ever written and may be other than zero.
+    pub(super) fn next_data(&self, at: u64) -> Option<u64> {
+        let first = at / PAGE_U64;
+        let blocks = self
+            .blocks
+            .range(first / BLOCK..)
+            .map(|(block, pages)| (block * BLOCK, pages));
+        let mut pages = blocks.flat_map(|(start, pages)| pages.iter().zip(start..));
+        let (_, number) = pages.find(|(page, number)| *number >= first && page.is_some())?;
+        let found = at.max(number * PAGE_U64);
+        (found < self.len).then_some(found)
     }
 
     /// Reads up to the end of the file.
@@ -143,7 +187,7 @@ impl Content {
             let count = (PAGE - within).min(total - done);
             let part = &mut buf[done..done + count];
             match self.page(position / PAGE_U64) {
-                Some(page) => part.copy_from_slice(&page[within..within + count]),
+                Some(page) => part.copy_from_slice(&page.bytes[within..within + count]),
                 None => part.fill(0),
             }
             done += count;

@@ -113,11 +113,17 @@ impl State {
         self.note(What::Names(change));
     }
 
-    pub(super) fn create(&mut self, path: &Path) -> io::Result<u64> {
+    pub(super) fn check_create(&self, path: &Path) -> io::Result<()> {
         let (dir, name) = self.cached.resolve_parent(path)?;
-        if self.cached.get(dir, name).is_some() {
-            return Err(Errno::EXIST.into());
+        match self.cached.get(dir, name) {
+            Some(_) => Err(Errno::EXIST.into()),
+            None => Ok(()),
         }
+    }
+
+    pub(super) fn create(&mut self, path: &Path) -> io::Result<u64> {
+        self.check_create(path)?;
+        let (dir, name) = self.cached.resolve_parent(path)?;
         let file = self.next_node;
         self.next_node += 1;
         let inode = Inode {
@@ -290,7 +296,7 @@ impl State {
             }
             let mut page = inode.cached.page_bytes(number);
             page[within..within + bytes.len()].copy_from_slice(&bytes);
-            let content = Arc::new(page);
+            let content = Page::new(page);
             let end = number * PAGE as u64 + (within + bytes.len()) as u64;
             let grows = end > inode.cached.len();
             if grows {
@@ -461,9 +467,9 @@ impl State {
     /// Changes a byte in every version of its page there is.
     pub(super) fn damage(&mut self, file: u64, at: u64, change: &dyn Fn(&mut u8)) {
         let (number, within) = (at / PAGE as u64, (at % PAGE as u64) as usize);
-        let changed = |mut page: Page| {
+        let changed = |mut page: [u8; PAGE]| {
             change(&mut page[within]);
-            Arc::new(page)
+            Page::new(page)
         };
         for pending in &mut self.pending {
             if let What::Page {
@@ -473,7 +479,7 @@ impl State {
             } = &mut pending.what
                 && (*of, *page) == (file, number)
             {
-                *content = changed(**content);
+                *content = changed(content.bytes);
             }
         }
         if let Ok(inode) = self.inode_mut(file) {
@@ -500,7 +506,7 @@ impl State {
                     .durable
                     .page(page)
                     .cloned()
-                    .unwrap_or_else(|| Arc::new([0; PAGE]));
+                    .unwrap_or_else(|| Page::new([0; PAGE]));
                 inode.cached.put(page, old);
             }
         }
