@@ -3,19 +3,16 @@
 //! All steps that change a key change the same one, "k", so that any two of them meet. What a client does is written
 //! down; what the node does for itself (roll, compaction, checkpoint, release) must be invisible.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use minikv_core::env::clock;
-use minikv_core::env::sim::{self, SimDisk};
+use minikv_core::env::sim::SimDisk;
 use minikv_core::kv::KvError;
-use parking_lot::Mutex;
 
-use crate::client::{Client, Ledger};
+use crate::client::Client;
 use crate::content::Piece;
 use crate::model::{Name, Op};
-use crate::oracle::Oracle;
-use crate::world::{SEGMENT, World, small_options};
+use crate::world::{SEGMENT, World};
 
 /// One thing a node does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -115,31 +112,21 @@ async fn roll(client: &Client, disk: &SimDisk, seed: u64) -> Result<(), KvError>
 fn segments(disk: &SimDisk) -> usize {
     let files = disk.files();
     let names = files.iter().filter_map(|(path, _)| path.to_str());
-    names.filter(|path| path.contains("/log/")).map(str::to_owned).max().map_or(0, |max| max.len())
+    names
+        .filter(|path| path.contains("/log/"))
+        .map(str::to_owned)
+        .max()
+        .map_or(0, |max| max.len())
 }
 
-/// A store with something in it for every step to work on, quiet and wholly on the device, and its history.
-pub fn furnished() -> (SimDisk, Oracle) {
-    let disk = SimDisk::new(1);
-    disk.set_capacity(1 << 30);
-    let ledger: Ledger = Arc::new(Mutex::new(Oracle::new()));
-    sim::run(1, async {
-        let started = World::start(&disk, &small_options(), ledger.clone()).await;
-        let world = started.unwrap_or_else(|error| panic!("a new node does not start: {error}"));
-        if let Err(error) = furnish(&world).await {
-            panic!("a new node refuses to work: {error}");
-        }
-        world.kill();
-    });
-    let oracle = ledger.lock().clone();
-    (disk.after_power_cut(&sim::Choice::All), oracle)
-}
-
-async fn furnish(world: &World) -> Result<(), KvError> {
+/// Puts something into a new store for every step to work on, and for none.
+pub async fn furnish(world: &World) -> Result<(), KvError> {
     let client = &world.client;
     client.create_bucket("b", false).await?;
     client.run(&key("kept"), Op::Put(inline(1).into())).await?;
-    client.run(&key("kept-chunked"), Op::Put(chunked(2).into())).await?;
+    client
+        .run(&key("kept-chunked"), Op::Put(chunked(2).into()))
+        .await?;
     // Garbage for compaction and release, behind a checkpoint and before it.
     client.run(&key("k"), Op::Put(chunked(3).into())).await?;
     client.run(&key("k"), Op::Put(chunked(4).into())).await?;
@@ -149,9 +136,15 @@ async fn furnish(world: &World) -> Result<(), KvError> {
     for number in 0..4 {
         let label = upload(number);
         let seed = 10 * (number as u64 + 1);
-        client.run(&key("k"), Op::CreateUpload(label.clone())).await?;
-        client.run(&key("k"), Op::Part(label.clone(), 1, chunked(seed))).await?;
-        client.run(&key("k"), Op::Part(label, 2, inline(seed + 1))).await?;
+        client
+            .run(&key("k"), Op::CreateUpload(label.clone()))
+            .await?;
+        client
+            .run(&key("k"), Op::Part(label.clone(), 1, chunked(seed)))
+            .await?;
+        client
+            .run(&key("k"), Op::Part(label, 2, inline(seed + 1)))
+            .await?;
     }
     client.run(&key("k"), Op::Put(chunked(7).into())).await?;
     clock::sleep(Duration::from_secs(2)).await;
