@@ -73,7 +73,12 @@ impl Known {
     /// One PUT.
     pub async fn put(&self, s3: &S3, key: &str, size: u64) -> Result<Answer, Broken> {
         let piece = self.fresh(size);
-        self.write(key, Op::Put(piece.into()), s3.put(BUCKET, key, piece.bytes())).await
+        self.write(
+            key,
+            Op::Put(piece.into()),
+            s3.put(BUCKET, key, piece.bytes()),
+        )
+        .await
     }
 
     /// One DELETE.
@@ -81,7 +86,12 @@ impl Known {
         self.write(key, Op::Delete, s3.delete(BUCKET, key)).await
     }
 
-    async fn write(&self, key: &str, op: Op, request: impl Future<Output = Answer>) -> Result<Answer, Broken> {
+    async fn write(
+        &self,
+        key: &str,
+        op: Op,
+        request: impl Future<Output = Answer>,
+    ) -> Result<Answer, Broken> {
         let name = Name::new(BUCKET, key);
         self.ledger.lock().begin(&name, op);
         let answer = request.await;
@@ -99,10 +109,16 @@ impl Known {
         let Some(id) = created.ok().and_then(|reply| reply.element("UploadId")) else {
             return Ok(created);
         };
-        let mut upload = OpenUpload { key: key.to_owned(), id, parts: Vec::new() };
+        let mut upload = OpenUpload {
+            key: key.to_owned(),
+            id,
+            parts: Vec::new(),
+        };
         for (number, size) in [(1, PART), (2, 70_000)] {
             let piece = self.fresh(size);
-            let answer = s3.part(BUCKET, key, &upload.id, number, piece.bytes()).await;
+            let answer = s3
+                .part(BUCKET, key, &upload.id, number, piece.bytes())
+                .await;
             let Some(reply) = answer.ok() else {
                 self.open.lock().push(upload);
                 return Ok(answer);
@@ -124,21 +140,35 @@ impl Known {
         let open = std::mem::take(&mut *self.open.lock());
         for upload in open.into_iter().filter(|upload| !upload.parts.is_empty()) {
             let told = format!("upload {} of {}", upload.id, upload.key);
-            let answer = self.complete(s3, upload).await.map_err(|broken| broken.to_string())?;
-            answer.ok().ok_or_else(|| format!("{told} lost acknowledged parts: {}", answer.tell()))?;
+            let answer = self
+                .complete(s3, upload)
+                .await
+                .map_err(|broken| broken.to_string())?;
+            answer
+                .ok()
+                .ok_or_else(|| format!("{told} lost acknowledged parts: {}", answer.tell()))?;
         }
         Ok(())
     }
 
     /// Overwrites, deletes and uploads until the server is gone or `until` says so.
-    pub async fn work(&self, s3: &S3, workers: u64, keys: u64, until: &dyn Fn() -> bool) -> Result<(), Broken> {
+    pub async fn work(
+        &self,
+        s3: &S3,
+        workers: u64,
+        keys: u64,
+        until: &dyn Fn() -> bool,
+    ) -> Result<(), Broken> {
         let worker = |worker: u64| async move {
-            let mut dice = worker.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.seeds.load(Ordering::Relaxed);
+            let mut dice =
+                worker.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.seeds.load(Ordering::Relaxed);
             loop {
                 if until() {
                     return Ok(());
                 }
-                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                dice = dice
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 let key = format!("w{worker:02}/k{:03}", (dice >> 40) % keys);
                 let answer = match (dice >> 33) % 100 {
                     0..50 => self.put(s3, &key, 16 + (dice >> 20) % 5000).await?,
@@ -158,7 +188,10 @@ impl Known {
     /// Reads every key that was ever written, and the list, and judges them; what was seen is settled.
     pub async fn verify(&self, s3: &S3) -> Result<u64, String> {
         let names: Vec<Name> = self.ledger.lock().names().cloned().collect();
-        let listed = s3.list(BUCKET).await.map_err(|answer| format!("LIST: {}", answer.tell()))?;
+        let listed = s3
+            .list(BUCKET)
+            .await
+            .map_err(|answer| format!("LIST: {}", answer.tell()))?;
         if !listed.is_sorted() {
             return Err("the list is not sorted".to_owned());
         }
@@ -177,12 +210,19 @@ impl Known {
     async fn verify_one(&self, s3: &S3, name: &Name, listed: bool) -> Result<(), String> {
         let seen = read(s3, &name.key).await?;
         if seen.is_some() != listed {
-            return Err(format!("{name:?}: GET finds {seen:?}, and LIST says {listed}"));
+            return Err(format!(
+                "{name:?}: GET finds {seen:?}, and LIST says {listed}"
+            ));
         }
         let versions = seen.map(Some).into_iter().collect();
-        let state = KeyState { versions, ..KeyState::default() };
+        let state = KeyState {
+            versions,
+            ..KeyState::default()
+        };
         let mut ledger = self.ledger.lock();
-        ledger.check_one(name, state.clone()).map_err(|broken| broken.to_string())?;
+        ledger
+            .check_one(name, state.clone())
+            .map_err(|broken| broken.to_string())?;
         ledger.settle_one(name, state);
         Ok(())
     }
@@ -202,7 +242,9 @@ pub async fn read(s3: &S3, key: &str) -> Result<Option<Content>, String> {
         Answer::Some(reply) if reply.status == StatusCode::NOT_FOUND => Ok(None),
         Answer::Some(reply) if reply.status == StatusCode::OK => {
             let body: &Bytes = &reply.body;
-            content::read(body).map(Some).map_err(|wrong| format!("GET {key}: {wrong}"))
+            content::read(body)
+                .map(Some)
+                .map_err(|wrong| format!("GET {key}: {wrong}"))
         }
         _ => Err(format!("GET {key}: {}", answer.tell())),
     }

@@ -79,7 +79,11 @@ impl Answer {
     pub fn tell(&self) -> String {
         match self {
             Answer::Some(reply) => {
-                format!("{} {}", reply.status, String::from_utf8_lossy(&reply.body[..reply.body.len().min(400)]))
+                format!(
+                    "{} {}",
+                    reply.status,
+                    String::from_utf8_lossy(&reply.body[..reply.body.len().min(400)])
+                )
             }
             Answer::None(why) => format!("no answer: {why}"),
         }
@@ -93,7 +97,12 @@ pub fn elements(xml: &[u8], name: &str) -> Vec<String> {
     let inside = text.split(&open).skip(1);
     inside
         .filter_map(|rest| rest.split_once(&close))
-        .map(|(text, _)| text.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+        .map(|(text, _)| {
+            text.replace("&quot;", "\"")
+                .replace("&lt;", "<")
+                .replace("&gt;", ">")
+                .replace("&amp;", "&")
+        })
         .collect()
 }
 
@@ -117,10 +126,21 @@ impl S3 {
         }
     }
 
-    async fn attempt(&self, method: Method, path_and_query: &str, body: Bytes) -> Result<Reply, String> {
-        let uri: Uri = path_and_query.parse().map_err(|error| format!("{path_and_query}: {error}"))?;
+    async fn attempt(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        body: Bytes,
+    ) -> Result<Reply, String> {
+        let uri: Uri = path_and_query
+            .parse()
+            .map_err(|error| format!("{path_and_query}: {error}"))?;
         let mut headers = HeaderMap::new();
-        let host = self.addr.to_string().parse().map_err(|error| format!("host: {error}"))?;
+        let host = self
+            .addr
+            .to_string()
+            .parse()
+            .map_err(|error| format!("host: {error}"))?;
         headers.insert("host", host);
         let signer = Signer {
             access_key: &self.access_key,
@@ -128,7 +148,10 @@ impl S3 {
             region: "us-east-1",
             service: "s3",
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
         let signed = signer.sign(&method, &uri, &mut headers, UNSIGNED_PAYLOAD, now);
         signed.map_err(|error| error.to_string())?;
         let mut request = Request::new(Full::new(body));
@@ -137,46 +160,67 @@ impl S3 {
         *request.headers_mut() = headers;
 
         let mut connection = self.connection().await?;
-        let response = connection.send_request(request).await.map_err(|error| error.to_string())?;
+        let response = connection
+            .send_request(request)
+            .await
+            .map_err(|error| error.to_string())?;
         let (parts, body) = response.into_parts();
-        let body = body.collect().await.map_err(|error| format!("{}: body: {error}", parts.status))?;
+        let body = body
+            .collect()
+            .await
+            .map_err(|error| format!("{}: body: {error}", parts.status))?;
         self.idle.lock().push(connection);
-        Ok(Reply { status: parts.status, headers: parts.headers, body: body.to_bytes() })
+        Ok(Reply {
+            status: parts.status,
+            headers: parts.headers,
+            body: body.to_bytes(),
+        })
     }
 
     async fn connection(&self) -> Result<SendRequest<Full<Bytes>>, String> {
         loop {
-            let Some(mut idle) = self.idle.lock().pop() else { break };
+            let Some(mut idle) = self.idle.lock().pop() else {
+                break;
+            };
             if !idle.is_closed() && idle.ready().await.is_ok() {
                 return Ok(idle);
             }
         }
-        let socket = TcpStream::connect(self.addr).await.map_err(|error| error.to_string())?;
-        socket.set_nodelay(true).map_err(|error| error.to_string())?;
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(socket)).await.map_err(|error| error.to_string())?;
+        let socket = TcpStream::connect(self.addr)
+            .await
+            .map_err(|error| error.to_string())?;
+        socket
+            .set_nodelay(true)
+            .map_err(|error| error.to_string())?;
+        let (sender, connection) = http1::handshake(TokioIo::new(socket))
+            .await
+            .map_err(|error| error.to_string())?;
         tokio::spawn(connection);
         Ok(sender)
     }
 
     /// PUT bucket.
     pub async fn create_bucket(&self, bucket: &str) -> Answer {
-        self.send(Method::PUT, &format!("/{bucket}"), Bytes::new()).await
+        self.send(Method::PUT, &format!("/{bucket}"), Bytes::new())
+            .await
     }
 
     /// PUT object.
     pub async fn put(&self, bucket: &str, key: &str, body: Bytes) -> Answer {
-        self.send(Method::PUT, &format!("/{bucket}/{key}"), body).await
+        self.send(Method::PUT, &format!("/{bucket}/{key}"), body)
+            .await
     }
 
     /// GET object.
     pub async fn get(&self, bucket: &str, key: &str) -> Answer {
-        self.send(Method::GET, &format!("/{bucket}/{key}"), Bytes::new()).await
+        self.send(Method::GET, &format!("/{bucket}/{key}"), Bytes::new())
+            .await
     }
 
     /// DELETE object.
     pub async fn delete(&self, bucket: &str, key: &str) -> Answer {
-        self.send(Method::DELETE, &format!("/{bucket}/{key}"), Bytes::new()).await
+        self.send(Method::DELETE, &format!("/{bucket}/{key}"), Bytes::new())
+            .await
     }
 
     /// All keys of a bucket, page by page.
@@ -186,7 +230,9 @@ impl S3 {
         loop {
             let path = format!("/{bucket}?list-type=2&max-keys=1000{token}");
             let answer = self.send(Method::GET, &path, Bytes::new()).await;
-            let Some(page) = answer.ok() else { return Err(answer) };
+            let Some(page) = answer.ok() else {
+                return Err(answer);
+            };
             keys.extend(elements(&page.body, "Key"));
             match page.element("NextContinuationToken") {
                 Some(next) => token = format!("&continuation-token={}", escape(&next)),
@@ -197,18 +243,36 @@ impl S3 {
 
     /// Opens an upload; its id is in the answer.
     pub async fn create_upload(&self, bucket: &str, key: &str) -> Answer {
-        self.send(Method::POST, &format!("/{bucket}/{key}?uploads"), Bytes::new()).await
+        self.send(
+            Method::POST,
+            &format!("/{bucket}/{key}?uploads"),
+            Bytes::new(),
+        )
+        .await
     }
 
     /// UploadPart; its ETag is in the answer.
-    pub async fn part(&self, bucket: &str, key: &str, upload: &str, number: u32, body: Bytes) -> Answer {
+    pub async fn part(
+        &self,
+        bucket: &str,
+        key: &str,
+        upload: &str,
+        number: u32,
+        body: Bytes,
+    ) -> Answer {
         let upload = escape(upload);
         let path = format!("/{bucket}/{key}?partNumber={number}&uploadId={upload}");
         self.send(Method::PUT, &path, body).await
     }
 
     /// CompleteMultipartUpload of parts 1, 2, … with these ETags.
-    pub async fn complete(&self, bucket: &str, key: &str, upload: &str, etags: &[String]) -> Answer {
+    pub async fn complete(
+        &self,
+        bucket: &str,
+        key: &str,
+        upload: &str,
+        etags: &[String],
+    ) -> Answer {
         let mut xml = "<CompleteMultipartUpload>".to_owned();
         for (number, etag) in (1..).zip(etags) {
             xml += &format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>");
@@ -237,7 +301,9 @@ fn escape(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte as char),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                out.push(byte as char)
+            }
             _ => out += &format!("%{byte:02X}"),
         }
     }

@@ -39,22 +39,36 @@ impl Setup {
         let mut server = self.spawn()?;
         loop {
             if let Some(status) = server.child.try_wait().map_err(|error| error.to_string())? {
-                return Err(format!("minikv ended at once: {status}; see {}", self.log().display()));
+                return Err(format!(
+                    "minikv ended at once: {status}; see {}",
+                    self.log().display()
+                ));
             }
-            if server.http_get("/readyz").await.is_some_and(|(status, _)| status == 200) {
+            if server
+                .http_get("/readyz")
+                .await
+                .is_some_and(|(status, _)| status == 200)
+            {
                 server.ready_after = began.elapsed();
                 return Ok(server);
             }
             if began.elapsed() > Duration::from_secs(60) {
-                return Err(format!("minikv is not ready after 60 s; see {}", self.log().display()));
+                return Err(format!(
+                    "minikv is not ready after 60 s; see {}",
+                    self.log().display()
+                ));
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     fn spawn(&self) -> Result<Server, String> {
-        let [s3_addr, http_addr] = free_ports().map_err(|error| format!("no free port: {error}"))?;
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log());
+        let [s3_addr, http_addr] =
+            free_ports().map_err(|error| format!("no free port: {error}"))?;
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log());
         let log = log.map_err(|error| format!("{}: {error}", self.log().display()))?;
         let again = log.try_clone().map_err(|error| error.to_string())?;
         let child = Command::new(&self.binary)
@@ -70,7 +84,12 @@ impl Setup {
             .stderr(again)
             .spawn()
             .map_err(|error| format!("{}: {error}", self.binary.display()))?;
-        Ok(Server { child, s3_addr, http_addr, ready_after: Duration::ZERO })
+        Ok(Server {
+            child,
+            s3_addr,
+            http_addr,
+            ready_after: Duration::ZERO,
+        })
     }
 
     /// Where its output goes: beside the data directory.
@@ -82,7 +101,10 @@ impl Setup {
 /// Ports that were free a moment ago.
 fn free_ports() -> std::io::Result<[SocketAddr; 2]> {
     // Both held at once, so that they differ.
-    let (one, two) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+    let (one, two) = (
+        TcpListener::bind("127.0.0.1:0")?,
+        TcpListener::bind("127.0.0.1:0")?,
+    );
     Ok([one.local_addr()?, two.local_addr()?])
 }
 
@@ -124,12 +146,17 @@ impl Server {
     pub async fn http_get(&self, path: &str) -> Option<(u16, String)> {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut socket = tokio::net::TcpStream::connect(self.http_addr).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.http_addr);
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
+            self.http_addr
+        );
         socket.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();
         socket.read_to_string(&mut answer).await.ok()?;
         let status = answer.split(' ').nth(1)?.parse().ok()?;
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+        let body = answer
+            .split_once("\r\n\r\n")
+            .map(|(_, body)| body.to_owned());
         Some((status, body.unwrap_or_default()))
     }
 
@@ -137,7 +164,11 @@ impl Server {
     pub fn resident(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+        line.split_whitespace()
+            .nth(1)?
+            .parse::<u64>()
+            .ok()
+            .map(|kib| kib * 1024)
     }
 }
 
@@ -155,7 +186,9 @@ pub fn disk_usage(dir: &Path) -> std::io::Result<u64> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         // A file that is unlinked while we look is no error.
-        let Ok(about) = entry.metadata() else { continue };
+        let Ok(about) = entry.metadata() else {
+            continue;
+        };
         bytes += match about.is_dir() {
             true => disk_usage(&entry.path())?,
             false => about.blocks() * 512,
