@@ -98,7 +98,7 @@ pub fn now() -> Instant {
     let since_start = if sim::active() {
         virtual_time()
     } else {
-        process_start().elapsed()
+        real_time()
     };
     Instant(START_NANOS.saturating_add(nanos(since_start)))
 }
@@ -134,9 +134,9 @@ fn virtual_time() -> Duration {
     clippy::disallowed_methods,
     reason = "the one place that reads the real monotonic clock"
 )]
-fn process_start() -> std::time::Instant {
+fn real_time() -> Duration {
     static START: OnceLock<std::time::Instant> = OnceLock::new();
-    *START.get_or_init(std::time::Instant::now)
+    START.get_or_init(std::time::Instant::now).elapsed()
 }
 
 /// Waits for `duration`.
@@ -256,5 +256,49 @@ impl<F: Future> Future for Timeout<F> {
                 Poll::Pending => timer.poll(context).map(|()| Err(Elapsed)),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::runtime::EnvRuntime;
+
+    #[test]
+    fn real_sleeps_and_timeouts_take_their_time() {
+        EnvRuntime::run(async {
+            let start = now();
+            sleep(Duration::from_millis(3)).await;
+            assert!(start.elapsed() >= Duration::from_millis(3));
+            let start = now();
+            assert_eq!(
+                timeout(Duration::from_millis(3), std::future::pending::<()>()).await,
+                Err(Elapsed)
+            );
+            assert!(start.elapsed() >= Duration::from_millis(3));
+            assert_eq!(timeout(Duration::MAX, async { 1 }).await, Ok(1));
+            sleep_until(start).await;
+        });
+    }
+
+    /// Code subtracts timeouts from `now` and adds "for ever" to it; neither may crash or wrap around.
+    #[test]
+    fn instants_saturate_instead_of_wrapping() {
+        let start = now();
+        assert!(start - Duration::from_secs(3600) < start);
+        assert!(start - Duration::MAX < start);
+        assert!(start + Duration::MAX > start);
+        assert_eq!(start.since(start + Duration::from_secs(1)), Duration::ZERO);
+        assert_eq!(
+            (start + Duration::from_secs(1)).since(start),
+            Duration::from_secs(1)
+        );
+    }
+
+    /// The wall clock stamps in milliseconds of our time, not of another unit or epoch.
+    #[test]
+    fn the_wall_clock_shows_this_century() {
+        let year_2024 = 1_704_067_200_000;
+        assert!((year_2024..year_2024 * 3).contains(&wall_ms()));
     }
 }

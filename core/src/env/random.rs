@@ -16,8 +16,14 @@ use super::sim;
 /// When the operating system has no randomness to give. Going on would mean guessable keys.
 pub fn fill(buf: &mut [u8]) {
     if sim::active() {
-        sim::random(|rng| rand::Rng::fill_bytes(rng, buf));
-    } else if let Err(error) = getrandom::fill(buf) {
+        return sim::random(|rng| rand::Rng::fill_bytes(rng, buf));
+    }
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place that asks the operating system"
+    )]
+    let filled = getrandom::fill(buf);
+    if let Err(error) = filled {
         panic!("the operating system gave no randomness: {error}");
     }
 }

@@ -105,11 +105,11 @@ impl AsyncRuntime for EnvRuntime {
         }
     }
 
-    fn spawn_blocking<F, T>(work: F) -> impl Future<Output = Result<T, io::Error>> + Send
+    async fn spawn_blocking<F, T>(work: F) -> Result<T, io::Error>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        async move { Ok(task::blocking(work).await) }
+        Ok(task::blocking(work).await)
     }
 }

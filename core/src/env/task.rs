@@ -66,9 +66,18 @@ impl<T> Future for JoinHandle<T> {
                         Err(_) => JoinError::Cancelled,
                     })
             }
-            Kind::Thread(receiver, _) | Kind::Sim(receiver, _) => receiver
+            Kind::Thread(receiver, _) => receiver
                 .poll_unpin(context)
                 .map(|sent| sent.unwrap_or(Err(JoinError::Cancelled))),
+            Kind::Sim(receiver, _) => {
+                let joined = receiver
+                    .poll_unpin(context)
+                    .map(|sent| sent.unwrap_or(Err(JoinError::Cancelled)));
+                if let Poll::Ready(Err(JoinError::Panic(message))) = &joined {
+                    sim::heard_panic(message);
+                }
+                joined
+            }
         }
     }
 }
@@ -144,14 +153,12 @@ where
 /// Runs a future and sends what came of it. Nobody may be listening any more: a dropped handle detaches.
 async fn report<F: Future>(future: F, to: oneshot::Sender<Result<F::Output, JoinError>>) {
     let result = AssertUnwindSafe(future).catch_unwind().await;
-    let result = result.map_err(|payload| panic_message(payload.as_ref()));
-    let unheard = match result {
-        Ok(output) => to.send(Ok(output)).err(),
-        Err(message) => to.send(Err(JoinError::Panic(message))).err(),
-    };
-    if let Some(Err(JoinError::Panic(message))) = unheard {
-        sim::unheard_panic(message);
-    }
+    let result = result.map_err(|payload| {
+        let message = panic_message(payload.as_ref());
+        sim::panicked(&message);
+        JoinError::Panic(message)
+    });
+    let _ = to.send(result);
 }
 
 /// Runs `work`, which may block, without holding up other tasks. In a simulation, and outside any runtime, it runs in place.
@@ -203,5 +210,88 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
             .downcast_ref::<String>()
             .cloned()
             .unwrap_or_else(|| "a payload that is not text".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
+
+    use openraft_rt::AsyncRuntime;
+
+    use super::*;
+    use crate::env::clock;
+    use crate::env::runtime::EnvRuntime;
+
+    /// The log's writer: blocks on the disk, sleeps, and is joined by those who stop the node.
+    #[test]
+    fn a_thread_has_its_name_its_timers_and_can_be_joined() {
+        EnvRuntime::run(async {
+            let handle = spawn_thread("log-writer", async {
+                let before = clock::now();
+                clock::sleep(Duration::from_millis(5)).await;
+                let waited =
+                    clock::timeout(Duration::from_millis(5), futures::future::pending::<()>())
+                        .await;
+                let name = std::thread::current().name().map(str::to_owned);
+                (before.elapsed() >= Duration::from_millis(10), waited, name)
+            });
+            let (slept, waited, name) = handle.await.unwrap();
+            assert!(slept);
+            assert_eq!(waited, Err(clock::Elapsed));
+            assert_eq!(name.as_deref(), Some("log-writer"));
+        });
+    }
+
+    #[test]
+    fn a_thread_that_panics_tells_who_joins() {
+        EnvRuntime::run(async {
+            let handle = spawn_thread("falls", async { panic!("as planned") });
+            let joined: Result<(), JoinError> = handle.await;
+            assert_eq!(joined, Err(JoinError::Panic("as planned".to_owned())));
+        });
+    }
+
+    #[test]
+    fn tasks_and_threads_can_be_aborted() {
+        EnvRuntime::run(async {
+            for handle in [
+                spawn(std::future::pending::<()>()),
+                spawn_thread("waits", std::future::pending::<()>()),
+            ] {
+                handle.abort();
+                assert_eq!(handle.await, Err(JoinError::Cancelled));
+            }
+        });
+    }
+
+    #[test]
+    fn blocking_work_gives_its_value_or_its_panic() {
+        EnvRuntime::run(async {
+            assert_eq!(blocking(|| 7).await, 7);
+            let panicked = AssertUnwindSafe(blocking(|| panic!("as planned")))
+                .catch_unwind()
+                .await;
+            let panicked: Result<(), _> = panicked;
+            assert!(panicked.is_err());
+        });
+        assert_eq!(
+            futures::executor::block_on(blocking(|| 8)),
+            8,
+            "in place where there is no runtime"
+        );
+    }
+
+    /// A thread's future still sees its end when the tokio runtime it came from is gone.
+    #[test]
+    fn a_thread_outlives_the_runtime_it_was_started_from() {
+        let (go, gone) = oneshot::channel::<()>();
+        let (handle,) = EnvRuntime::run(async move {
+            (spawn_thread("outlives", async move { gone.await.is_ok() }),)
+        });
+        go.send(()).unwrap();
+        assert_eq!(futures::executor::block_on(handle), Ok(true));
     }
 }

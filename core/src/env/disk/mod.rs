@@ -76,6 +76,10 @@ pub trait Disk: Send + Sync + 'static {
 }
 
 /// An open file. All offsets and lengths in bytes.
+#[allow(
+    clippy::len_without_is_empty,
+    reason = "a file is not a collection, and asking for its length can fail"
+)]
 pub trait File: Send + Sync + 'static {
     /// Reads up to `buf.len()` bytes; fewer only at the end of the file. May block on the device.
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize>;

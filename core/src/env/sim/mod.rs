@@ -12,6 +12,8 @@
 
 mod disk;
 mod scope;
+#[cfg(test)]
+mod tests;
 mod world;
 
 pub use disk::{Choice, Crashed, Fate, Fault, Latency, Op, OpKind, SimDisk, Unsynced};
@@ -19,4 +21,4 @@ pub use scope::{Entered, Killed, Scope};
 pub use world::{Active, Sim, enter, run, run_traced, set_wall_offset_ms, take_panics};
 
 pub(super) use scope::{TaskRef, spawn};
-pub(super) use world::{active, random, seed, unheard_panic, wall_ms};
+pub(super) use world::{active, heard_panic, panicked, random, seed, wall_ms};

@@ -62,10 +62,21 @@ pub(super) fn hold_back() -> bool {
     })
 }
 
-/// A task panicked and nobody was joining it.
-pub(in crate::env) fn unheard_panic(message: String) {
+/// A task panicked.
+pub(in crate::env) fn panicked(message: &str) {
     if active() {
-        with_world(|world| world.panics.push(message));
+        with_world(|world| world.panics.push(message.to_owned()));
+    }
+}
+
+/// Somebody joined a task and learned of its panic.
+pub(in crate::env) fn heard_panic(message: &str) {
+    if active() {
+        with_world(|world| {
+            if let Some(at) = world.panics.iter().position(|panic| panic == message) {
+                world.panics.remove(at);
+            }
+        });
     }
 }
 
@@ -84,7 +95,7 @@ pub fn set_wall_offset_ms(offset: i64) {
     with_world(|world| world.wall_offset_ms = offset);
 }
 
-/// Takes the messages of tasks that panicked while nobody joined them, so that they do not fail the run.
+/// Takes the messages of tasks that panicked and that nobody joined so far, so that they do not fail the run.
 pub fn take_panics() -> Vec<String> {
     with_world(|world| std::mem::take(&mut world.panics))
 }

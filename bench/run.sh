@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Prints the table of docs/performance.md: server CPU per operation, medians of three runs, measured with bench/s3load.
+#   bench/run.sh [SECONDS]     seconds per run, 10 unless given; needs cargo build --release (and -p s3load) first
+# Starts a server of its own on a fresh data directory (MINIKV_BENCH_DIR or a temporary one) and removes it afterwards.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seconds=${1:-10}
+target=${CARGO_TARGET_DIR:-target}
+bin=$target/release/minikv load=$target/release/s3load
+[ -x "$bin" ] && [ -x "$load" ] || { echo "first: cargo build --release --workspace" >&2; exit 2; }
+dir=$(mktemp -d "${MINIKV_BENCH_DIR:-/tmp}/minikv-bench.XXXXXX")
+export MINIKV_ROOT_ACCESS_KEY=bench-access-key MINIKV_ROOT_SECRET_KEY=bench-secret-key-for-one-run
+"$bin" server --data-dir "$dir/store" --s3-addr 127.0.0.1:19000 --http-addr 127.0.0.1:19001 --rpc-addr 127.0.0.1:19002 >"$dir/log" 2>&1 &
+server=$!
+trap 'kill $server 2>/dev/null; wait $server 2>/dev/null; rm -rf "$dir"' EXIT
+for _ in $(seq 100); do curl -sf http://127.0.0.1:19001/readyz >/dev/null && break; sleep 0.1; done
+sleep 1
+rss() { awk '/VmRSS/ { printf "%.0f", $2 / 1024 }' "/proc/$server/status"; }
+echo "RSS idle, empty: $(rss) MiB"
+echo "openssl md5, 64 KiB blocks: $(openssl speed -seconds 1 -bytes 65536 md5 2>/dev/null | awk '/^md5/ { print $2 }')"
+
+one() { # NAME ARGS...: three runs, the median by CPU per operation
+  local name=$1; shift
+  for run in 1 2 3; do
+    "$load" --endpoint http://127.0.0.1:19000 --access "$MINIKV_ROOT_ACCESS_KEY" --secret "$MINIKV_ROOT_SECRET_KEY" --bucket bench --create-bucket \
+      --duration "$seconds" --warmup 2 --pids "$server" --label "$name" "$@" || true
+  done | python3 -c '
+import json, sys
+runs = [json.loads(line) for line in sys.stdin if line.startswith("{")]
+runs.sort(key=lambda r: r.get("server_cpu_s_per_1000_ops", 0))
+if not runs: raise SystemExit(sys.argv[1] + ": no result")
+r = runs[len(runs) // 2]
+errors = sum(sum(x.get("errors", {}).values()) if isinstance(x.get("errors"), dict) else x.get("errors", 0) for x in runs)
+print("%-22s %9.4f ms CPU/op  %7.3f CPU-s/GB  %9.0f op/s  p50 %7.2f ms  p99 %8.2f ms  errors %d" % (
+    sys.argv[1], r.get("server_cpu_s_per_1000_ops", 0), r.get("server_cpu_s_per_gb", 0) or 0, r["ops_per_s"], r["p50_ms"], r["p99_ms"], errors))
+' "$name"
+}
+one "HEAD"               --op stat --concurrency 64
+one "GET 4 KiB"          --op get --size 4KiB --concurrency 64
+one "GET 4 KiB, 1 conn"  --op get --size 4KiB --concurrency 1
+one "PUT 4 KiB"          --op put --size 4KiB --concurrency 64
+one "DELETE"             --op delete --size 4KiB --concurrency 64 --objects 200000
+one "LIST 1000"          --op list --size 1KiB --concurrency 64 --objects 20000
+one "PUT 1 MiB"          --op put --size 1MiB --concurrency 16
+one "GET 1 MiB"          --op get --size 1MiB --concurrency 16 --objects 200
+echo "RSS at the end: $(rss) MiB"
