@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use minikv_core::env::clock;
-use minikv_core::env::sim::{self, Choice, SimDisk};
+use minikv_core::env::sim::{Choice, Sim, SimDisk};
 use parking_lot::Mutex;
 
 use crate::client::{Client, Ledger};
@@ -23,7 +23,7 @@ use crate::steps::{self, Step};
 use crate::world::{World, small_options};
 
 /// No stage of a small world takes this long, in virtual time.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// A store with something in it, and its history.
 pub struct Furnished {
@@ -139,11 +139,17 @@ fn honest(client: &Client) -> Result<(), String> {
 
 /// Runs one stage in a simulation of its own.
 pub fn stage(seed: u64, life: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    stage_in(Sim::new(seed), life)
+}
+
+/// Runs one stage in this simulation.
+pub fn stage_in(sim: Sim, life: impl Future<Output = Result<(), String>>) -> Result<(), String> {
     let lived = catch_unwind(AssertUnwindSafe(|| {
-        sim::run(seed, async {
+        let timely = async {
             let timely = clock::timeout(PATIENCE, life).await;
             timely.unwrap_or_else(|_| Err("it hangs".to_owned()))
-        })
+        };
+        sim.run(timely).0
     }));
     lived.unwrap_or_else(|panic| Err(format!("it panics: {}", message(panic.as_ref()))))
 }
