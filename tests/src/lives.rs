@@ -88,7 +88,8 @@ fn life(
     let mut came_up = false;
     let mut answered = 0;
     life::stage_in(sim, async {
-        let started = disk.until_crash(World::start(disk, &small_options(), ledger.clone()));
+        let options = small_options();
+        let started = disk.until_crash(World::start(disk, &options, ledger.clone()));
         let world = match started.await {
             Err(_) => return Ok(()),
             Ok(Err(_)) if disk.crashed() => return Ok(()),
