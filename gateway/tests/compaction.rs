@@ -47,9 +47,9 @@ fn scale() -> Scale {
 }
 
 fn setup(scale: &Scale, dir: &tempfile::TempDir) -> Setup {
-    let mut settings = vec![("MINIKV_LIMITS_RELEASE_AFTER_SECONDS".to_owned(), "0".to_owned())];
+    let mut settings = vec![("MINIKV_STORE_RELEASE_AFTER_SECONDS".to_owned(), "0".to_owned())];
     if let Some(mib) = scale.segment {
-        settings.push(("MINIKV_LIMITS_SEGMENT_MIB".to_owned(), mib.to_string()));
+        settings.push(("MINIKV_STORE_SEGMENT_MIB".to_owned(), mib.to_string()));
     }
     Setup {
         binary: PathBuf::from(env!("CARGO_BIN_EXE_minikv")),

@@ -41,7 +41,7 @@ async fn fill_and_empty(what: &str, size: u64) {
     let setup = Setup {
         binary: PathBuf::from(env!("CARGO_BIN_EXE_minikv")),
         data_dir: data_dir.clone(),
-        settings: vec![("MINIKV_LIMITS_RELEASE_AFTER_SECONDS".to_owned(), "0".to_owned())],
+        settings: vec![("MINIKV_STORE_RELEASE_AFTER_SECONDS".to_owned(), "0".to_owned())],
     };
     let known = Known::default();
     let mut server = setup.start().await.unwrap();

@@ -2,7 +2,8 @@
 //!
 //! Always true: the process does not outlive the `Server`.
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -26,86 +27,82 @@ pub struct Setup {
 /// A running process.
 pub struct Server {
     child: Child,
+    binary: PathBuf,
     s3_addr: SocketAddr,
     http_addr: SocketAddr,
-    /// From exec to the first `/readyz` that said yes.
+    /// From exec to the line that says so.
     pub ready_after: Duration,
 }
 
 impl Setup {
-    /// Starts it and waits until it is ready.
+    /// Starts it and waits until it says that it is ready.
     pub async fn start(&self) -> Result<Server, String> {
         let began = Instant::now();
-        let mut server = self.spawn()?;
-        loop {
-            if let Some(status) = server.child.try_wait().map_err(|error| error.to_string())? {
-                return Err(format!(
-                    "minikv ended at once: {status}; see {}",
-                    self.log().display()
-                ));
+        let mut child = self.spawn()?;
+        let stdout = child.stdout.take().ok_or("no stdout")?;
+        let line = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            BufReader::new(stdout).read_line(&mut line).map(|_| line)
+        });
+        let line = tokio::time::timeout(Duration::from_secs(60), line).await;
+        let ready = match line {
+            Ok(Ok(Ok(line))) => serde_json::from_str::<serde_json::Value>(&line).ok(),
+            _ => None,
+        };
+        let addr = |name: &str| {
+            let url = ready.as_ref()?.get(name)?.as_str()?;
+            url.strip_prefix("http://")?.parse::<SocketAddr>().ok()
+        };
+        match (addr("s3"), addr("http")) {
+            (Some(s3_addr), Some(http_addr)) => {
+                let ready_after = began.elapsed();
+                let binary = self.binary.clone();
+                Ok(Server {
+                    child,
+                    binary,
+                    s3_addr,
+                    http_addr,
+                    ready_after,
+                })
             }
-            if server
-                .http_get("/readyz")
-                .await
-                .is_some_and(|(status, _)| status == 200)
-            {
-                server.ready_after = began.elapsed();
-                return Ok(server);
+            _ => {
+                let _ = child.kill();
+                let status = child.wait().map_err(|error| error.to_string())?;
+                let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+                let last: Vec<&str> = log.lines().rev().take(5).collect();
+                Err(format!(
+                    "minikv did not become ready ({status}): {}",
+                    last.join(" | ")
+                ))
             }
-            if began.elapsed() > Duration::from_secs(60) {
-                return Err(format!(
-                    "minikv is not ready after 60 s; see {}",
-                    self.log().display()
-                ));
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    fn spawn(&self) -> Result<Server, String> {
-        let [s3_addr, http_addr] =
-            free_ports().map_err(|error| format!("no free port: {error}"))?;
+    fn spawn(&self) -> Result<Child, String> {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.log());
         let log = log.map_err(|error| format!("{}: {error}", self.log().display()))?;
-        let again = log.try_clone().map_err(|error| error.to_string())?;
-        let child = Command::new(&self.binary)
-            .arg("server")
+        Command::new(&self.binary)
+            .args(["server", "--json"])
             .env("MINIKV_DATA_DIR", &self.data_dir)
-            .env("MINIKV_S3_ADDR", s3_addr.to_string())
-            .env("MINIKV_HTTP_ADDR", http_addr.to_string())
+            .env("MINIKV_S3_ADDR", "127.0.0.1:0")
+            .env("MINIKV_HTTP_ADDR", "127.0.0.1:0")
             .env("MINIKV_ROOT_ACCESS_KEY", ACCESS_KEY)
             .env("MINIKV_ROOT_SECRET_KEY", SECRET_KEY)
             .envs(self.settings.iter().cloned())
             .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(again)
+            .stdout(Stdio::piped())
+            .stderr(log)
             .spawn()
-            .map_err(|error| format!("{}: {error}", self.binary.display()))?;
-        Ok(Server {
-            child,
-            s3_addr,
-            http_addr,
-            ready_after: Duration::ZERO,
-        })
+            .map_err(|error| format!("{}: {error}", self.binary.display()))
     }
 
-    /// Where its output goes: beside the data directory.
+    /// Where its log lines go: beside the data directory.
     pub fn log(&self) -> PathBuf {
         self.data_dir.with_extension("log")
     }
-}
-
-/// Ports that were free a moment ago.
-fn free_ports() -> std::io::Result<[SocketAddr; 2]> {
-    // Both held at once, so that they differ.
-    let (one, two) = (
-        TcpListener::bind("127.0.0.1:0")?,
-        TcpListener::bind("127.0.0.1:0")?,
-    );
-    Ok([one.local_addr()?, two.local_addr()?])
 }
 
 impl Server {
@@ -158,6 +155,19 @@ impl Server {
             .split_once("\r\n\r\n")
             .map(|(_, body)| body.to_owned());
         Some((status, body.unwrap_or_default()))
+    }
+
+    /// What `minikv status --json` prints.
+    pub fn status(&self) -> Result<serde_json::Value, String> {
+        let output = Command::new(&self.binary)
+            .args(["status", "--json", "--http-endpoint"])
+            .arg(format!("http://{}", self.http_addr))
+            .env("MINIKV_ROOT_ACCESS_KEY", ACCESS_KEY)
+            .env("MINIKV_ROOT_SECRET_KEY", SECRET_KEY)
+            .output()
+            .map_err(|error| error.to_string())?;
+        let told = || String::from_utf8_lossy(&output.stderr).into_owned();
+        serde_json::from_slice(&output.stdout).map_err(|error| format!("{error}: {}", told()))
     }
 
     /// Memory that it occupies, in bytes.
