@@ -1,0 +1,170 @@
+//! Makes segments ahead of their use, keeps the ballast whole, and looks at the room on the disk.
+//!
+//! The ballast is what a full disk still has to give: the two spare segments, which the writers take anyway, and a file
+//! that reserves one overlay budget. Making a segment blocks (room is reserved, its header is fsynced), which is why it happens
+//! here and not in a writer.
+//!
+//! Always true:
+//! * "no room" is never an error: it is remembered, ordinary writes stop being admitted, and it is tried again;
+//! * any other failure of the disk here ends the log, as it does in a writer.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::admission::Room;
+use super::error::LogError;
+use super::place::Stream;
+use super::segment::{Segment, SegmentHeader, io_error};
+use super::shared::Shared;
+use crate::env::clock;
+use crate::env::disk::Open;
+
+/// Name of the file that reserves an overlay budget.
+pub(super) const BALLAST: &str = "ballast";
+
+/// Works until the log stops or fails.
+pub(super) async fn run(shared: Arc<Shared>) {
+    while !shared.stopping() {
+        if let Err(error) = tend(&shared).await {
+            shared.fail(error);
+            return;
+        }
+        // A poke that came meanwhile is kept for us.
+        let _ = clock::timeout(shared.options.room_every, shared.poke_keeper.notified()).await;
+    }
+}
+
+/// Whether the disk is only full.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// One round: refill what is missing, then look how much is left.
+pub(super) async fn tend(shared: &Shared) -> Result<(), LogError> {
+    let mut short = false;
+    for stream in Stream::ALL {
+        let state = shared.stream(stream);
+        if state.spare.lock().is_some() {
+            continue;
+        }
+        let header = SegmentHeader {
+            stream,
+            number: state.current.load(Ordering::Acquire) + 1,
+            length: shared.segment_bytes,
+            log_id: shared.log_id,
+        };
+        match Segment::create(&*shared.disk, &shared.dir, header).await {
+            Ok(segment) => {
+                *state.spare.lock() = Some(Arc::new(segment));
+                state.spare_made.notify_one();
+            }
+            Err(error) if is_full(&error) => short = true,
+            Err(error) => {
+                let path = shared.dir.join(Segment::name(stream, header.number));
+                return Err(LogError::Dead(
+                    io_error("making", &path, &error).to_string().into(),
+                ));
+            }
+        }
+    }
+    short |= !reserve_overlay(shared).await?;
+    shared.ballast_short.store(short, Ordering::Release);
+    look(shared)
+}
+
+fn ballast(shared: &Shared) -> PathBuf {
+    shared.dir.join(BALLAST)
+}
+
+/// Reserves room for one overlay, unless someone borrowed it. `false`: the disk is too full.
+async fn reserve_overlay(shared: &Shared) -> Result<bool, LogError> {
+    let budget = shared.options.overlay_budget;
+    let path = ballast(shared);
+    let dead =
+        |error: io::Error| LogError::Dead(io_error("reserving", &path, &error).to_string().into());
+    if budget == 0 || shared.overlay_reserved.load(Ordering::Acquire) {
+        return Ok(true);
+    }
+    if shared.overlay_borrowed.load(Ordering::Acquire) > 0 {
+        return Ok(false);
+    }
+    let reserved = || {
+        shared.overlay_reserved.store(true, Ordering::Release);
+        Ok(true)
+    };
+    let file = match shared.disk.open(&path, Open::ReadWrite) {
+        Ok(file) if file.len().map_err(dead)? == budget => return reserved(),
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            match shared.disk.open(&path, Open::CreateNew) {
+                Ok(file) => file,
+                Err(error) if is_full(&error) => return Ok(false),
+                Err(error) => return Err(dead(error)),
+            }
+        }
+        Err(error) => return Err(dead(error)),
+    };
+    file.set_len(0).map_err(dead)?;
+    match file.allocate(budget) {
+        Ok(()) => reserved(),
+        Err(error) if is_full(&error) => {
+            // Half a ballast helps nobody; and its length is what says that it is whole.
+            drop(file);
+            shared.disk.remove(&path).map_err(dead)?;
+            Ok(false)
+        }
+        Err(error) => Err(dead(error)),
+    }
+}
+
+/// Gives the overlay's part of the ballast back to the file system, for a checkpoint that has no other room.
+pub(super) fn lend_overlay(shared: &Shared) -> io::Result<()> {
+    shared.overlay_reserved.store(false, Ordering::Release);
+    match shared.disk.remove(&ballast(shared)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Looks how much room there is.
+pub(super) fn look(shared: &Shared) -> Result<(), LogError> {
+    let space = shared
+        .disk
+        .space(&shared.dir)
+        .map_err(|error| io_error("looking for room in", &shared.dir, &error))?;
+    let segment = u64::from(shared.segment_bytes);
+    let left = |stream: Stream| {
+        let state = shared.stream(stream);
+        let spare = state
+            .spare
+            .lock()
+            .as_ref()
+            .map_or(0, |spare| u64::from(spare.length));
+        u64::from(state.left.load(Ordering::Acquire)) + spare
+    };
+    let room = Room {
+        capacity: space.capacity,
+        free: space.free,
+        soft_mark: 2 * segment + 2 * shared.options.overlay_budget,
+        ballast_whole: !shared.ballast_short.load(Ordering::Acquire),
+        // Votes must find room when nothing else does.
+        meta_left: left(Stream::Meta).saturating_sub(segment / 16),
+        blob_left: left(Stream::Blob),
+    };
+    let before = std::mem::replace(&mut *shared.room.lock(), room);
+    if before.above_soft_mark() != room.above_soft_mark() && before != Room::default() {
+        tracing::warn!(
+            free = room.free,
+            mark = room.soft_mark,
+            ballast_whole = room.ballast_whole,
+            admits_writes = room.above_soft_mark(),
+            "room on the disk"
+        );
+    }
+    Ok(())
+}
