@@ -82,19 +82,222 @@ pub struct PayloadId {
     pub term: u64,
 }
 
+/// A transaction over several groups: the session and sequence of its `pending` command in the coordinator's group.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TxnId {
+    /// The group that holds its record.
+    pub coordinator: GroupId,
+    /// Session in that group.
+    pub session: u64,
+    /// Sequence in that session.
+    pub sequence: u64,
+}
+
+impl fmt::Display for TxnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "txn {}/{}/{}",
+            self.coordinator, self.session, self.sequence
+        )
+    }
+}
+
+/// An opaque version id, made by apply from the vshard's sequence. 32 lower-case hex digits outside.
+///
+/// Inside are the sequence, the vshard and 56 check bits, scrambled by a fixed bijection: nobody learns how busy a
+/// store is by looking at ids, the sequence comes back without a look-up, and an id nobody gave out is noticed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct VersionId(pub u128);
+
+impl VersionId {
+    /// The id of the version that was written at `seq` of `vshard`.
+    pub fn seal(vshard: VShard, seq: u64) -> VersionId {
+        let check = u128::from(check_bits(seq, u64::from(vshard.0)) >> 8);
+        VersionId(scramble(
+            (u128::from(seq) << 64) | (u128::from(vshard.0) << 56) | check,
+        ))
+    }
+
+    /// The sequence, if this id was given out for a key of `vshard`.
+    pub fn open(self, vshard: VShard) -> Option<u64> {
+        let seq = (unscramble(self.0) >> 64) as u64;
+        (VersionId::seal(vshard, seq) == self).then_some(seq)
+    }
+
+    /// As clients write it.
+    pub fn parse(text: &str) -> Option<VersionId> {
+        parse_hex(text).map(VersionId)
+    }
+}
+
+impl fmt::Display for VersionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Opaque upload id: 32 lower-case hex digits outside. Inside is the entry that created it, as in a stage id.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct UploadId(pub u128);
+
+impl UploadId {
+    /// The id of the upload that the entry `created` made.
+    pub fn seal(created: StageId) -> UploadId {
+        UploadId(scramble(u128::from_be_bytes(Self::name(created))))
+    }
+
+    /// The name under which state keeps it: (incarnation, index, group, check), so that one key's uploads are in
+    /// the order of their creation. `None`: nobody gave this id out.
+    pub fn open(self) -> Option<[u8; 16]> {
+        let name = unscramble(self.0).to_be_bytes();
+        let created = Self::created(name);
+        (Self::name(created) == name).then_some(name)
+    }
+
+    /// The id of the upload with this name in state.
+    pub fn of_name(name: [u8; 16]) -> UploadId {
+        UploadId(scramble(u128::from_be_bytes(name)))
+    }
+
+    /// As clients write it.
+    pub fn parse(text: &str) -> Option<UploadId> {
+        parse_hex(text).map(UploadId)
+    }
+
+    fn name(created: StageId) -> [u8; 16] {
+        let check = check_bits(
+            created.index,
+            (u64::from(created.incarnation) << 16) | u64::from(created.group.0),
+        ) >> 48;
+        let mut name = [0; 16];
+        name[..4].copy_from_slice(&created.incarnation.to_be_bytes());
+        name[4..12].copy_from_slice(&created.index.to_be_bytes());
+        name[12..14].copy_from_slice(&created.group.0.to_be_bytes());
+        name[14..].copy_from_slice(&(check as u16).to_be_bytes());
+        name
+    }
+
+    fn created(name: [u8; 16]) -> StageId {
+        let number = u128::from_be_bytes(name);
+        StageId {
+            incarnation: (number >> 96) as u32,
+            index: (number >> 32) as u64,
+            group: GroupId((number >> 16) as u16),
+        }
+    }
+}
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Exactly 32 lower-case hex digits.
+fn parse_hex(text: &str) -> Option<u128> {
+    let digits = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    digits
+        .then(|| u128::from_str_radix(text, 16).ok())
+        .flatten()
+}
+
+fn check_bits(number: u64, with: u64) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(&number.to_be_bytes(), with ^ ROUNDS[0])
+}
+
+/// Round constants of the scrambling: digits of pi. Part of the format.
+const ROUNDS: [u64; 4] = [
+    0x243f_6a88_85a3_08d3,
+    0x1319_8a2e_0370_7344,
+    0xa409_3822_299f_31d0,
+    0x082e_fa98_ec4e_6c89,
+];
+
+/// Four Feistel rounds: a bijection whatever the round function is.
+fn scramble(plain: u128) -> u128 {
+    let (mut left, mut right) = ((plain >> 64) as u64, plain as u64);
+    for key in ROUNDS {
+        (left, right) = (
+            right,
+            left ^ xxhash_rust::xxh3::xxh3_64_with_seed(&right.to_be_bytes(), key),
+        );
+    }
+    (u128::from(left) << 64) | u128::from(right)
+}
+
+fn unscramble(opaque: u128) -> u128 {
+    let (mut left, mut right) = ((opaque >> 64) as u64, opaque as u64);
+    for key in ROUNDS.into_iter().rev() {
+        (left, right) = (
+            right ^ xxhash_rust::xxh3::xxh3_64_with_seed(&left.to_be_bytes(), key),
+            left,
+        );
+    }
+    (u128::from(left) << 64) | u128::from(right)
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     /// The map from key to vshard is part of the format: a store written by one version is read by the next.
     #[test]
     fn vshard_of_a_key_never_changes() {
-        let bytes = [&1u64.to_le_bytes()[..], b"hello"].concat();
-        assert_eq!(
-            VShard::of(BucketId(1), b"hello").0,
-            (xxhash_rust::xxh3::xxh3_64(&bytes) % 256) as u8
-        );
         assert_eq!(VShard::of(BucketId(1), b"hello"), VShard(HELLO));
+        assert_eq!(VShard::of(BucketId(7), b"photos/2026/cat.jpg"), VShard(CAT));
     }
     const HELLO: u8 = 0;
+    const CAT: u8 = 0;
+
+    /// A client keeps version and upload ids for years.
+    #[test]
+    fn ids_given_out_once_stay_readable() {
+        assert_eq!(VersionId::seal(VShard(7), 42).to_string(), "");
+        assert_eq!(
+            UploadId::seal(StageId {
+                group: GroupId(3),
+                incarnation: 1,
+                index: 99
+            })
+            .to_string(),
+            ""
+        );
+    }
+
+    #[test]
+    fn an_id_nobody_gave_out_is_noticed() {
+        for seq in [0, 1, 42, u64::MAX] {
+            let id = VersionId::seal(VShard(7), seq);
+            assert_eq!(id.open(VShard(7)), Some(seq));
+            assert_eq!(id.open(VShard(8)), None, "another vshard's");
+            assert_eq!(VersionId(id.0 ^ 1).open(VShard(7)), None);
+            assert_eq!(VersionId::parse(&id.to_string()), Some(id));
+        }
+        let upload = UploadId::seal(StageId {
+            group: GroupId(3),
+            incarnation: 1,
+            index: 99,
+        });
+        assert_eq!(upload.open().map(UploadId::of_name), Some(upload));
+        assert_eq!(UploadId(upload.0 ^ (1 << 77)).open(), None);
+        assert_eq!(UploadId::parse("+0000000000000000000000000000001"), None);
+        assert_eq!(UploadId::parse(&upload.to_string().to_uppercase()), None);
+    }
+
+    /// One key's uploads are listed in the order of their creation.
+    #[test]
+    fn names_of_uploads_sort_by_age() {
+        let name = |index| {
+            UploadId::seal(StageId {
+                group: GroupId(3),
+                incarnation: 1,
+                index,
+            })
+            .open()
+            .unwrap()
+        };
+        assert!(name(9) < name(10) && name(255) < name(256));
+    }
 }

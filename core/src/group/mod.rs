@@ -1,1 +1,99 @@
-//! (being written)
+//! Groups: a copy of the state on each member, and entries they agree on.
+//!
+//! ```text
+//!   propose ──> raft_handle ──> openraft ──> raft_log (entries durable) ──> raft_state_machine ──> replica ──> engine
+//!   read ─────────────────────────────────────────────────────────────────────────────────────────> view
+//! ```
+//! Only `raft_*.rs` name openraft.
+
+pub(crate) mod checkpoint;
+pub(crate) mod command;
+pub(crate) mod leader_memory;
+pub(crate) mod pending;
+pub(crate) mod propose;
+pub(crate) mod raft_handle;
+pub(crate) mod raft_log;
+pub(crate) mod raft_network;
+pub(crate) mod raft_state_machine;
+pub(crate) mod raft_types;
+pub(crate) mod read;
+pub(crate) mod registry;
+pub(crate) mod replica;
+pub(crate) mod session;
+pub(crate) mod sweep;
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use self::checkpoint::Pressure;
+use self::leader_memory::LeaderMemory;
+use self::raft_handle::RaftHandle;
+use self::replica::Replica;
+use self::session::Session;
+use crate::ids::GroupId;
+use crate::log::Log;
+
+/// What a member of a group does right now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Standing {
+    /// Replaying, electing: answers nothing.
+    Starting,
+    /// Reads and writes.
+    Serving {
+        /// No other voter: reads need no confirmation.
+        single_voter: bool,
+    },
+    /// Damaged: reads what it has, agrees on nothing. Says what to do.
+    ReadOnly(String),
+}
+
+/// This node's member of a group.
+pub(crate) struct Group {
+    pub id: GroupId,
+    pub replica: Arc<Replica>,
+    pub log: Log,
+    pub pressure: Arc<Pressure>,
+    pub memory: LeaderMemory,
+    standing: RwLock<Standing>,
+    raft: RwLock<Option<RaftHandle>>,
+    session: RwLock<Option<Arc<Session>>>,
+    opening_session: tokio::sync::Mutex<()>,
+}
+
+impl Group {
+    pub(crate) fn new(replica: Arc<Replica>, log: Log, pressure: Arc<Pressure>) -> Group {
+        Group {
+            id: replica.id,
+            replica,
+            log,
+            pressure,
+            memory: LeaderMemory::new(),
+            standing: RwLock::new(Standing::Starting),
+            raft: RwLock::new(None),
+            session: RwLock::new(None),
+            opening_session: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        let standing = self.standing.read().clone();
+        match (standing, self.replica.stop_reason()) {
+            // A single voter that stopped applying has acknowledged nothing that its engine lacks.
+            (Standing::Serving { single_voter: true }, Some(why)) => Standing::ReadOnly(why),
+            (standing, _) => standing,
+        }
+    }
+
+    pub(crate) fn stand(&self, standing: Standing) {
+        *self.standing.write() = standing;
+    }
+
+    pub(crate) fn raft(&self) -> Option<RaftHandle> {
+        self.raft.read().clone()
+    }
+
+    pub(crate) fn set_raft(&self, raft: Option<RaftHandle>) {
+        *self.raft.write() = raft;
+    }
+}

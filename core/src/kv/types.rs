@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use crate::ids::{BucketId, TenantId};
+pub use crate::ids::{UploadId, VersionId};
 
 /// A final answer that is not "done". Decided when the agreed entry was applied.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -49,6 +50,15 @@ pub enum Refusal {
     /// A transaction's check did not hold.
     #[error("check {0} did not hold")]
     CheckFailed(u32),
+    /// The transaction was aborted.
+    #[error("the transaction was aborted")]
+    Aborted,
+    /// No such tenant.
+    #[error("no such tenant")]
+    NoSuchTenant,
+    /// This build does not do it; says what.
+    #[error("not supported: {0}")]
+    Unsupported(String),
 }
 
 /// Why the core did not do it.
@@ -140,10 +150,6 @@ pub enum VersionSelector {
     Id(VersionId),
 }
 
-/// An opaque version id, made by apply from the vshard's sequence. 32 lower-case hex digits outside.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct VersionId(pub u128);
-
 /// A version as it was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Version {
@@ -185,6 +191,8 @@ pub struct Written {
 pub struct Deleted {
     /// A delete marker was made: its id.
     pub marker: Option<VersionId>,
+    /// Clients know that marker as version "null".
+    pub marker_is_null: bool,
     /// A version was removed for good, and it was a delete marker.
     pub removed_marker: bool,
     /// Something was there.
@@ -212,8 +220,20 @@ pub struct Staged {
 pub struct ListPage {
     /// Versions (one per key unless versions were asked for) and rolled-up prefixes, in key order.
     pub items: Vec<ListItem>,
-    /// There is more after the last item.
+    /// There is more.
     pub truncated: bool,
+    /// Where the next page begins, when there is more. May lie beyond the last item: work per page is bounded, and
+    /// a page may end in the middle of many delete markers, even without items.
+    pub resume: Option<ListPoint>,
+}
+
+/// A place in a listing: everything up to it was seen.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ListPoint {
+    /// The last key or rolled-up prefix.
+    pub after: Bytes,
+    /// With `versions`: the last version of that key; `None`: all of them.
+    pub after_version: Option<VersionId>,
 }
 
 /// One line of a listing.
@@ -242,6 +262,39 @@ pub struct ListRequest {
     pub versions: bool,
 }
 
+/// What to list of the open uploads of a bucket.
+#[derive(Clone, Debug, Default)]
+pub struct UploadListRequest {
+    /// Only keys that start with this.
+    pub prefix: Bytes,
+    /// Roll up at the first of these after the prefix; empty: no roll-up.
+    pub delimiter: Bytes,
+    /// Only keys (and rolled-up prefixes) after this one; with `after_upload` also this key's younger uploads.
+    pub after: Bytes,
+    /// Within key `after`, only uploads created after this one.
+    pub after_upload: Option<UploadId>,
+    /// At most this many items, 1 to 1000.
+    pub max: u32,
+}
+
+/// One page of open uploads: by key, then by age.
+#[derive(Clone, Debug, Default)]
+pub struct UploadPage {
+    /// Uploads and rolled-up prefixes.
+    pub items: Vec<UploadItem>,
+    /// There is more after the last item.
+    pub truncated: bool,
+}
+
+/// One line of a list of uploads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum UploadItem {
+    /// An open upload.
+    Upload(Upload),
+    /// All keys below this prefix (ends with the delimiter).
+    Prefix(Bytes),
+}
+
 /// An open multipart upload.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Upload {
@@ -254,10 +307,6 @@ pub struct Upload {
     /// Gateway's own encoding of what Create said (headers, metadata, checksum kind, owner).
     pub meta: Bytes,
 }
-
-/// Opaque upload id: 32 lower-case hex digits outside.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct UploadId(pub u128);
 
 /// A part of an upload.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,6 +1,11 @@
 //! One node: a data directory, its log, its groups, and what runs in the background.
 
-use std::path::PathBuf;
+mod boot_number;
+mod identity;
+mod twin_file;
+
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,13 +129,15 @@ pub enum StartError {
         /// The data directory.
         dir: String,
     },
-    /// Both copies of the identity file are damaged.
+    /// Both copies of a small file are damaged.
     #[error(
-        "{dir}: both copies of `identity` are damaged ({what}); restore one of them from a backup"
+        "{dir}: both copies of `{file}` are damaged ({what}); restore `{file}` from a backup of this directory"
     )]
-    IdentityDamaged {
+    Damaged {
         /// The data directory.
         dir: String,
+        /// `identity` or `boot`.
+        file: &'static str,
         /// What was found.
         what: String,
     },
@@ -169,6 +176,23 @@ pub enum StartError {
         /// Why.
         what: String,
     },
+}
+
+impl StartError {
+    fn io<'a>(what: &'a str, dir: &'a Path) -> impl Fn(io::Error) -> StartError + Copy + 'a {
+        move |cause| StartError::Io {
+            what: format!("{what} in {}", dir.display()),
+            cause,
+        }
+    }
+
+    fn damaged(dir: &Path, file: &'static str, what: String) -> StartError {
+        StartError::Damaged {
+            dir: dir.display().to_string(),
+            file,
+            what,
+        }
+    }
 }
 
 /// What a node says of itself.

@@ -1,1 +1,10 @@
-//! (being written)
+//! From a key to the group that owns it.
+//!
+//! ```text
+//!   (bucket, key) --xxh3--> vshard (256) --map--> group (1..) --registry--> this node's member of it
+//! ```
+//! Elsewhere: what a group does with a command (`group`), buckets in group 0 (`directory`).
+
+mod map;
+
+pub(crate) use map::ShardMap;

@@ -1,0 +1,129 @@
+//! Reading a content back: frames in order, verified, a few ahead.
+//!
+//! Always true:
+//! * what comes out is the very bytes that were asked for, or an error that ends the stream: never a short success;
+//! * at most `AHEAD` frames of a stream are in memory, beside the one that is being sent;
+//! * chunks that a stream still has to read stay pinned, so that they are not released under it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+
+use super::frames::{Cut, Piece};
+use super::store::Store;
+use crate::group::Group;
+use crate::ids::{PayloadId, StageId};
+use crate::kv::KvError;
+use crate::state::record::ChunkRun;
+
+/// Frames read ahead of the one that is being sent.
+const AHEAD: usize = 2;
+
+/// A stretch of content.
+#[derive(Clone, Debug)]
+pub(crate) enum Stretch {
+    Inline {
+        payload: PayloadId,
+        offset: u32,
+        len: u32,
+        crc64: u64,
+        wanted: Range<u64>,
+    },
+    Chunks {
+        run: ChunkRun,
+        wanted: Range<u64>,
+    },
+}
+
+/// Keeps chunks from being released.
+pub(crate) struct Pins {
+    group: Arc<Group>,
+    stages: Vec<StageId>,
+}
+
+impl Pins {
+    pub(crate) fn on(group: Arc<Group>, stretches: &[Stretch]) -> Pins {
+        let stages: Vec<StageId> = stretches
+            .iter()
+            .filter_map(|stretch| match stretch {
+                Stretch::Chunks { run, .. } => Some(run.stage),
+                Stretch::Inline { .. } => None,
+            })
+            .collect();
+        for stage in &stages {
+            group.memory.pin(*stage);
+        }
+        Pins { group, stages }
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        for stage in &self.stages {
+            self.group.memory.unpin(*stage);
+        }
+    }
+}
+
+/// One read.
+enum Step {
+    Inline(Stretch),
+    Frame(Arc<ChunkRun>, Piece),
+}
+
+fn steps(stretches: Vec<Stretch>) -> impl Iterator<Item = Result<Step, KvError>> + Send {
+    stretches.into_iter().flat_map(|stretch| {
+        let steps: Box<dyn Iterator<Item = Result<Step, KvError>> + Send> = match stretch {
+            Stretch::Inline { .. } => Box::new(std::iter::once(Ok(Step::Inline(stretch)))),
+            Stretch::Chunks { run, wanted } => match Cut::of(run.chunk_size) {
+                Some(cut) => {
+                    let run = Arc::new(run);
+                    let pieces = cut.pieces(run.len, wanted);
+                    Box::new(pieces.map(move |piece| Ok(Step::Frame(run.clone(), piece))))
+                }
+                None => Box::new(std::iter::once(Err(KvError::Damaged(format!(
+                    "a run with chunks of {} bytes",
+                    run.chunk_size
+                ))))),
+            },
+        };
+        steps
+    })
+}
+
+async fn read(store: Arc<Store>, step: Step) -> Result<Bytes, KvError> {
+    match step {
+        Step::Inline(Stretch::Inline {
+            payload,
+            offset,
+            len,
+            crc64,
+            wanted,
+        }) => {
+            let content = store.read_inline(payload, offset, len, crc64).await?;
+            Ok(content.slice(wanted.start as usize..wanted.end as usize))
+        }
+        Step::Inline(Stretch::Chunks { .. }) => Ok(Bytes::new()),
+        Step::Frame(run, piece) => {
+            let frame = store.read_frame(&run, piece.at, piece.frame_len).await?;
+            Ok(frame.slice(piece.wanted.start as usize..piece.wanted.end as usize))
+        }
+    }
+}
+
+/// The bytes of these stretches, in order.
+pub(crate) fn content(
+    store: Arc<Store>,
+    pins: Pins,
+    stretches: Vec<Stretch>,
+) -> impl Stream<Item = Result<Bytes, KvError>> + Send {
+    let reads = stream::iter(steps(stretches)).map(move |step| {
+        let store = store.clone();
+        let _held = &pins;
+        async move { read(store, step?).await }
+    });
+    // After an error nothing more is read: what came before it must not look whole.
+    reads.buffered(AHEAD).try_filter(|bytes| std::future::ready(!bytes.is_empty()))
+}

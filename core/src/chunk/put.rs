@@ -1,0 +1,219 @@
+//! Staging a body: frames into the blob stream while the client still sends.
+//!
+//! Always true:
+//! * at most `WINDOW` frames of a body are on their way to the disk, and all bodies together stay within the log's own
+//!   byte limit: a slow disk slows the client, not the node;
+//! * nothing is visible: frames lie under an open stage, and only a claim makes them an object or a part;
+//! * dropped without an end, the stage is given up soon; if that fails, the sweeper gives it up after ten idle minutes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+
+use super::frames::{Cut, Cutter, FrameAt};
+use super::store::{Store, log_failed};
+use crate::env::task;
+use crate::group::Group;
+use crate::ids::{ChunkId, StageId, VShard};
+use crate::kv::{KvError, Staged};
+use crate::log::{Item, Stream, WriteKind};
+use crate::state::apply::Dropped;
+use crate::state::record::ChunkRun;
+
+/// Frames of one body on their way to the disk.
+const WINDOW: usize = 3;
+
+/// What an open stage is for.
+pub(crate) struct Opened {
+    pub group: Arc<Group>,
+    pub vshard: VShard,
+    pub stage: StageId,
+    pub chunk_size: u32,
+    /// Bytes reserved for it by its opening.
+    pub reserved: u64,
+}
+
+/// Has the group reserve more for a stage whose length nobody declared: the stage and its new total.
+pub(crate) type Extend =
+    Box<dyn Fn(u64) -> BoxFuture<'static, Result<(), KvError>> + Send + Sync>;
+
+/// Writes a body's frames.
+pub(crate) struct Stager {
+    store: Arc<Store>,
+    opened: Opened,
+    extend: Extend,
+    cutter: Cutter,
+    under_way: FuturesUnordered<BoxFuture<'static, Result<(), KvError>>>,
+    /// Neither finished nor abandoned yet.
+    is_open: bool,
+}
+
+impl Stager {
+    pub(crate) fn new(store: Arc<Store>, opened: Opened, extend: Extend) -> Result<Stager, KvError> {
+        let cut = Cut::of(opened.chunk_size)
+            .ok_or_else(|| KvError::Unavailable("this chunk size is not possible".to_owned()))?;
+        opened.group.memory.begin_writing(opened.stage);
+        Ok(Stager {
+            store,
+            opened,
+            extend,
+            cutter: Cutter::new(cut),
+            under_way: FuturesUnordered::new(),
+            is_open: true,
+        })
+    }
+
+    pub(crate) fn taken(&self) -> u64 {
+        self.cutter.taken()
+    }
+
+    pub(crate) fn touch(&self) {
+        self.opened.group.memory.touch(self.opened.stage);
+    }
+
+    /// Takes bytes; waits while the window is full.
+    pub(crate) async fn write(&mut self, mut bytes: Bytes) -> Result<(), KvError> {
+        if self.opened.group.memory.is_given_up(self.opened.stage) {
+            return Err(KvError::Unavailable(
+                "no bytes came for too long; the upload was given up".to_owned(),
+            ));
+        }
+        self.touch();
+        self.reserve(self.taken() + bytes.len() as u64).await?;
+        while !bytes.is_empty() {
+            if let Some((at, frame)) = self.cutter.take(&mut bytes) {
+                self.send(at, frame).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn reserve(&mut self, len: u64) -> Result<(), KvError> {
+        if len <= self.opened.reserved {
+            return Ok(());
+        }
+        // In steps that grow with the body: few entries, and at most double of what is needed.
+        let step = self.opened.reserved.max(4 << 20);
+        let total = len.max(self.opened.reserved + step);
+        (self.extend)(total).await?;
+        self.opened.reserved = total;
+        Ok(())
+    }
+
+    async fn send(&mut self, at: FrameAt, frame: Bytes) -> Result<(), KvError> {
+        while self.under_way.len() >= WINDOW {
+            self.settle_one().await?;
+        }
+        if !self.store.log.room().admits(WriteKind::Ordinary) {
+            return Err(KvError::NoRoom("the disk is nearly full".to_owned()));
+        }
+        let permit = self.store.log.admit(Stream::Blob, frame.len()).await;
+        let permit = permit.map_err(log_failed)?;
+        let item = Item::Frame {
+            chunk: ChunkId {
+                vshard: self.opened.vshard,
+                stage: self.opened.stage,
+                ordinal: at.chunk,
+            },
+            frame: at.frame,
+        };
+        let store = self.store.clone();
+        // A task of its own: the frame is recorded even if the client goes away now, and then dropped with its stage.
+        let written = task::spawn(async move {
+            let written = store.write_frames(vec![(item, frame)]).await;
+            drop(permit);
+            written
+        });
+        self.under_way.push(Box::pin(async move {
+            written.await.unwrap_or_else(|error| Err(KvError::Unavailable(error.to_string())))
+        }));
+        Ok(())
+    }
+
+    async fn settle_one(&mut self) -> Result<(), KvError> {
+        match self.under_way.next().await {
+            Some(settled) => settled,
+            None => Ok(()),
+        }
+    }
+
+    /// All bytes came: waits until every frame is durable.
+    pub(crate) async fn finish(mut self) -> Result<Staged, KvError> {
+        if let Some((at, frame)) = self.cutter.rest() {
+            self.send(at, frame).await?;
+        }
+        while !self.under_way.is_empty() {
+            self.settle_one().await?;
+        }
+        self.touch();
+        self.is_open = false;
+        self.opened.group.memory.end_writing(self.opened.stage);
+        let len = self.taken();
+        let cut = Cut::of(self.opened.chunk_size);
+        Ok(Staged {
+            stage: self.opened.stage,
+            run: ChunkRun {
+                vshard: self.opened.vshard,
+                stage: self.opened.stage,
+                count: cut.map_or(0, |cut| cut.chunks(len)),
+                chunk_size: self.opened.chunk_size,
+                len,
+            },
+        })
+    }
+
+    /// The body ended badly.
+    pub(crate) async fn abandon(mut self) {
+        self.is_open = false;
+        while !self.under_way.is_empty() {
+            let _ = self.settle_one().await;
+        }
+        give_up(&self.store, &self.opened.group, self.opened.vshard, self.opened.stage).await;
+    }
+}
+
+impl Drop for Stager {
+    fn drop(&mut self) {
+        if !self.is_open {
+            return;
+        }
+        let (store, group) = (self.store.clone(), self.opened.group.clone());
+        let (vshard, stage) = (self.opened.vshard, self.opened.stage);
+        let mut under_way = std::mem::take(&mut self.under_way);
+        task::spawn(async move {
+            while under_way.next().await.is_some() {}
+            give_up(&store, &group, vshard, stage).await;
+        });
+    }
+}
+
+/// Ends a stage whose writer is gone and all of whose frames are written.
+async fn give_up(store: &Store, group: &Group, vshard: VShard, stage: StageId) {
+    if group.memory.is_given_up(stage) {
+        // The group dropped the stage before our last frames were recorded: nobody else will forget them.
+        if let Err(error) = store.forget([Dropped::Stage(vshard, stage)].iter()) {
+            tracing::warn!(%error, "frames of a stage stay behind");
+        }
+    } else {
+        abandon(group, vshard, stage).await;
+    }
+    group.memory.end_writing(stage);
+}
+
+/// Gives a stage up by an entry. Failing is no harm: the sweeper will.
+pub(crate) async fn abandon(group: &Group, vshard: VShard, stage: StageId) {
+    use minikv_proto::entry::{Abandon, StageAt};
+    let body = Abandon {
+        stages: vec![StageAt {
+            vshard: u32::from(vshard.0),
+            stage: Some(stage.to_row()),
+        }],
+    };
+    match group.own(crate::state::entry::Body::Abandon(body)).await {
+        Ok(_) => group.memory.forget(stage),
+        Err(error) => tracing::debug!(%error, "a stage is left to the sweeper"),
+    }
+}

@@ -1,0 +1,146 @@
+//! When a group's state is written out, and how much log may then be forgotten.
+//!
+//! A checkpoint bounds three things: memory (the overlays of all groups together), the replay after a crash (log and
+//! entries of the group since its last one), and disk (a group that rests must not pin old segments for ever).
+//!
+//! Always true:
+//! * a checkpoint is made only through openraft's snapshot trigger, so that openraft never believes in an older or newer
+//!   one than there is;
+//! * the log is purged only up to the newest durable checkpoint;
+//! * commands wait when the overlays reach twice their budget: memory stays bounded on a slow disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::Group;
+use super::registry::Registry;
+use crate::chunk::store::Store;
+use crate::engine::budget::OverlayBudget;
+use crate::env::clock;
+use crate::kv::KvError;
+
+/// Log that stays behind a checkpoint for members that lag.
+const KEEP_FOR_OTHERS: u64 = 256 << 20;
+/// A resting group's checkpoint is renewed when the stream went on so far since: it would pin segments otherwise.
+const MAX_PINNED_FACTOR: u64 = 4;
+
+/// Holds commands up while too much waits to be written out.
+pub(crate) struct Pressure {
+    budget: Arc<OverlayBudget>,
+}
+
+impl Pressure {
+    pub(crate) fn new(budget: Arc<OverlayBudget>) -> Pressure {
+        Pressure { budget }
+    }
+
+    pub(crate) async fn wait(&self) {
+        while self.budget.used() > 2 * self.budget.limit() {
+            clock::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// When a checkpoint is due.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CheckpointLimits {
+    pub log_bytes: u64,
+    pub entries: u64,
+}
+
+/// Decides and drives.
+pub(crate) struct Checkpoints {
+    pub registry: Arc<Registry>,
+    pub store: Arc<Store>,
+    pub budget: Arc<OverlayBudget>,
+    pub limits: CheckpointLimits,
+    /// Told by replicas when one of them has grown past the limits.
+    pub grown: Arc<Notify>,
+}
+
+impl Checkpoints {
+    /// Works until dropped.
+    pub(crate) async fn run(&self) {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.grown.notified() => {}
+                () = self.budget.wait_over() => {}
+            }
+            self.tend().await;
+        }
+    }
+
+    async fn tend(&self) {
+        let due: Vec<&Arc<Group>> = self.registry.all().filter(|group| self.is_due(group)).collect();
+        for group in due {
+            self.one(group).await;
+        }
+        if !self.budget.is_over() {
+            return;
+        }
+        let largest = self
+            .registry
+            .all()
+            .max_by_key(|group| group.replica.engine.overlay_bytes());
+        let places = self.store.overlay_bytes();
+        match largest {
+            Some(group) if group.replica.engine.overlay_bytes() > places => self.one(group).await,
+            _ => {
+                if let Err(error) = self.store.checkpoint_places().await {
+                    tracing::warn!(%error, "the places were not written out");
+                }
+            }
+        }
+        if self.budget.is_over() {
+            // The disk refused, perhaps: do not spin.
+            clock::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn is_due(&self, group: &Group) -> bool {
+        let replica = &group.replica;
+        replica.growth.is_past(self.limits)
+            || (replica.is_ahead_of_checkpoint()
+                && self.store.meta_written() - replica.growth.meta_written_before()
+                    > MAX_PINNED_FACTOR * self.limits.log_bytes)
+    }
+
+    async fn one(&self, group: &Group) {
+        if let Err(error) = make(group).await {
+            tracing::warn!(group = %group.id, %error, "no checkpoint");
+        }
+    }
+}
+
+/// Makes a checkpoint of a group and lets its log forget what the checkpoint holds.
+pub(crate) async fn make(group: &Group) -> Result<(), KvError> {
+    let replica = &group.replica;
+    let Some(raft) = group.raft() else {
+        // Read-only by damage: its state may be written out, its log stays as evidence.
+        let written = replica.begin_checkpoint().await;
+        replica.checkpoint_ended(written.clone());
+        return written.map(drop).map_err(super::read::unreadable);
+    };
+    if replica.is_ahead_of_checkpoint() {
+        let before = replica.checkpoints_ended();
+        raft.checkpoint().await.map_err(KvError::Unavailable)?;
+        replica.checkpoint_after(before).await?;
+        if let Some(why) = replica.checkpoint_error() {
+            return Err(KvError::Unavailable(why));
+        }
+    }
+    let upto = match raft.standing().voters {
+        1 => Some(replica.checkpoint_index()),
+        _ => group
+            .log
+            .index_behind(group.id, KEEP_FOR_OTHERS)
+            .map(|index| index.min(replica.checkpoint_index())),
+    };
+    match upto {
+        Some(upto) if upto > 0 => raft.purge(upto).await.map_err(KvError::Unavailable),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,109 @@
+//! What a leader keeps in memory only: which stages make progress, which bytes somebody is reading.
+//!
+//! Nobody agrees on these. A new leader knows nothing of them and therefore waits: nothing is abandoned or released
+//! before it has led for as long as such a thing would have had to be idle.
+//!
+//! Always true: every stage that a writer or reader of this process holds counts as in use.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::env::clock::{self, Instant};
+use crate::ids::StageId;
+
+/// See the file's header.
+pub(crate) struct LeaderMemory {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    /// Since when this member leads.
+    leads_since: Instant,
+    progress: BTreeMap<StageId, Instant>,
+    pins: BTreeMap<StageId, usize>,
+    /// Stages that a writer of this process holds, and whether they were given up behind its back.
+    writers: BTreeMap<StageId, bool>,
+}
+
+impl LeaderMemory {
+    pub(crate) fn new() -> LeaderMemory {
+        LeaderMemory {
+            inner: Mutex::new(Inner {
+                leads_since: clock::now(),
+                progress: BTreeMap::new(),
+                pins: BTreeMap::new(),
+                writers: BTreeMap::new(),
+            }),
+        }
+    }
+
+    /// A term of this member began: what was known is worth nothing.
+    pub(crate) fn begin_term(&self) {
+        let mut inner = self.inner.lock();
+        inner.leads_since = clock::now();
+        inner.progress.clear();
+    }
+
+    pub(crate) fn has_led_for(&self) -> Duration {
+        self.inner.lock().leads_since.elapsed()
+    }
+
+    /// A byte of this stage came from its client.
+    pub(crate) fn touch(&self, stage: StageId) {
+        self.inner.lock().progress.insert(stage, clock::now());
+    }
+
+    /// How long nothing came for this stage.
+    pub(crate) fn idle_for(&self, stage: StageId) -> Duration {
+        let inner = self.inner.lock();
+        let since = inner.progress.get(&stage).copied();
+        since.map_or(inner.leads_since, |at| at.max(inner.leads_since)).elapsed()
+    }
+
+    /// The stage ended.
+    pub(crate) fn forget(&self, stage: StageId) {
+        let mut inner = self.inner.lock();
+        inner.progress.remove(&stage);
+        if let Some(given_up) = inner.writers.get_mut(&stage) {
+            *given_up = true;
+        }
+    }
+
+    /// A writer of this process begins.
+    pub(crate) fn begin_writing(&self, stage: StageId) {
+        let mut inner = self.inner.lock();
+        inner.progress.insert(stage, clock::now());
+        inner.writers.insert(stage, false);
+    }
+
+    /// Whether the stage was given up while its writer slept.
+    pub(crate) fn is_given_up(&self, stage: StageId) -> bool {
+        self.inner.lock().writers.get(&stage).is_some_and(|given_up| *given_up)
+    }
+
+    /// The writer ended.
+    pub(crate) fn end_writing(&self, stage: StageId) {
+        self.inner.lock().writers.remove(&stage);
+    }
+
+    /// Somebody reads chunks of this stage.
+    pub(crate) fn pin(&self, stage: StageId) {
+        *self.inner.lock().pins.entry(stage).or_insert(0) += 1;
+    }
+
+    pub(crate) fn unpin(&self, stage: StageId) {
+        let mut inner = self.inner.lock();
+        if let Some(count) = inner.pins.get_mut(&stage) {
+            *count -= 1;
+            if *count == 0 {
+                inner.pins.remove(&stage);
+            }
+        }
+    }
+
+    pub(crate) fn is_pinned(&self, stage: StageId) -> bool {
+        self.inner.lock().pins.contains_key(&stage)
+    }
+}

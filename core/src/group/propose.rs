@@ -1,0 +1,194 @@
+//! Having a group agree on a command, once.
+//!
+//! ```text
+//!   room on the disk? ── bytes under way? ── session, sequence ── openraft ── applied ── answer
+//! ```
+//! Always true:
+//! * nothing waits behind this point: back-pressure is the permit taken here, never inside openraft or the log;
+//! * a command is proposed under one session only, unless it is certain that it was never agreed on under the first;
+//! * an answer that cannot be learned is `Unknown`, and nobody here proposes the command again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::command::Proposal;
+use super::raft_handle::WriteError;
+use super::session::{Sequence, Session};
+use super::{Group, Standing};
+use crate::env::clock;
+use crate::kv::KvError;
+use crate::log::{Permit, Stream, WriteKind};
+use crate::state::answer::{Answer, Done, TryAgain};
+use crate::state::entry::Body;
+
+/// How long a command may look for a leader.
+const LEADER_WAIT: Duration = Duration::from_secs(5);
+/// How often somebody who waits for an answer asks whether the disk still answers.
+const HEALTH_CHECK: Duration = Duration::from_millis(500);
+
+/// A command that got its place in a session.
+pub(crate) struct Placed {
+    pub answer: Answer,
+    /// Open until dropped: the group keeps the result so long.
+    pub sequence: Sequence,
+}
+
+impl Group {
+    /// Proposes a command of this gateway and waits for its answer.
+    pub(crate) async fn command(
+        &self,
+        body: Body,
+        payload: &[u8],
+        kind: WriteKind,
+    ) -> Result<Answer, KvError> {
+        let placed = self.command_in_session(body, payload, kind).await?;
+        Ok(placed.answer)
+    }
+
+    /// As `command`, and tells under which sequence, which stays open while the caller holds it.
+    pub(crate) async fn command_in_session(
+        &self,
+        body: Body,
+        payload: &[u8],
+        kind: WriteKind,
+    ) -> Result<Placed, KvError> {
+        let mut proposal = Proposal::new(body, payload)?;
+        let _permit = self.admit(kind, proposal.len()).await?;
+        for _ in 0..2 {
+            let session = self.session().await?;
+            let sequence = session.take().await;
+            let sent = self.send(&mut proposal, Some(&sequence)).await?;
+            match sent.answer {
+                Answer::TryAgain(TryAgain::SessionGone) => {
+                    self.forget_session(&session);
+                    if !sent.only_once {
+                        return Err(KvError::Unknown(format!(
+                            "{}: the session ended while the command was under way",
+                            self.id
+                        )));
+                    }
+                    // It came once, and came too late: it was not done and cannot be any more. A new session is safe.
+                }
+                answer => return Ok(Placed { answer, sequence }),
+            }
+        }
+        Err(KvError::Unavailable(format!("{}: sessions end too fast", self.id)))
+    }
+
+    /// Proposes something on the leader's own account: no session, idempotent by state.
+    pub(crate) async fn own(&self, body: Body) -> Result<Answer, KvError> {
+        let mut proposal = Proposal::new(body, &[])?;
+        let _permit = self.admit(WriteKind::Releasing, proposal.len()).await?;
+        let sent = self.send(&mut proposal, None).await?;
+        Ok(sent.answer)
+    }
+
+    async fn admit(&self, kind: WriteKind, bytes: usize) -> Result<Permit, KvError> {
+        if let Standing::ReadOnly(why) = self.standing() {
+            return Err(KvError::Damaged(why));
+        }
+        if self.log.is_sick() {
+            return Err(KvError::Unavailable(
+                "the disk does not finish its fsyncs".to_owned(),
+            ));
+        }
+        if !self.log.room().admits(kind) {
+            return Err(KvError::NoRoom(
+                "the disk is nearly full; delete something or make it larger".to_owned(),
+            ));
+        }
+        self.pressure.wait().await;
+        let permit = self.log.admit(Stream::Meta, bytes).await;
+        permit.map_err(|error| KvError::Unavailable(error.to_string()))
+    }
+
+    async fn send(
+        &self,
+        proposal: &mut Proposal<'_>,
+        sequence: Option<&Sequence>,
+    ) -> Result<Sent, KvError> {
+        let deadline = clock::now() + LEADER_WAIT;
+        let mut sent_before = false;
+        loop {
+            let Some(raft) = self.raft() else {
+                return Err(KvError::Unavailable(format!("{} is not running here", self.id)));
+            };
+            let command = proposal.stamp(sequence.map(Sequence::command));
+            let mut write = std::pin::pin!(raft.write(command));
+            let written = loop {
+                match clock::timeout(HEALTH_CHECK, &mut write).await {
+                    Ok(written) => break written,
+                    Err(_) if self.log.is_sick() => {
+                        return Err(KvError::Unknown("the disk does not finish its fsyncs".to_owned()));
+                    }
+                    Err(_) => {}
+                }
+            };
+            match written {
+                Ok(answer) => {
+                    let Some(answer) = answer.0 else {
+                        return Err(KvError::Unknown(format!("{}: no answer", self.id)));
+                    };
+                    return Ok(Sent {
+                        answer,
+                        only_once: !sent_before,
+                    });
+                }
+                Err(WriteError::Stopped(why)) => {
+                    let why = self.replica.stop_reason().unwrap_or(why);
+                    return Err(KvError::Unknown(format!("{}: {why}", self.id)));
+                }
+                Err(WriteError::NotLeading) => {
+                    // A leader that stepped down says the same of commands it had taken; the sequence tells them apart.
+                    sent_before = true;
+                    if clock::now() >= deadline {
+                        return Err(KvError::Unknown(format!("{} has no leader here", self.id)));
+                    }
+                    clock::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    /// This process's session in the group, opened if there is none.
+    async fn session(&self) -> Result<Arc<Session>, KvError> {
+        if let Some(session) = self.session.read().clone() {
+            return Ok(session);
+        }
+        let _opening = self.opening_session.lock().await;
+        if let Some(session) = self.session.read().clone() {
+            return Ok(session);
+        }
+        let body = Body::OpenSession(minikv_proto::entry::OpenSession {});
+        let mut proposal = Proposal::new(body, &[])?;
+        let opened = self.send(&mut proposal, None).await.map_err(|error| match error {
+            // Not knowing whether a session was opened is no harm: nobody uses it.
+            KvError::Unknown(why) => KvError::Unavailable(why),
+            other => other,
+        })?;
+        match opened.answer {
+            Answer::Done(Done::Session(id)) => {
+                let session = Arc::new(Session::new(id));
+                *self.session.write() = Some(session.clone());
+                Ok(session)
+            }
+            other => Err(KvError::Unavailable(format!(
+                "{}: no session: {other:?}",
+                self.id
+            ))),
+        }
+    }
+
+    fn forget_session(&self, gone: &Arc<Session>) {
+        let mut session = self.session.write();
+        if session.as_ref().is_some_and(|current| Arc::ptr_eq(current, gone)) {
+            *session = None;
+        }
+    }
+}
+
+struct Sent {
+    answer: Answer,
+    /// Nothing of it was sent before the delivery that was answered.
+    only_once: bool,
+}

@@ -1,0 +1,191 @@
+//! One group's consensus as the rest of the core sees it: write, confirm a read, checkpoint, purge, stop.
+//!
+//! openraft's settings live here (CORE 4, with their reasons), its errors end here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::impls::BasicNode;
+use openraft::{Config, ReadPolicy, ServerState, SnapshotPolicy};
+
+use super::raft_log::RaftLog;
+use super::raft_network::{Peers, RaftNetwork};
+use super::raft_state_machine::StateMachine;
+use super::raft_types::{Answer, Command, Types, log_id};
+use crate::ids::{GroupId, NodeId};
+
+/// Why a command was not agreed on, as far as this node can tell.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    /// This node does not lead the group; it proposed nothing.
+    #[error("no leader here")]
+    NotLeading,
+    /// The group stopped on this node while the command was under way: it may or may not have been agreed on.
+    #[error("{0}")]
+    Stopped(String),
+}
+
+/// Why a read could not be confirmed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum ConfirmError {
+    /// This node does not lead, or could not reach a majority.
+    #[error("no leader with a majority: {0}")]
+    NoQuorum(String),
+    /// The group stopped on this node.
+    #[error("{0}")]
+    Stopped(String),
+}
+
+/// What openraft says of a group.
+#[derive(Clone, Debug)]
+pub(crate) struct RaftStanding {
+    pub leads: bool,
+    pub term: u64,
+    pub applied: Option<(u64, u64)>,
+    pub purged: u64,
+    pub snapshot: u64,
+    pub voters: usize,
+    pub stopped: Option<String>,
+}
+
+/// A running member of a group.
+#[derive(Clone)]
+pub(crate) struct RaftHandle {
+    raft: openraft::Raft<Types, StateMachine>,
+    node: u64,
+}
+
+fn config(group: GroupId) -> Config {
+    Config {
+        cluster_name: group.to_string(),
+        heartbeat_interval: 150,
+        election_timeout_min: 400,
+        election_timeout_max: 600,
+        // An old leader that still reaches some of us must not keep a connected majority from electing (#2080).
+        // At least leader lease (600) + election timeout (600).
+        quorum_loss_probe_interval: Some(1_500),
+        // A node that was cut off comes back without forcing an election.
+        enable_pre_vote: Some(true),
+        // After a start nothing is answered before an entry of a new term has been applied.
+        enable_leader_restore: Some(false),
+        // Checkpoints are ours to time (checkpoint.rs): by bytes of log and overlay, not by count.
+        snapshot_policy: SnapshotPolicy::Never,
+        // Purging too: up to the durable checkpoint, minus bytes for members that lag.
+        max_in_snapshot_log_to_keep: u64::MAX,
+        install_snapshot_timeout: 600_000,
+        ..Config::default()
+    }
+}
+
+impl RaftHandle {
+    /// Recovers this member's Raft state and starts it.
+    pub(crate) async fn start(
+        node: NodeId,
+        group: GroupId,
+        log: RaftLog,
+        state: StateMachine,
+        peers: Arc<dyn Peers>,
+    ) -> Result<RaftHandle, String> {
+        let config = config(group).validate().map_err(|error| error.to_string())?;
+        let network = RaftNetwork { group, peers };
+        let raft = openraft::Raft::new(node.0, Arc::new(config), network, log, state)
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(RaftHandle { raft, node: node.0 })
+    }
+
+    /// Makes this node the only voter of a group that has never had one. No error when it has members already.
+    pub(crate) async fn form(&self, address: &str) -> Result<(), String> {
+        let initialized = self.raft.is_initialized().await;
+        if initialized.map_err(|error| error.to_string())? {
+            return Ok(());
+        }
+        let members = BTreeMap::from([(self.node, BasicNode::new(address))]);
+        let formed = self.raft.initialize(members).await;
+        formed.map_err(|error| error.to_string())
+    }
+
+    /// Campaigns now instead of after an election timeout: right for a single voter, which has nobody to disturb.
+    pub(crate) async fn campaign(&self) -> Result<(), String> {
+        let asked = self.raft.trigger().elect(false).await;
+        asked.map_err(|error| error.to_string())
+    }
+
+    /// Waits until this node leads and has applied an entry of its own term.
+    pub(crate) async fn leading(&self, timeout: Duration) -> Result<(), String> {
+        let led = self.raft.wait(Some(timeout)).metrics(
+            |metrics| {
+                metrics.running_state.is_err()
+                    || (metrics.state == ServerState::Leader
+                        && metrics.last_applied.as_ref().is_some_and(|at| {
+                            *at.committed_leader_id() == metrics.current_term
+                        }))
+            },
+            "leads and applied an entry of its term",
+        );
+        let metrics = led.await.map_err(|error| error.to_string())?;
+        metrics.running_state.map_err(|error| error.to_string())
+    }
+
+    /// Has the group agree on a command and apply it here.
+    pub(crate) async fn write(&self, command: Command) -> Result<Answer, WriteError> {
+        match self.raft.client_write(command).await {
+            Ok(done) => Ok(done.data),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+                Err(WriteError::NotLeading)
+            }
+            Err(RaftError::APIError(error)) => Err(WriteError::Stopped(error.to_string())),
+            Err(RaftError::Fatal(error)) => Err(WriteError::Stopped(error.to_string())),
+        }
+    }
+
+    /// ReadIndex: returns once this node was confirmed as leader by a round that began after this call, and has applied
+    /// what was agreed before. openraft lets reads that come together share a round.
+    pub(crate) async fn confirm_read(&self) -> Result<(), ConfirmError> {
+        match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+            Ok(_) => Ok(()),
+            Err(RaftError::APIError(
+                error @ (LinearizableReadError::ForwardToLeader(_)
+                | LinearizableReadError::QuorumNotEnough(_)),
+            )) => Err(ConfirmError::NoQuorum(error.to_string())),
+            Err(error) => Err(ConfirmError::Stopped(error.to_string())),
+        }
+    }
+
+    /// Asks for a checkpoint; the state machine's builder makes it.
+    pub(crate) async fn checkpoint(&self) -> Result<(), String> {
+        let asked = self.raft.trigger().snapshot().await;
+        asked.map_err(|error| error.to_string())
+    }
+
+    /// Lets the log forget everything up to `index` that a durable checkpoint holds.
+    pub(crate) async fn purge(&self, index: u64) -> Result<(), String> {
+        let asked = self.raft.trigger().purge_log(index).await;
+        asked.map_err(|error| error.to_string())
+    }
+
+    pub(crate) fn standing(&self) -> RaftStanding {
+        let watched = self.raft.metrics();
+        let metrics = watched.borrow_watched();
+        let applied = metrics.last_applied.as_ref();
+        RaftStanding {
+            leads: metrics.state == ServerState::Leader,
+            term: metrics.current_term,
+            applied: applied.map(|at| (*at.committed_leader_id(), at.index)),
+            purged: metrics.purged.as_ref().map_or(0, |at| at.index),
+            snapshot: metrics.snapshot.as_ref().map_or(0, |at| at.index),
+            voters: metrics.membership_config.voter_ids().count(),
+            stopped: metrics.running_state.as_ref().err().map(|error| error.to_string()),
+        }
+    }
+
+    /// Stops; entries under way may or may not have been agreed on.
+    pub(crate) async fn stop(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "a group did not stop cleanly");
+        }
+    }
+}

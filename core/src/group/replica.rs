@@ -1,0 +1,498 @@
+//! This node's copy of one group's state: entries go in, rows come out.
+//!
+//! ```text
+//!   entry ──> state::apply ──> changes ──> engine (one write for a round of entries, with the applied mark)
+//!                         └──> payload's place recorded before, dropped places forgotten a little after
+//! ```
+//! Always true:
+//! * the applied mark and the changes of its entries become visible together;
+//! * a payload's place is recorded before a row that names it is visible, and forgotten after no row names it any more;
+//!   later by seconds, so that who has just read the row still finds the bytes, but always before a checkpoint that holds
+//!   the drop (else the log scan after a crash would bring the place back, and its segment would never be freed);
+//! * an entry that cannot be applied stops this copy; it is never skipped and nothing is guessed.
+//!
+//! Elsewhere: what an entry does (`state`), in which order entries come (`raft_state_machine`), when a checkpoint is
+//! due (`checkpoint`).
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use minikv_proto::row;
+use parking_lot::Mutex;
+use prost::Message;
+use tokio::sync::Notify;
+
+use super::checkpoint::CheckpointLimits;
+use super::pending::Pending;
+use crate::chunk::store::Store;
+use crate::engine::{Batch, BeforeDurable, CheckpointInfo, Engine, EngineError, View};
+use crate::env::clock::{self, Instant};
+use crate::ids::{GroupId, NodeId, PayloadId};
+use crate::kv::KvError;
+use crate::log::LogId;
+use crate::state;
+use crate::state::answer::Answer;
+use crate::state::apply::{Applied, Dropped, GroupContext};
+use crate::state::record::ChunkRun;
+
+/// So long after the last row that named it went, a place is still found: a reader takes the row first, then the bytes.
+const FORGET_AFTER: Duration = Duration::from_secs(2);
+
+/// Up to where a state has applied its log.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Mark {
+    pub at: Option<LogId>,
+    /// The last membership, as openraft's adapter encodes it; empty: none yet.
+    pub membership: Bytes,
+}
+
+impl Mark {
+    pub(crate) fn decode(row: Option<&Bytes>) -> io::Result<Mark> {
+        let Some(row) = row else {
+            return Ok(Mark::default());
+        };
+        let row = row::Applied::decode(row.clone())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        Ok(Mark {
+            at: Some(LogId {
+                term: row.term,
+                node: row.node,
+                index: row.index,
+            }),
+            membership: row.membership,
+        })
+    }
+
+    fn encode(&self) -> Option<Bytes> {
+        let at = self.at?;
+        let row = row::Applied {
+            term: at.term,
+            node: at.node,
+            index: at.index,
+            membership: self.membership.clone(),
+            // The engine keeps it, as it keeps the rows.
+            digest: Bytes::new(),
+        };
+        Some(row.encode_to_vec().into())
+    }
+}
+
+/// An entry as it was agreed on; without a command it only moves the mark.
+pub(crate) struct Agreed {
+    pub id: LogId,
+    pub command: Option<Bytes>,
+}
+
+/// What happened since the last checkpoint: what a crash would have to replay.
+#[derive(Debug, Default)]
+pub(crate) struct Growth {
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    /// Bytes that the whole meta stream had taken when the checkpoint was made.
+    meta_written_before: AtomicU64,
+}
+
+impl Growth {
+    fn reset(&self, meta_written: u64) {
+        self.entries.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
+        self.meta_written_before.store(meta_written, Ordering::Relaxed);
+    }
+
+    fn add(&self, entries: usize, bytes: usize) {
+        self.entries.fetch_add(entries as u64, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_past(&self, limits: CheckpointLimits) -> bool {
+        self.entries.load(Ordering::Relaxed) >= limits.entries
+            || self.bytes.load(Ordering::Relaxed) >= limits.log_bytes
+    }
+
+    pub(crate) fn meta_written_before(&self) -> u64 {
+        self.meta_written_before.load(Ordering::Relaxed)
+    }
+}
+
+/// A whole state on its way to another member.
+pub(crate) struct Whole {
+    rows: Vec<(Bytes, Bytes)>,
+    applied: Option<Bytes>,
+}
+
+/// See the file's header.
+pub(crate) struct Replica {
+    pub id: GroupId,
+    pub node: NodeId,
+    pub engine: Arc<dyn Engine>,
+    pub store: Arc<Store>,
+    pub growth: Growth,
+    mark: Mutex<Mark>,
+    /// Index of the newest applied entry; what `mark` says, without a lock.
+    applied: AtomicU64,
+    applied_entries: AtomicU64,
+    /// Dropped in order of time; forgotten from the front.
+    forgotten: Mutex<VecDeque<(Instant, Dropped)>>,
+    /// Chunks claimed by replayed entries; looked for once the start is over. `None`: it is over.
+    replayed_claims: Mutex<Option<Vec<ChunkRun>>>,
+    /// Why this copy applies nothing any more.
+    stop_reason: Mutex<Option<String>>,
+    is_stopped: AtomicBool,
+    checkpoint: Mutex<CheckpointState>,
+    checkpoint_moved: Notify,
+    limits: CheckpointLimits,
+    /// Told when growth went past the limits.
+    grown: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct CheckpointState {
+    /// Checkpoints that were begun, and that ended, well or not.
+    begun: u64,
+    ended: u64,
+    made: u64,
+    last_error: Option<String>,
+}
+
+impl Replica {
+    pub(crate) fn new(
+        id: GroupId,
+        node: NodeId,
+        engine: Arc<dyn Engine>,
+        store: Arc<Store>,
+        limits: CheckpointLimits,
+        grown: Arc<Notify>,
+    ) -> io::Result<Replica> {
+        let mark = Mark::decode(engine.applied().as_ref())?;
+        Ok(Replica {
+            id,
+            node,
+            engine,
+            store,
+            growth: Growth::default(),
+            applied: AtomicU64::new(mark.at.map_or(0, |at| at.index)),
+            applied_entries: AtomicU64::new(0),
+            mark: Mutex::new(mark),
+            forgotten: Mutex::default(),
+            replayed_claims: Mutex::new(Some(Vec::new())),
+            stop_reason: Mutex::default(),
+            is_stopped: AtomicBool::new(false),
+            checkpoint: Mutex::default(),
+            checkpoint_moved: Notify::new(),
+            limits,
+            grown,
+        })
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        self.mark.lock().clone()
+    }
+
+    /// Index of the newest applied entry.
+    pub(crate) fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    /// Entries applied since the process started.
+    pub(crate) fn applied_entries(&self) -> u64 {
+        self.applied_entries.load(Ordering::Relaxed)
+    }
+
+    /// Why nothing is applied any more.
+    pub(crate) fn stop_reason(&self) -> Option<String> {
+        match self.is_stopped.load(Ordering::Acquire) {
+            true => self.stop_reason.lock().clone(),
+            false => None,
+        }
+    }
+
+    /// This copy stops for good (until the process starts again).
+    pub(crate) fn stopped(&self, why: String) {
+        tracing::error!(group = %self.id, %why, "a group stopped on this node");
+        self.stop_reason.lock().get_or_insert(why);
+        self.is_stopped.store(true, Ordering::Release);
+    }
+
+    /// The start is over: chunks that replayed entries claimed, to be looked for.
+    pub(crate) fn end_of_replay(&self) -> Vec<ChunkRun> {
+        self.replayed_claims.lock().take().unwrap_or_default()
+    }
+
+    // ---- dropped bytes ----
+
+    /// Forgets places that no row has named for a while.
+    pub(crate) fn forget_due(&self) -> Result<(), EngineError> {
+        let due = clock::now() - FORGET_AFTER;
+        self.forget_until(Some(due))
+    }
+
+    fn forget_until(&self, due: Option<Instant>) -> Result<(), EngineError> {
+        // Held over the table's change: a checkpoint that finds the queue empty must find the places gone, too.
+        let mut queue = self.forgotten.lock();
+        let count = match due {
+            Some(due) => queue.partition_point(|(at, _)| *at <= due),
+            None => queue.len(),
+        };
+        if count == 0 {
+            return Ok(());
+        }
+        self.store.forget(queue.iter().take(count).map(|(_, dropped)| dropped))?;
+        queue.drain(..count);
+        Ok(())
+    }
+
+    // ---- checkpoints ----
+
+    /// Takes the moment of a checkpoint, between two entries; the future writes it.
+    pub(crate) fn begin_checkpoint(
+        &self,
+    ) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>> {
+        self.checkpoint.lock().begun += 1;
+        self.growth.reset(self.store.meta_written());
+        if let Err(error) = self.forget_until(None) {
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        let store = self.store.clone();
+        let before: BeforeDurable =
+            Box::new(move || Box::pin(async move { store.checkpoint_places().await }));
+        self.engine.checkpoint(Some(before))
+    }
+
+    /// A checkpoint was written, or not.
+    pub(crate) fn checkpoint_ended(&self, outcome: Result<CheckpointInfo, EngineError>) {
+        let mut state = self.checkpoint.lock();
+        state.ended += 1;
+        match outcome {
+            Ok(_) => {
+                state.made += 1;
+                state.last_error = None;
+            }
+            Err(error) => {
+                tracing::warn!(group = %self.id, %error, "a checkpoint was not written");
+                state.last_error = Some(error.to_string());
+            }
+        }
+        drop(state);
+        self.checkpoint_moved.notify_waiters();
+    }
+
+    /// How many checkpoints have ended, well or not.
+    pub(crate) fn checkpoints_ended(&self) -> u64 {
+        self.checkpoint.lock().ended
+    }
+
+    /// Waits until more than `count` checkpoints have ended.
+    pub(crate) async fn checkpoint_after(&self, count: u64) -> Result<(), KvError> {
+        loop {
+            let moved = self.checkpoint_moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            if self.checkpoints_ended() > count {
+                return Ok(());
+            }
+            if clock::timeout(Duration::from_secs(1), moved).await.is_err()
+                && let Some(why) = self.stop_reason()
+            {
+                return Err(KvError::Unavailable(why));
+            }
+        }
+    }
+
+    /// Checkpoints made since the process started.
+    pub(crate) fn checkpoints_made(&self) -> u64 {
+        self.checkpoint.lock().made
+    }
+
+    /// Why the last checkpoint was not written.
+    pub(crate) fn checkpoint_error(&self) -> Option<String> {
+        self.checkpoint.lock().last_error.clone()
+    }
+
+    /// Index of the newest durable checkpoint.
+    pub(crate) fn checkpoint_index(&self) -> u64 {
+        let mark = Mark::decode(self.engine.durable().applied.as_ref());
+        mark.ok().and_then(|mark| mark.at).map_or(0, |at| at.index)
+    }
+
+    /// Whether entries were applied that the newest checkpoint lacks.
+    pub(crate) fn is_ahead_of_checkpoint(&self) -> bool {
+        self.applied() > self.checkpoint_index()
+    }
+
+    // ---- moving a whole state ----
+
+    /// All rows and the mark, as of one moment.
+    pub(crate) fn read_whole(&self) -> Result<Whole, EngineError> {
+        // The mark is read under the lock that `finish` holds over the engine's write.
+        let mark = self.mark.lock();
+        let view = self.engine.view();
+        let applied = mark.encode();
+        drop(mark);
+        let rows = view.scan(&[], &[]).collect::<Result<_, _>>()?;
+        Ok(Whole { rows, applied })
+    }
+
+    /// Replaces the whole state and makes it durable.
+    pub(crate) async fn install(&self, whole: Whole) -> Result<(), EngineError> {
+        let mark = Mark::decode(whole.applied.as_ref())
+            .map_err(|error| EngineError::GivenUp(error.to_string()))?;
+        {
+            let mut current = self.mark.lock();
+            let old = self.engine.view();
+            let mut changes: Vec<(Bytes, Option<Bytes>)> = Vec::new();
+            for row in old.scan(&[], &[]) {
+                changes.push((row?.0, None));
+            }
+            changes.extend(whole.rows.into_iter().map(|(key, row)| (key, Some(row))));
+            self.engine.write(Batch {
+                changes,
+                applied: whole.applied,
+                digest_delta: None,
+            })?;
+            self.applied.store(mark.at.map_or(0, |at| at.index), Ordering::Release);
+            *current = mark;
+        }
+        let written = self.begin_checkpoint().await;
+        self.checkpoint_ended(written.clone());
+        written.map(drop)
+    }
+}
+
+/// Entries that are applied together.
+pub(crate) struct Round<'a> {
+    replica: &'a Replica,
+    rows: Pending<'a>,
+    mark: Mark,
+    digest: u128,
+    dropped: Vec<Dropped>,
+    entries: usize,
+    bytes: usize,
+}
+
+impl<'a> Round<'a> {
+    pub(crate) fn begin(replica: &'a Replica) -> Round<'a> {
+        Round {
+            replica,
+            rows: Pending::over(&*replica.engine),
+            mark: replica.mark(),
+            digest: 0,
+            dropped: Vec::new(),
+            entries: 0,
+            bytes: 0,
+        }
+    }
+
+    pub(crate) fn entries(&self) -> usize {
+        self.entries
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Applies one entry on top of those before it.
+    pub(crate) fn apply(
+        &mut self,
+        entry: Agreed,
+        membership: Option<Bytes>,
+    ) -> io::Result<Option<Answer>> {
+        let expected = self.mark.at.map_or(entry.id.index, |at| at.index + 1);
+        assert_eq!(entry.id.index, expected, "{}: an entry was skipped", self.replica.id);
+        let answer = match &entry.command {
+            Some(command) => Some(self.command(entry.id, command)?),
+            None => None,
+        };
+        self.mark.at = Some(entry.id);
+        if let Some(membership) = membership {
+            self.mark.membership = membership;
+        }
+        self.entries += 1;
+        self.bytes += entry.command.as_ref().map_or(0, Bytes::len);
+        Ok(answer)
+    }
+
+    fn command(&mut self, id: LogId, command: &Bytes) -> io::Result<Answer> {
+        let frame = state::entry::decode(command).map_err(invalid)?;
+        let group = GroupContext {
+            id: self.replica.id,
+            index: id.index,
+            term: id.term,
+        };
+        let applied = state::apply::apply(&self.rows, &group, &frame.entry).map_err(io::Error::other)?;
+        let Applied {
+            changes,
+            answer,
+            dropped,
+            claimed,
+            digest,
+            operations: _,
+        } = applied;
+        let payload = PayloadId {
+            group: group.id,
+            index: id.index,
+            term: id.term,
+        };
+        let carries = !frame.payload.is_empty();
+        // Also when this entry dropped its own payload (it was refused): recovery's scan of the log records the place of
+        // every payload it sees, and only a recorded place can be forgotten.
+        if carries && !dropped.contains(&Dropped::Payload(payload)) {
+            self.replica.store.record_payload(payload).map_err(io::Error::other)?;
+        }
+        self.rows.change(changes);
+        self.digest = self.digest.wrapping_add(digest);
+        self.dropped.extend(dropped);
+        if let Some(claims) = &mut *self.replica.replayed_claims.lock() {
+            claims.extend(claimed);
+        }
+        Ok(answer)
+    }
+
+    /// Makes the round visible: rows and mark together.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        if self.entries == 0 {
+            return Ok(());
+        }
+        let replica = self.replica;
+        let changes = self.rows.into_changes();
+        {
+            let mut mark = replica.mark.lock();
+            let written = replica.engine.write(Batch {
+                changes,
+                applied: self.mark.encode(),
+                digest_delta: Some(self.digest),
+            });
+            written.map_err(io::Error::other)?;
+            *mark = self.mark;
+            let index = mark.at.map_or(0, |at| at.index);
+            replica.applied.store(index, Ordering::Release);
+        }
+        if !self.dropped.is_empty() {
+            let now = clock::now();
+            let mut queue = replica.forgotten.lock();
+            queue.extend(self.dropped.into_iter().map(|dropped| (now, dropped)));
+        }
+        replica.applied_entries.fetch_add(self.entries as u64, Ordering::Relaxed);
+        replica.growth.add(self.entries, self.bytes);
+        if replica.growth.is_past(replica.limits) {
+            replica.grown.notify_one();
+        }
+        Ok(())
+    }
+}
+
+fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// What readers of this state need.
+impl Replica {
+    /// A consistent view of now.
+    pub(crate) fn view(&self) -> Box<dyn View> {
+        self.engine.view()
+    }
+}

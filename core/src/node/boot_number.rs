@@ -1,0 +1,78 @@
+//! The boot number: raised on disk at every start, before anything else is done.
+//!
+//! Peers keep durably the highest (number, nonce) they saw of each node and refuse a lower one, or the same number with
+//! another nonce: an old copy of a disk that comes back cannot vote twice.
+//!
+//! Always true:
+//! * a number is used by one start only: it is durable in both copies before the start goes on;
+//! * when the copies differ (a raise was cut between them) the higher one counts.
+
+use std::path::Path;
+
+use prost::Message;
+
+use super::StartError;
+use super::twin_file::{Found, TwinFile};
+use crate::env::disk::Disk;
+use crate::env::random;
+
+const FORMAT: u32 = 1;
+const MAGIC: [u8; 8] = *b"minikvBT";
+
+/// A start of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Boot {
+    /// Rises with every start.
+    pub number: u64,
+    /// Drawn at every start.
+    pub nonce: u128,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct BootRow {
+    #[prost(uint64, tag = "1")]
+    number: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    nonce: Vec<u8>,
+}
+
+/// Raises the number. `is_new`: the directory was just made, so there may be no file yet.
+pub(super) async fn raise(disk: &dyn Disk, dir: &Path, is_new: bool) -> Result<Boot, StartError> {
+    let file = TwinFile::new(dir, "boot", MAGIC);
+    let last = match file
+        .read(disk)
+        .map_err(StartError::io("read boot number", dir))?
+    {
+        // Also when a first start was cut between identity and boot number: nothing was done under that identity.
+        Found::Absent if is_new || !disk_has_log(disk, dir) => 0,
+        Found::Absent => {
+            return Err(StartError::damaged(dir, "boot", "both are missing".to_owned()));
+        }
+        Found::Damaged(what) => return Err(StartError::damaged(dir, "boot", what)),
+        Found::Whole { bodies, .. } => bodies
+            .iter()
+            .filter_map(|body| BootRow::decode(body.bytes.clone()).ok())
+            .map(|row| row.number)
+            .max()
+            .unwrap_or(0),
+    };
+    let mut nonce = [0; 16];
+    random::fill(&mut nonce);
+    let boot = Boot {
+        number: last + 1,
+        nonce: u128::from_be_bytes(nonce),
+    };
+    let row = BootRow {
+        number: boot.number,
+        nonce: nonce.to_vec(),
+    };
+    file.write(disk, FORMAT, &row.encode_to_vec())
+        .await
+        .map_err(StartError::io("write boot number", dir))?;
+    Ok(boot)
+}
+
+fn disk_has_log(disk: &dyn Disk, dir: &Path) -> bool {
+    disk.list(&dir.join("log"))
+        .is_ok_and(|entries| !entries.is_empty())
+}

@@ -1,0 +1,35 @@
+//! Bucket facts in a group: what apply must know of a bucket, brought by the directory.
+//!
+//! Always true:
+//! * facts come whole, never as differences, and only a higher epoch replaces them;
+//! * a deleted bucket's row stays as gone, so that a late older copy cannot bring it back.
+
+use minikv_proto::entry as wire;
+
+use crate::ids::BucketId;
+use crate::state::answer::{Done, TryAgain};
+use crate::state::applying::{Applying, Stop};
+use crate::state::content::of_row;
+use crate::state::intent::TxnRef;
+use crate::state::record::Malformed;
+
+impl Applying<'_> {
+    pub fn set_facts(&mut self, set: &wire::SetFacts) -> Result<Done, Stop> {
+        let facts = set.facts.ok_or(Malformed("no facts"))?;
+        if facts.bucket == 0 || facts.epoch == 0 || facts.tenant == 0 {
+            return Err(Malformed("facts").into());
+        }
+        let bucket = BucketId(facts.bucket);
+        if let Some(known) = self.bucket(bucket)? {
+            if known.facts.is_some_and(|known| known.epoch >= facts.epoch) {
+                return Ok(Done::Nothing);
+            }
+            if let Some(txn) = &known.closing {
+                let txn = of_row(TxnRef::of_row(txn))?;
+                return Err(TryAgain::Blocked(txn).into());
+            }
+        }
+        self.bucket_or_new(bucket)?.facts = Some(facts);
+        Ok(Done::Nothing)
+    }
+}

@@ -1,0 +1,375 @@
+//! Who holds the chunks of a claim, and who still has to get them.
+//!
+//! Apply cannot veto a membership of openraft (it takes effect when appended), so the state holds the group's chunk
+//! members itself and openraft's membership follows. While one member replaces another both memberships count.
+//!
+//! Always true:
+//! * what a version, part or intent names is on a majority of the members, before and after the change under way;
+//! * a current member or learner that did not fsync a claimed chunk is named by the short list.
+//!
+//! Failure it prevents: a claim counts a copy on a member that has just left, and the next crash loses the chunk.
+
+use std::collections::BTreeSet;
+
+use minikv_proto::{entry as wire, row};
+
+use crate::ids::StageId;
+use crate::kv::Refusal;
+use crate::state::answer::TryAgain;
+use crate::state::apply::Dropped;
+use crate::state::applying::{Applying, Place, Stop, unsupported};
+use crate::state::content::of_row;
+use crate::state::keys;
+use crate::state::ledger::damaged;
+use crate::state::record::{ChunkRun, Malformed};
+use crate::state::usage::Delta;
+
+/// Longest chunk.
+const MAX_CHUNK: u32 = 4 << 20;
+/// Most runs of chunks that one claim tells apart by who holds them.
+const MAX_COPIES: usize = 16;
+
+/// The members, as claims count them.
+pub(super) struct Membership {
+    /// Before the change under way.
+    old: BTreeSet<u64>,
+    /// After it.
+    new: BTreeSet<u64>,
+    /// Who should have every chunk: those that stay or come, learners too.
+    wanted: BTreeSet<u64>,
+}
+
+impl Membership {
+    pub fn of(row: &row::Members) -> Membership {
+        let with = |roles: &[row::MemberRole]| -> BTreeSet<u64> {
+            let has = |member: &&row::Member| roles.iter().any(|role| *role as i32 == member.role);
+            row.members
+                .iter()
+                .filter(has)
+                .map(|member| member.node)
+                .collect()
+        };
+        use row::MemberRole::*;
+        Membership {
+            old: with(&[Member, Retiring]),
+            new: with(&[Member, Admitted]),
+            wanted: with(&[Member, Admitted, Learner]),
+        }
+    }
+
+    /// Whether these nodes hold a majority of both memberships.
+    fn enough(&self, nodes: &BTreeSet<u64>) -> bool {
+        let majority_of = |set: &BTreeSet<u64>| set.intersection(nodes).count() * 2 > set.len();
+        majority_of(&self.old) && majority_of(&self.new)
+    }
+}
+
+impl Applying<'_> {
+    pub fn membership(&mut self) -> Result<row::Members, Stop> {
+        let key = keys::members();
+        Ok(self
+            .ledger
+            .row(&key)?
+            .ok_or_else(|| damaged(&key, "the group was never formed"))?)
+    }
+
+    /// Ends a stage: its chunks are content from now on.
+    pub fn claim(
+        &mut self,
+        place: &Place,
+        staged: &wire::Staged,
+        size: u64,
+        upload: &[u8],
+    ) -> Result<row::Content, Stop> {
+        let (id, stage) = self.open_stage_of(place, staged, upload)?;
+        let content = self.placed(place, id, staged, size)?;
+        self.ledger.delete(keys::stage(place.vshard, id))?;
+        self.charge(place.bucket, stage_room(&stage, -1))?;
+        Ok(content)
+    }
+
+    /// The stage that a claim means, if it is open, this key's and nobody's.
+    pub fn open_stage_of(
+        &mut self,
+        place: &Place,
+        staged: &wire::Staged,
+        upload: &[u8],
+    ) -> Result<(StageId, row::Stage), Stop> {
+        let id = StageId::of_row(staged.stage.as_ref())?;
+        let stage: Option<row::Stage> = self.ledger.row(&keys::stage(place.vshard, id))?;
+        let stage = stage.ok_or(Refusal::StageGone)?;
+        let same =
+            stage.bucket == place.bucket.0 && stage.key == place.key && stage.upload == upload;
+        if !same || stage.held_by.is_some() {
+            return Err(Refusal::StageGone.into());
+        }
+        Ok((id, stage))
+    }
+
+    /// The content that a stage's chunks are, if enough members hold them.
+    pub fn placed(
+        &mut self,
+        place: &Place,
+        id: StageId,
+        staged: &wire::Staged,
+        size: u64,
+    ) -> Result<row::Content, Stop> {
+        let run = ChunkRun {
+            vshard: place.vshard,
+            stage: id,
+            count: staged.count,
+            chunk_size: staged.chunk_size,
+            len: staged.len,
+        };
+        check_shape(&run, size)?;
+        let membership = Membership::of(&self.membership()?);
+        if staged.copies.len() > MAX_COPIES {
+            return Err(unsupported("a claim of more than 16 runs of chunks"));
+        }
+        let mut next = 0;
+        for copies in &staged.copies {
+            let have: BTreeSet<u64> = copies.nodes.iter().copied().collect();
+            if copies.first != next || copies.count == 0 || !membership.enough(&have) {
+                return Err(TryAgain::StalePlacement.into());
+            }
+            next += copies.count;
+            let missing: Vec<u64> = membership.wanted.difference(&have).copied().collect();
+            if !missing.is_empty() {
+                let have = membership.wanted.intersection(&have).copied().collect();
+                let short = row::Short {
+                    vshard: u32::from(place.vshard.0),
+                    count: copies.count,
+                    missing,
+                    have,
+                };
+                self.ledger.put_row(keys::short(id, copies.first), &short)?;
+            }
+        }
+        if next != run.count {
+            return Err(TryAgain::StalePlacement.into());
+        }
+        let kind = row::content::Kind::Chunks(run.to_row());
+        self.claimed.push(run);
+        Ok(row::Content {
+            kind: Some(kind),
+            shared: false,
+        })
+    }
+
+    /// Ends a stage without a claim. Nobody ever saw its chunks, so they need not wait on the free list.
+    pub fn end_stage(
+        &mut self,
+        place: (crate::ids::VShard, StageId),
+        stage: &row::Stage,
+    ) -> Result<(), Stop> {
+        let (vshard, id) = place;
+        self.ledger.delete(keys::stage(vshard, id))?;
+        self.charge(crate::ids::BucketId(stage.bucket), stage_room(stage, -1))?;
+        self.dropped.push(Dropped::Stage(vshard, id));
+        Ok(())
+    }
+
+    /// Nothing names the chunks of this stage any more: nobody needs to get them.
+    pub fn forget_short(&mut self, stage: StageId) -> Result<(), Stop> {
+        for (key, _) in self.ledger.scan(&keys::shorts_of(stage), MAX_COPIES)? {
+            self.ledger.delete(key)?;
+        }
+        Ok(())
+    }
+
+    // ---- changes of the membership ----
+
+    /// A node begins to get everything that is claimed.
+    pub fn learner(&mut self, learner: &wire::Learner) -> Result<(), Stop> {
+        let mut members = self.membership()?;
+        if find(&mut members, learner.node).is_some() {
+            return Ok(());
+        }
+        let (role, since_index) = (row::MemberRole::Learner as i32, self.group.index);
+        members.members.push(row::Member {
+            node: learner.node,
+            role,
+            since_index,
+        });
+        members.members.sort_by_key(|member| member.node);
+        Ok(self.ledger.put_row(keys::members(), &members)?)
+    }
+
+    /// A learner that has everything counts from now on, beside the member it replaces.
+    pub fn admit(&mut self, admit: &wire::Admit) -> Result<(), Stop> {
+        let mut members = self.membership()?;
+        let candidate = find(&mut members, admit.node)
+            .ok_or_else(|| unsupported("admitting a node that is no learner"))?;
+        if candidate.role == row::MemberRole::Admitted as i32 {
+            return Ok(());
+        }
+        if candidate.role != row::MemberRole::Learner as i32 {
+            return Err(unsupported("admitting a node that is no learner"));
+        }
+        if admit.confirmed_index < candidate.since_index {
+            return Err(TryAgain::NotYet.into());
+        }
+        candidate.role = row::MemberRole::Admitted as i32;
+        if admit.retire != 0 {
+            let leaving = find(&mut members, admit.retire)
+                .filter(|m| m.role == row::MemberRole::Member as i32);
+            leaving
+                .ok_or_else(|| unsupported("retiring a node that is no member"))?
+                .role = row::MemberRole::Retiring as i32;
+        }
+        let after = Membership::of(&members);
+        // A list longer than one entry may read must shrink first.
+        let shorts = self.ledger.scan(&keys::shorts(), MAX_SHORTS + 1)?;
+        if shorts.len() > MAX_SHORTS {
+            return Err(TryAgain::NotYet.into());
+        }
+        for (key, row) in shorts {
+            let short: row::Short = crate::state::ledger::decode(&key, row)?;
+            let mut have: BTreeSet<u64> = short.have.iter().copied().collect();
+            have.insert(admit.node);
+            have.remove(&admit.retire);
+            let majority = after.new.intersection(&have).count() * 2 > after.new.len();
+            if short.missing.contains(&admit.node) || !majority {
+                return Err(TryAgain::NotYet.into());
+            }
+        }
+        Ok(self.ledger.put_row(keys::members(), &members)?)
+    }
+
+    /// The change is over: openraft's membership is the new one.
+    pub fn retired(&mut self, retired: &wire::Retired) -> Result<(), Stop> {
+        let mut members = self.membership()?;
+        let leaving =
+            |m: &row::Member| m.node == retired.node && m.role == row::MemberRole::Retiring as i32;
+        if retired.node != 0 && !members.members.iter().any(leaving) {
+            return Ok(());
+        }
+        members
+            .members
+            .retain(|member| member.role != row::MemberRole::Retiring as i32);
+        for member in &mut members.members {
+            if member.role == row::MemberRole::Admitted as i32 {
+                member.role = row::MemberRole::Member as i32;
+            }
+        }
+        Ok(self.ledger.put_row(keys::members(), &members)?)
+    }
+
+    /// Undoes a learner or an admission; with it whoever was to leave stays.
+    pub fn cancel_admit(&mut self, cancel: &wire::CancelAdmit) -> Result<(), Stop> {
+        let mut members = self.membership()?;
+        let coming = [
+            row::MemberRole::Learner as i32,
+            row::MemberRole::Admitted as i32,
+        ];
+        let Some(at) = members
+            .members
+            .iter()
+            .position(|m| m.node == cancel.node && coming.contains(&m.role))
+        else {
+            return Ok(());
+        };
+        members.members.remove(at);
+        // One change is under way at a time: without anybody coming, nobody leaves.
+        if !members
+            .members
+            .iter()
+            .any(|m| m.role == row::MemberRole::Admitted as i32)
+        {
+            for member in &mut members.members {
+                if member.role == row::MemberRole::Retiring as i32 {
+                    member.role = row::MemberRole::Member as i32;
+                }
+            }
+        }
+        Ok(self.ledger.put_row(keys::members(), &members)?)
+    }
+
+    /// A member found that its copy is missing or bad.
+    pub fn short_add(&mut self, add: &wire::ShortAdd) -> Result<(), Stop> {
+        let stage = StageId::of_row(add.stage.as_ref())?;
+        let wanted = Membership::of(&self.membership()?).wanted;
+        if !wanted.contains(&add.node) || add.count == 0 {
+            return Ok(());
+        }
+        let key = keys::short(stage, add.first);
+        let mut short: row::Short = self.ledger.row(&key)?.unwrap_or_else(|| row::Short {
+            vshard: add.vshard,
+            count: 0,
+            missing: Vec::new(),
+            have: wanted.iter().copied().collect(),
+        });
+        short.count = short.count.max(add.count);
+        short.have.retain(|node| *node != add.node);
+        if !short.missing.contains(&add.node) {
+            short.missing.push(add.node);
+            short.missing.sort_unstable();
+        }
+        Ok(self.ledger.put_row(key, &short)?)
+    }
+
+    /// A member has its copy now.
+    pub fn short_done(&mut self, done: &wire::ShortDone) -> Result<(), Stop> {
+        let stage = StageId::of_row(done.stage.as_ref())?;
+        let key = keys::short(stage, done.first);
+        let Some(mut short) = self.ledger.row::<row::Short>(&key)? else {
+            return Ok(());
+        };
+        if !short.missing.contains(&done.node) {
+            return Ok(());
+        }
+        short.missing.retain(|node| *node != done.node);
+        if short.missing.is_empty() {
+            return Ok(self.ledger.delete(key)?);
+        }
+        short.have.push(done.node);
+        short.have.sort_unstable();
+        Ok(self.ledger.put_row(key, &short)?)
+    }
+
+    /// A stage that a prepared transaction holds goes back to whoever opened it.
+    pub fn unhold_stage(&mut self, place: &Place, content: &row::Content) -> Result<(), Stop> {
+        let Some(row::content::Kind::Chunks(run)) = &content.kind else {
+            return Ok(());
+        };
+        let id = of_row(StageId::of_row(run.stage.as_ref()))?;
+        let key = keys::stage(place.vshard, id);
+        if let Some(mut stage) = self.ledger.row::<row::Stage>(&key)? {
+            stage.held_by = None;
+            self.ledger.put_row(key, &stage)?;
+        }
+        self.forget_short(id)
+    }
+}
+
+/// Most items of the short list that one entry reads.
+const MAX_SHORTS: usize = 900;
+
+/// The room that a stage holds.
+pub(super) fn stage_room(stage: &row::Stage, sign: i64) -> Delta {
+    Delta::reserve(
+        sign * stage.reserved as i64,
+        if stage.upload.is_empty() { sign } else { 0 },
+    )
+}
+
+fn find(members: &mut row::Members, node: u64) -> Option<&mut row::Member> {
+    members
+        .members
+        .iter_mut()
+        .find(|member| member.node == node)
+}
+
+fn check_shape(run: &ChunkRun, size: u64) -> Result<(), Malformed> {
+    let full = u64::from(run.count) * u64::from(run.chunk_size);
+    let fits = run.count > 0
+        && (1..=MAX_CHUNK).contains(&run.chunk_size)
+        && run.len == size
+        && run.len <= full
+        && run.len > full - u64::from(run.chunk_size);
+    if fits {
+        Ok(())
+    } else {
+        Err(Malformed("shape of the chunks"))
+    }
+}
