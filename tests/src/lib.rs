@@ -14,6 +14,7 @@ pub mod lives;
 pub mod load;
 pub mod model;
 pub mod observe;
+pub mod on_disk;
 pub mod oracle;
 pub mod s3;
 pub mod server;
