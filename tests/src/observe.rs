@@ -3,6 +3,8 @@
 //! Always true of what is returned: each content was read and recognised; GET, HEAD, both kinds of lists and the counts
 //! agreed with each other. Anything else is `Broken::Contradiction`.
 
+use std::collections::BTreeMap;
+
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use minikv_core::kv::{
@@ -12,8 +14,8 @@ use minikv_core::kv::{
 
 use crate::client::TENANT;
 use crate::content::{self, Content, Piece};
-use crate::model::KeyState;
-use crate::oracle::{Broken, Seen};
+use crate::model::{KeyState, Name};
+use crate::oracle::{Broken, Oracle, Seen};
 
 /// Page size of lists: small, so that paging is exercised too.
 const PAGE: u32 = 5;
@@ -238,4 +240,114 @@ async fn read(kv: &Kv, version: &Version, range: std::ops::Range<u64>) -> Result
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What a damaged store still serves: what it answers must be right, and what it cannot answer it must refuse.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Careful {
+    /// Questions answered, rightly.
+    pub right: u64,
+    /// Questions refused, and how.
+    pub refused: BTreeMap<String, String>,
+}
+
+impl Careful {
+    fn note<T>(
+        &mut self,
+        question: String,
+        answer: Result<T, ObserveError>,
+    ) -> Result<Option<T>, Broken> {
+        match answer {
+            Ok(answer) => Ok(Some(answer)),
+            Err(ObserveError::Broken(broken)) => Err(broken),
+            Err(ObserveError::Refused { cause, .. }) => {
+                self.refused.insert(question, cause.to_string());
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Asks for everything that was ever written, one question at a time. A wrong answer is `Broken`.
+pub async fn carefully(kv: &Kv, known: &Oracle) -> Result<Careful, Broken> {
+    let mut found = Careful::default();
+    let mut buckets: BTreeMap<String, Bucket> = BTreeMap::new();
+    for name in known.names() {
+        if buckets.contains_key(&name.bucket) {
+            continue;
+        }
+        let asked = kv
+            .bucket(&name.bucket)
+            .await
+            .map_err(refused("find bucket"));
+        match found.note(format!("bucket {}", name.bucket), asked)? {
+            None => {}
+            Some(Some(bucket)) => _ = buckets.insert(name.bucket.clone(), bucket),
+            Some(None) => {
+                return Err(Broken::Contradiction(format!(
+                    "bucket {} is gone",
+                    name.bucket
+                )));
+            }
+        }
+    }
+    for name in known.names() {
+        let Some(bucket) = buckets.get(&name.bucket) else {
+            continue;
+        };
+        let got = key(kv, bucket, &name.key).await;
+        if let Some(content) = found.note(format!("GET {}", name.key), got)? {
+            let possible = known.possible(name);
+            if !possible
+                .iter()
+                .any(|state| state.current() == content.as_ref())
+            {
+                return Err(Broken::Contradiction(format!(
+                    "GET {}: {content:?}, not {possible:?}",
+                    name.key
+                )));
+            }
+            found.right += 1;
+        }
+    }
+    for bucket in buckets.values() {
+        let listed = list(kv, bucket, false).await;
+        if let Some(listed) = found.note(format!("LIST {}", bucket.name), listed)? {
+            let listed: Vec<String> = listed.iter().map(|version| text(&version.key)).collect();
+            let there = |name: &&Name| {
+                known
+                    .possible(name)
+                    .iter()
+                    .any(|state| state.current().is_some())
+            };
+            let names = known.names().filter(|name| name.bucket == bucket.name);
+            let expected: Vec<String> = names.filter(there).map(|name| name.key.clone()).collect();
+            if listed != expected {
+                return Err(Broken::Contradiction(format!(
+                    "LIST: {listed:?}, not {expected:?}"
+                )));
+            }
+            found.right += 1;
+        }
+        let open = uploads(kv, bucket).await.map_err(refused("list uploads"));
+        if let Some(open) = found.note(format!("uploads of {}", bucket.name), open)? {
+            let names = known.names().filter(|name| name.bucket == bucket.name);
+            let expected = names
+                .map(|name| known.possible(name)[0].uploads.len())
+                .sum();
+            if open.len() != expected {
+                return Err(Broken::Contradiction(format!(
+                    "{} uploads, not {expected}",
+                    open.len()
+                )));
+            }
+            for upload in open {
+                let asked = kv.parts(bucket, &upload.key, upload.id, 0, 1000).await;
+                let parts = asked.map_err(refused("list parts"));
+                found.note(format!("parts of {}", text(&upload.meta)), parts)?;
+                found.right += 1;
+            }
+        }
+    }
+    Ok(found)
 }

@@ -83,9 +83,14 @@ impl Record {
 pub fn spots(disk: &SimDisk) -> Vec<Spot> {
     let mut spots = Vec::new();
     for (path, len) in disk.files() {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         if name.ends_with(".seg") {
-            let Ok(bytes) = disk.contents(&path) else { continue };
+            let Ok(bytes) = disk.contents(&path) else {
+                continue;
+            };
             segment(&path, &bytes, &mut spots);
             continue;
         }
@@ -106,7 +111,14 @@ pub fn spots(disk: &SimDisk) -> Vec<Spot> {
             manifest if manifest.starts_with("manifest-") => Kind::Manifest,
             _ => Kind::Other,
         };
-        spots.push(Spot { kind, path, at: 0, len, group: 0, index: 0 });
+        spots.push(Spot {
+            kind,
+            path,
+            at: 0,
+            len,
+            group: 0,
+            index: 0,
+        });
     }
     spots
 }
@@ -133,7 +145,14 @@ fn segment(path: &Path, bytes: &[u8], spots: &mut Vec<Spot>) {
     let mut add = |kind, at: usize, len: usize, group, index| {
         if len > 0 {
             let (at, len) = (at as u64, len as u64);
-            spots.push(Spot { kind, path: path.to_owned(), at, len, group, index });
+            spots.push(Spot {
+                kind,
+                path: path.to_owned(),
+                at,
+                len,
+                group,
+                index,
+            });
         }
     };
     add(Kind::SegmentHeader, 0, 48, 0, 0);
@@ -146,14 +165,28 @@ fn segment(path: &Path, bytes: &[u8], spots: &mut Vec<Spot>) {
         at += BATCH_HEADER + TABLE_ROW * count;
         // A batch that recovery cut short ends where the next one begins.
         while at < end && !is_batch(bytes, at) {
-            let Some(record) = bytes.get(at + 3).and_then(|kind| Record::of(*kind)) else { return };
+            let Some(record) = bytes.get(at + 3).and_then(|kind| Record::of(*kind)) else {
+                return;
+            };
             let group = number::<2>(bytes, at + 4) as u16;
             let index = number::<8>(bytes, at + 24);
             let payload = number::<4>(bytes, at + 48) as usize;
             let head = number::<4>(bytes, at + 56) as usize;
             add(Kind::RecordHeader(record), at, RECORD_HEADER, group, index);
-            add(Kind::RecordPayload(record), at + RECORD_HEADER, payload, group, index);
-            add(Kind::RecordHead(record), at + RECORD_HEADER + payload, head, group, index);
+            add(
+                Kind::RecordPayload(record),
+                at + RECORD_HEADER,
+                payload,
+                group,
+                index,
+            );
+            add(
+                Kind::RecordHead(record),
+                at + RECORD_HEADER + payload,
+                head,
+                group,
+                index,
+            );
             at += (RECORD_HEADER + payload + head).next_multiple_of(8);
         }
     }
