@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::frames::{Cut, Piece};
-use super::store::Store;
+use super::store::{ReadFault, Store};
 use crate::group::Group;
 use crate::ids::{PayloadId, StageId};
 use crate::kv::KvError;
@@ -93,7 +93,7 @@ fn steps(stretches: Vec<Stretch>) -> impl Iterator<Item = Result<Step, KvError>>
     })
 }
 
-async fn read(store: Arc<Store>, step: Step) -> Result<Bytes, KvError> {
+async fn read(store: Arc<Store>, step: Step) -> Result<Bytes, ReadFault> {
     match step {
         Step::Inline(Stretch::Inline {
             payload,
@@ -118,7 +118,7 @@ pub(crate) fn content(
     store: Arc<Store>,
     pins: Pins,
     stretches: Vec<Stretch>,
-) -> impl Stream<Item = Result<Bytes, KvError>> + Send {
+) -> impl Stream<Item = Result<Bytes, ReadFault>> + Send {
     let reads = stream::iter(steps(stretches)).map(move |step| {
         let store = store.clone();
         let _held = &pins;

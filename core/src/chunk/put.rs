@@ -19,7 +19,7 @@ use crate::env::task;
 use crate::group::Group;
 use crate::ids::{ChunkId, StageId, VShard};
 use crate::kv::{KvError, Staged};
-use crate::log::{Item, Stream, WriteKind};
+use crate::log::{Frame, Stream, WriteKind};
 use crate::state::apply::Dropped;
 use crate::state::record::ChunkRun;
 
@@ -112,18 +112,19 @@ impl Stager {
         }
         let permit = self.store.log.admit(Stream::Blob, frame.len()).await;
         let permit = permit.map_err(log_failed)?;
-        let item = Item::Frame {
+        let frame = Frame {
             chunk: ChunkId {
                 vshard: self.opened.vshard,
                 stage: self.opened.stage,
                 ordinal: at.chunk,
             },
             frame: at.frame,
+            bytes: frame,
         };
         let store = self.store.clone();
         // A task of its own: the frame is recorded even if the client goes away now, and then dropped with its stage.
         let written = task::spawn(async move {
-            let written = store.write_frames(vec![(item, frame)]).await;
+            let written = store.write_frame(frame).await;
             drop(permit);
             written
         });

@@ -8,7 +8,6 @@
 //!   before the table's moment, and entries that are not applied yet hold it back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -16,9 +15,10 @@ use parking_lot::{Mutex, RwLock};
 use super::frames::{Cut, FrameAt};
 use crate::engine::EngineError;
 use crate::engine::places::Places;
-use crate::ids::{ChunkId, GroupId, PayloadId, StageId, VShard};
+use crate::group::read::unreadable;
+use crate::ids::{ChunkId, GroupId, PayloadId};
 use crate::kv::KvError;
-use crate::log::{Item, Log, LogError, Place, Position, ReadError, Stream};
+use crate::log::{Frame, Item, Log, LogError, ReadError, Stream};
 use crate::state::apply::Dropped;
 use crate::state::entry::crc64;
 use crate::state::record::ChunkRun;
@@ -26,32 +26,42 @@ use crate::state::record::ChunkRun;
 /// Tells up to where a group has applied its log.
 pub(crate) trait AppliedUpTo: Send + Sync {
     fn group(&self) -> GroupId;
-    fn applied(&self) -> u64;
+    fn applied(&self) -> Option<u64>;
 }
 
 /// See the file's header.
 pub(crate) struct Store {
-    pub log: Log,
+    pub log: Arc<Log>,
     pub places: Places,
     /// All groups of the node: what they have not applied is not recorded.
     groups: RwLock<Vec<Arc<dyn AppliedUpTo>>>,
-    /// Checkpoints of the places that were asked for; and the last of them that a finished one covers.
-    asked: AtomicU64,
-    covered: tokio::sync::Mutex<u64>,
     damage: Mutex<Vec<String>>,
+}
+
+/// Why bytes could not be read.
+#[derive(Clone, Debug)]
+pub(crate) enum ReadFault {
+    /// There is no place for them here: they were dropped meanwhile, or lost.
+    Absent(Item),
+    /// Anything else.
+    Other(KvError),
+}
+
+impl From<KvError> for ReadFault {
+    fn from(error: KvError) -> ReadFault {
+        ReadFault::Other(error)
+    }
 }
 
 /// Damaged items are listed by name up to so many.
 const LISTED: usize = 1000;
 
 impl Store {
-    pub(crate) fn new(log: Log, places: Places) -> Store {
+    pub(crate) fn new(log: Arc<Log>, places: Places) -> Store {
         Store {
             log,
             places,
             groups: RwLock::default(),
-            asked: AtomicU64::new(0),
-            covered: tokio::sync::Mutex::new(0),
             damage: Mutex::default(),
         }
     }
@@ -64,8 +74,8 @@ impl Store {
 
     /// Records the place of an entry's payload; the entry is durable.
     pub(crate) fn record_payload(&self, payload: PayloadId) -> Result<(), EngineError> {
-        match self.log.place(payload) {
-            Some(place) => self.places.put(&[(Item::Payload(payload), place)]),
+        match self.log.place_of(payload) {
+            Some(place) => self.places.insert(&Item::Payload(payload), place).map(drop),
             None => Err(EngineError::GivenUp(format!(
                 "{} has no place although it is durable",
                 Item::Payload(payload)
@@ -78,33 +88,34 @@ impl Store {
         &self,
         dropped: impl Iterator<Item = &'a Dropped>,
     ) -> Result<(), EngineError> {
-        let mut items = Vec::new();
         for one in dropped {
             match one {
-                Dropped::Payload(payload) => items.push(Item::Payload(*payload)),
-                Dropped::Chunks(run) => items.extend(items_of(run)),
-                Dropped::Stage(vshard, stage) => items.extend(self.staged(*vshard, *stage)?),
+                Dropped::Payload(payload) => {
+                    self.places.remove(&Item::Payload(*payload))?;
+                }
+                Dropped::Chunks(run) => {
+                    self.places.remove_stage(run.vshard, run.stage, 0..run.count)?;
+                }
+                Dropped::Stage(vshard, stage) => {
+                    self.places.remove_stage(*vshard, *stage, 0..u32::MAX)?;
+                }
             }
         }
-        self.places.remove(&items)
-    }
-
-    /// Everything here that was written under a stage.
-    fn staged(&self, vshard: VShard, stage: StageId) -> Result<Vec<Item>, EngineError> {
-        self.places.under_stage(vshard, stage)
+        Ok(())
     }
 
     // ---- writing ----
 
-    /// Writes frames of a chunk; durable and recorded when this returns.
-    pub(crate) async fn write_frames(
-        &self,
-        frames: Vec<(Item, Bytes)>,
-    ) -> Result<(), KvError> {
-        let items: Vec<Item> = frames.iter().map(|(item, _)| *item).collect();
-        let written = self.log.write_frames(frames).await.map_err(log_failed)?;
-        let places: Vec<(Item, Place)> = items.into_iter().zip(written.places.iter().copied()).collect();
-        self.places.put(&places).map_err(crate::group::read::unreadable)?;
+    /// Writes a frame; durable and recorded when this returns.
+    pub(crate) async fn write_frame(&self, frame: Frame) -> Result<(), KvError> {
+        let item = Item::Frame {
+            chunk: frame.chunk,
+            frame: frame.frame,
+        };
+        let written = self.log.append_frames(vec![frame]).await.map_err(log_failed)?;
+        for place in &written.places {
+            self.places.insert(&item, *place).map_err(unreadable)?;
+        }
         // The stream may be called complete up to here only now.
         drop(written.hold);
         Ok(())
@@ -112,31 +123,29 @@ impl Store {
 
     // ---- reading ----
 
-    async fn read(&self, item: Item) -> Result<Bytes, KvError> {
-        let mut last = None;
-        for _ in 0..2 {
-            let place = self.places.get(&item).map_err(crate::group::read::unreadable)?;
+    async fn read(&self, item: Item) -> Result<Bytes, ReadFault> {
+        let mut looked_at = None;
+        loop {
+            let place = self.places.get(&item).map_err(unreadable)?;
             let Some(place) = place else {
-                return Err(KvError::Unavailable(format!(
-                    "{item} is not here; it was overwritten or deleted while it was read"
-                )));
+                return Err(ReadFault::Absent(item));
             };
             match self.log.read(place, &item).await {
                 Ok(bytes) => return Ok(bytes),
-                Err(error @ ReadError::Damaged(_)) => {
-                    self.note_damage(error.to_string());
-                    return Err(KvError::Damaged(error.to_string()));
-                }
-                Err(ReadError::Gone) if last.is_none() => last = Some(place),
+                // Compaction moved it after we looked: the table knows better now, once.
+                Err(ReadError::Gone) if looked_at.replace(place).is_none() => {}
                 Err(ReadError::Gone) => {
-                    let what = format!("{item} at {place}: its segment is missing");
-                    self.note_damage(what.clone());
-                    return Err(KvError::Damaged(what));
+                    return Err(self.damaged(format!("{item} at {place}: its segment is missing")));
                 }
-                Err(error @ ReadError::Io(_)) => return Err(KvError::Unavailable(error.to_string())),
+                Err(ReadError::Damaged(what)) => return Err(self.damaged(what.to_string())),
+                Err(ReadError::Io(what)) => return Err(KvError::Unavailable(what.to_string()).into()),
             }
         }
-        Err(KvError::Unavailable(format!("{item} moves too fast")))
+    }
+
+    fn damaged(&self, what: String) -> ReadFault {
+        self.note_damage(what.clone());
+        ReadFault::Other(KvError::Damaged(what))
     }
 
     /// An inline content, checked end to end.
@@ -146,32 +155,32 @@ impl Store {
         offset: u32,
         len: u32,
         checksum: u64,
-    ) -> Result<Bytes, KvError> {
-        let bytes = self.read(Item::Payload(payload)).await?;
+    ) -> Result<Bytes, ReadFault> {
+        let item = Item::Payload(payload);
+        let bytes = self.read(item).await?;
         let end = offset as usize + len as usize;
-        let damaged = |what: &str| {
-            let what = format!("{}: {what}", Item::Payload(payload));
-            self.note_damage(what.clone());
-            KvError::Damaged(what)
-        };
         if bytes.len() < end {
-            return Err(damaged("it is shorter than the object"));
+            return Err(self.damaged(format!("{item} is shorter than its object")));
         }
         let content = bytes.slice(offset as usize..end);
         if crc64(&content) != checksum {
-            return Err(damaged("the object's checksum does not match"));
+            return Err(self.damaged(format!("{item}: the object's checksum does not match")));
         }
         Ok(content)
     }
 
     /// A frame of a run, whole.
-    pub(crate) async fn read_frame(&self, run: &ChunkRun, at: FrameAt, len: u32) -> Result<Bytes, KvError> {
+    pub(crate) async fn read_frame(
+        &self,
+        run: &ChunkRun,
+        at: FrameAt,
+        len: u32,
+    ) -> Result<Bytes, ReadFault> {
         let item = item_of(run, at);
         let bytes = self.read(item).await?;
         if bytes.len() != len as usize {
-            let what = format!("{item} has {} bytes instead of {len}", bytes.len());
-            self.note_damage(what.clone());
-            return Err(KvError::Damaged(what));
+            let found = bytes.len();
+            return Err(self.damaged(format!("{item} has {found} bytes instead of {len}")));
         }
         Ok(bytes)
     }
@@ -209,35 +218,18 @@ impl Store {
 
     /// Bytes that the meta stream has taken since the process started.
     pub(crate) fn meta_written(&self) -> u64 {
-        self.log.written(Stream::Meta)
+        self.log.metrics(Stream::Meta).bytes
     }
 
-    /// Makes the places durable as they are at some moment after this call. Calls that come together share one.
+    /// Makes the places durable, with every change made before this call.
     pub(crate) async fn checkpoint_places(&self) -> Result<(), EngineError> {
-        let mine = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
-        let mut covered = self.covered.lock().await;
-        if *covered >= mine {
-            return Ok(());
-        }
-        let covers = self.asked.load(Ordering::Acquire);
         // First up to where the streams are recorded, then the table's moment: never the other way round.
-        let complete = [self.meta_complete(), self.log.complete_up_to(Stream::Blob, None)];
-        self.places.checkpoint(complete).await?;
-        *covered = covers;
-        Ok(())
-    }
-
-    /// The meta stream is recorded up to the first entry of any group that has not been applied.
-    fn meta_complete(&self) -> Position {
-        let end = self.log.durable_end(Stream::Meta);
-        let unapplied = self
-            .groups
-            .read()
-            .iter()
-            .filter_map(|group| self.log.position(group.group(), group.applied() + 1))
-            .min();
-        let not_after = unapplied.map_or(end, |position| position.min(end));
-        self.log.complete_up_to(Stream::Meta, Some(not_after))
+        let applied: Vec<(GroupId, Option<u64>)> = {
+            let groups = self.groups.read();
+            groups.iter().map(|group| (group.group(), group.applied())).collect()
+        };
+        let complete = self.log.complete_up_to(&applied);
+        self.places.checkpoint(complete).await
     }
 }
 

@@ -33,6 +33,11 @@ pub mod merge;
 pub mod merged;
 pub mod native;
 pub mod overlay;
+pub mod place_key;
+pub mod place_ledger;
+pub mod places;
+#[cfg(test)]
+mod places_tests;
 pub mod run;
 pub mod run_set;
 pub mod run_store;
@@ -135,7 +140,7 @@ pub struct CheckpointInfo {
 ///
 /// A group passes the checkpoint of the places here: if state at applied A became durable before the places that
 /// applies up to A dropped, recovery's scan of the log would bring such a place back, its drop would never be replayed,
-/// and it would pin its segment for ever. (Drop places before writing the batch that drops the reference.)
+/// and it would pin its segment for ever. (Drop them before the moment of the next checkpoint of the state.)
 pub type BeforeDurable = Box<dyn FnOnce() -> BoxFuture<'static, Result<(), EngineError>> + Send>;
 
 /// One group's rows. Reads through the engine itself see the newest batch; `view` freezes a moment.

@@ -118,6 +118,7 @@ impl Checkpoints {
 /// Makes a checkpoint of a group and lets its log forget what the checkpoint holds.
 pub(crate) async fn make(group: &Group) -> Result<(), KvError> {
     let replica = &group.replica;
+    let appended = group.log.appended_bytes(group.id);
     let Some(raft) = group.raft() else {
         // Read-only by damage: its state may be written out, its log stays as evidence.
         let written = replica.begin_checkpoint().await;
@@ -131,16 +132,21 @@ pub(crate) async fn make(group: &Group) -> Result<(), KvError> {
         if let Some(why) = replica.checkpoint_error() {
             return Err(KvError::Unavailable(why));
         }
+        replica.remember_checkpoint(appended);
     }
     let upto = match raft.standing().voters {
         1 => Some(replica.checkpoint_index()),
-        _ => group
-            .log
-            .index_behind(group.id, KEEP_FOR_OTHERS)
-            .map(|index| index.min(replica.checkpoint_index())),
+        _ => keep_for_others(group),
     };
     match upto {
         Some(upto) if upto > 0 => raft.purge(upto).await.map_err(KvError::Unavailable),
         _ => Ok(()),
     }
+}
+
+/// The newest checkpoint that has enough log behind it for members that lag.
+fn keep_for_others(group: &Group) -> Option<u64> {
+    let appended = group.log.appended_bytes(group.id);
+    let far = appended.checked_sub(KEEP_FOR_OTHERS)?;
+    group.replica.checkpoint_before(far)
 }

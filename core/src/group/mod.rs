@@ -52,7 +52,7 @@ pub(crate) enum Standing {
 pub(crate) struct Group {
     pub id: GroupId,
     pub replica: Arc<Replica>,
-    pub log: Log,
+    pub log: Arc<Log>,
     pub pressure: Arc<Pressure>,
     pub memory: LeaderMemory,
     standing: RwLock<Standing>,
@@ -62,7 +62,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub(crate) fn new(replica: Arc<Replica>, log: Log, pressure: Arc<Pressure>) -> Group {
+    pub(crate) fn new(replica: Arc<Replica>, log: Arc<Log>, pressure: Arc<Pressure>) -> Group {
         Group {
             id: replica.id,
             replica,

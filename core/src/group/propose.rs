@@ -26,11 +26,19 @@ const LEADER_WAIT: Duration = Duration::from_secs(5);
 /// How often somebody who waits for an answer asks whether the disk still answers.
 const HEALTH_CHECK: Duration = Duration::from_millis(500);
 
-/// A command that got its place in a session.
-pub(crate) struct Placed {
-    pub answer: Answer,
-    /// Open until dropped: the group keeps the result so long.
-    pub sequence: Sequence,
+/// A place in this process's session of a group, for a command whose content names it.
+pub(crate) struct Ticket {
+    sequence: Sequence,
+}
+
+impl Ticket {
+    pub(crate) fn session(&self) -> u64 {
+        self.sequence.session().id
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.sequence.number()
+    }
 }
 
 impl Group {
@@ -41,38 +49,57 @@ impl Group {
         payload: &[u8],
         kind: WriteKind,
     ) -> Result<Answer, KvError> {
-        let placed = self.command_in_session(body, payload, kind).await?;
-        Ok(placed.answer)
-    }
-
-    /// As `command`, and tells under which sequence, which stays open while the caller holds it.
-    pub(crate) async fn command_in_session(
-        &self,
-        body: Body,
-        payload: &[u8],
-        kind: WriteKind,
-    ) -> Result<Placed, KvError> {
         let mut proposal = Proposal::new(body, payload)?;
         let _permit = self.admit(kind, proposal.len()).await?;
         for _ in 0..2 {
             let session = self.session().await?;
             let sequence = session.take().await;
             let sent = self.send(&mut proposal, Some(&sequence)).await?;
-            match sent.answer {
-                Answer::TryAgain(TryAgain::SessionGone) => {
-                    self.forget_session(&session);
-                    if !sent.only_once {
-                        return Err(KvError::Unknown(format!(
-                            "{}: the session ended while the command was under way",
-                            self.id
-                        )));
-                    }
-                    // It came once, and came too late: it was not done and cannot be any more. A new session is safe.
-                }
-                answer => return Ok(Placed { answer, sequence }),
+            match self.settled(sent, &session)? {
+                Some(answer) => return Ok(answer),
+                // It came once, and came too late: it was not done and cannot be any more. A new session is safe.
+                None => drop(sequence),
             }
         }
         Err(KvError::Unavailable(format!("{}: sessions end too fast", self.id)))
+    }
+
+    /// Takes the place of a command before the command is made.
+    pub(crate) async fn ticket(&self) -> Result<Ticket, KvError> {
+        let session = self.session().await?;
+        Ok(Ticket {
+            sequence: session.take().await,
+        })
+    }
+
+    /// As `command`, at a place that was taken before.
+    pub(crate) async fn command_under(
+        &self,
+        ticket: Ticket,
+        body: Body,
+        payload: &[u8],
+        kind: WriteKind,
+    ) -> Result<Answer, KvError> {
+        let mut proposal = Proposal::new(body, payload)?;
+        let _permit = self.admit(kind, proposal.len()).await?;
+        let sent = self.send(&mut proposal, Some(&ticket.sequence)).await?;
+        let answer = self.settled(sent, ticket.sequence.session())?;
+        answer.ok_or_else(|| KvError::Unavailable(format!("{}: the session ended", self.id)))
+    }
+
+    /// The answer; `None`: the session is gone and the command certainly was not done.
+    fn settled(&self, sent: Sent, session: &Arc<Session>) -> Result<Option<Answer>, KvError> {
+        if sent.answer != Answer::TryAgain(TryAgain::SessionGone) {
+            return Ok(Some(sent.answer));
+        }
+        self.forget_session(session);
+        match sent.only_once {
+            true => Ok(None),
+            false => Err(KvError::Unknown(format!(
+                "{}: the session ended while the command was under way",
+                self.id
+            ))),
+        }
     }
 
     /// Proposes something on the leader's own account: no session, idempotent by state.

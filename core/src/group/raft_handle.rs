@@ -14,7 +14,7 @@ use openraft::{Config, ReadPolicy, ServerState, SnapshotPolicy};
 use super::raft_log::RaftLog;
 use super::raft_network::{Peers, RaftNetwork};
 use super::raft_state_machine::StateMachine;
-use super::raft_types::{Answer, Command, Types, log_id};
+use super::raft_types::{Answer, Command, Types, term_of};
 use crate::ids::{GroupId, NodeId};
 
 /// Why a command was not agreed on, as far as this node can tell.
@@ -116,12 +116,13 @@ impl RaftHandle {
 
     /// Waits until this node leads and has applied an entry of its own term.
     pub(crate) async fn leading(&self, timeout: Duration) -> Result<(), String> {
-        let led = self.raft.wait(Some(timeout)).metrics(
+        let wait = self.raft.wait(Some(timeout));
+        let led = wait.metrics(
             |metrics| {
                 metrics.running_state.is_err()
                     || (metrics.state == ServerState::Leader
                         && metrics.last_applied.as_ref().is_some_and(|at| {
-                            *at.committed_leader_id() == metrics.current_term
+                            term_of(at) == metrics.current_term
                         }))
             },
             "leads and applied an entry of its term",
@@ -174,7 +175,7 @@ impl RaftHandle {
         RaftStanding {
             leads: metrics.state == ServerState::Leader,
             term: metrics.current_term,
-            applied: applied.map(|at| (*at.committed_leader_id(), at.index)),
+            applied: applied.map(|at| (term_of(at), at.index)),
             purged: metrics.purged.as_ref().map_or(0, |at| at.index),
             snapshot: metrics.snapshot.as_ref().map_or(0, |at| at.index),
             voters: metrics.membership_config.voter_ids().count(),

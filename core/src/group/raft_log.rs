@@ -15,7 +15,7 @@ use std::ops::{Bound, RangeBounds};
 use futures::stream::{self, Stream, StreamExt};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
-use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use std::sync::Arc;
 
 use super::raft_types::{
@@ -23,7 +23,8 @@ use super::raft_types::{
     to_log, to_log_id,
 };
 use crate::ids::GroupId;
-use crate::log::{Log, LogError};
+use crate::chunk::store::Store;
+use crate::log::{Item, Log, LogError, Want};
 
 /// One read gives about so many bytes: an AppendEntries must fit into a heartbeat's time.
 const READ_BYTES: usize = 1 << 20;
@@ -31,24 +32,35 @@ const READ_BYTES: usize = 1 << 20;
 /// One group's part of the node log.
 #[derive(Clone)]
 pub(crate) struct RaftLog {
-    log: Log,
+    store: Arc<Store>,
     group: GroupId,
-    /// Kept in memory: what was agreed on is learned again from the log and the others.
-    committed: Arc<Mutex<Option<RaftLogId>>>,
 }
 
 impl RaftLog {
-    pub(crate) fn new(log: Log, group: GroupId) -> RaftLog {
-        RaftLog {
-            log,
-            group,
-            committed: Arc::default(),
-        }
+    pub(crate) fn new(store: Arc<Store>, group: GroupId) -> RaftLog {
+        RaftLog { store, group }
     }
 
-    async fn read(&self, from: u64, to: u64, max_bytes: usize) -> io::Result<Vec<RaftEntry>> {
-        let entries = self.log.entries(self.group, from..to, max_bytes).await;
+    fn log(&self) -> &Log {
+        &self.store.log
+    }
+
+    /// Entries from `from` on, all before `to` or a prefix of about `max_bytes`.
+    async fn read(&self, from: u64, to: u64, max_bytes: usize, want: Want) -> io::Result<Vec<RaftEntry>> {
+        let entries = self.log().entries(self.group, from..to, max_bytes, want).await;
         entries.map_err(failed)?.into_iter().map(from_log).collect()
+    }
+
+    /// Entries that may be applied: this node has fsynced them.
+    async fn read_durable(&self, from: u64, to: u64) -> io::Result<Vec<RaftEntry>> {
+        let entries = self.log().entries(self.group, from..to, READ_BYTES, Want::Heads).await;
+        let entries = entries.map_err(failed)?;
+        if let Some(last) = entries.last() {
+            // In order within the group: when the last one is durable, all are.
+            let durable = self.log().wait_durable_entry(self.group, last.id.index);
+            durable.await.map_err(failed)?;
+        }
+        entries.into_iter().map(from_log).collect()
     }
 }
 
@@ -76,15 +88,16 @@ impl RaftLogReader<Types> for RaftLog {
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
         let (from, to) = bounds(&range);
-        self.read(from, to, usize::MAX).await
+        // Who is not sending it anywhere needs no payload.
+        self.read(from, to, usize::MAX, Want::Heads).await
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<RaftVote>> {
-        self.log.state(self.group).vote.map(decode_vote).transpose()
+        self.log().log_state(self.group).vote.map(decode_vote).transpose()
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<RaftEntry>> {
-        self.read(start, end, READ_BYTES).await
+        self.read(start, end, READ_BYTES, Want::Whole).await
     }
 
     async fn entries_stream<RB>(
@@ -102,15 +115,12 @@ impl RaftLogReader<Types> for RaftLog {
                 if next >= to {
                     return Ok(None);
                 }
-                let entries = log.log.entries(log.group, next..to, READ_BYTES).await;
-                let entries = entries.map_err(failed)?;
-                let Some(last) = entries.last().map(|entry| entry.id) else {
+                let entries = log.read_durable(next, to).await?;
+                let Some(last) = entries.last().map(|entry| entry.log_id.index) else {
                     return Ok(None);
                 };
-                // In order within the group: when the last one is durable, all are.
-                log.log.durable(log.group, last).await.map_err(failed)?;
-                let entries = entries.into_iter().map(from_log);
-                Ok::<_, io::Error>(Some((stream::iter(entries), last.index + 1)))
+                let entries = entries.into_iter().map(Ok);
+                Ok::<_, io::Error>(Some((stream::iter(entries), last + 1)))
             }
         });
         let entries = pieces.flat_map(|piece| match piece {
@@ -125,7 +135,7 @@ impl RaftLogStorage<Types> for RaftLog {
     type LogReader = RaftLog;
 
     async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
-        let state = self.log.state(self.group);
+        let state = self.log().log_state(self.group);
         Ok(LogState {
             last_purged_log_id: state.purged.map(from_log_id),
             last_log_id: state.last.map(from_log_id),
@@ -137,17 +147,20 @@ impl RaftLogStorage<Types> for RaftLog {
     }
 
     async fn save_vote(&mut self, vote: &RaftVote) -> io::Result<()> {
-        let saved = self.log.save_vote(self.group, encode_vote(vote)).await;
-        saved.map_err(failed)
+        let (told, saved) = oneshot::channel();
+        let ack = Box::new(move |settled| drop(told.send(settled)));
+        let queued = self.log().save_vote(self.group, encode_vote(vote), ack);
+        queued.map_err(failed)?;
+        saved.await.unwrap_or(Err(LogError::Closed)).map_err(failed)
     }
 
     async fn save_committed(&mut self, committed: Option<RaftLogId>) -> io::Result<()> {
-        *self.committed.lock() = committed;
+        self.log().set_committed(self.group, committed.as_ref().map(to_log_id));
         Ok(())
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<RaftLogId>> {
-        Ok(*self.committed.lock())
+        Ok(self.log().committed(self.group).map(from_log_id))
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
@@ -159,15 +172,25 @@ impl RaftLogStorage<Types> for RaftLog {
         let ack = Box::new(move |settled: Result<(), LogError>| {
             callback.io_completed(settled.map_err(failed));
         });
-        self.log.append(self.group, entries, ack).map_err(failed)
+        self.log().append(self.group, entries, ack).map_err(failed)
     }
 
     async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {
-        let from = last.map_or(0, |last| last.index + 1);
-        self.log.truncate(self.group, from).await.map_err(failed)
+        // Not waited for: what is appended next is behind it in the same stream, and so is its acknowledgement.
+        let after = last.map(|last| last.index);
+        let dropped = self.log().truncate_after(self.group, after, Box::new(drop));
+        let dropped = dropped.map_err(failed)?;
+        // Only recovery records places of entries that were never applied.
+        for payload in dropped {
+            let removed = self.store.places.remove(&Item::Payload(payload));
+            removed.map_err(io::Error::other)?;
+        }
+        Ok(())
     }
 
     async fn purge(&mut self, id: RaftLogId) -> io::Result<()> {
-        self.log.purge(self.group, to_log_id(&id)).await.map_err(failed)
+        // Not waited for: after a crash the entries are there again, which is no harm.
+        let purged = self.log().purge(self.group, to_log_id(&id), Box::new(drop));
+        purged.map_err(failed)
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
+use parking_lot::Mutex;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, RaftSnapshotBuilder, Snapshot, SnapshotMeta};
 
@@ -137,7 +138,7 @@ impl RaftStateMachine<Types> for StateMachine {
     async fn get_snapshot_builder(&mut self) -> Builder {
         // The moment is now, between two entries; the writing comes later, on another task.
         Builder {
-            writing: Some(self.replica.begin_checkpoint()),
+            writing: Mutex::new(Some(self.replica.begin_checkpoint())),
             replica: self.replica.clone(),
         }
     }
@@ -169,7 +170,8 @@ impl RaftStateMachine<Types> for StateMachine {
 
 /// A checkpoint whose moment has been taken.
 pub(crate) struct Builder {
-    writing: Option<BoxFuture<'static, Result<CheckpointInfo, EngineError>>>,
+    // In a lock only because openraft wants builders to be `Sync`.
+    writing: Mutex<Option<BoxFuture<'static, Result<CheckpointInfo, EngineError>>>>,
     replica: Arc<Replica>,
 }
 
@@ -177,7 +179,8 @@ impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = Shipment;
 
     async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
-        let written = match self.writing.take() {
+        let writing = self.writing.get_mut().take();
+        let written = match writing {
             Some(writing) => writing.await,
             None => Ok(self.replica.engine.durable()),
         };

@@ -87,6 +87,7 @@ pub(crate) fn to_log(entry: RaftEntry) -> LogEntry {
         id: to_log_id(&entry.log_id),
         bytes,
         payload_len,
+        payload_damaged: false,
     }
 }
 
@@ -126,11 +127,11 @@ pub(crate) fn from_log_id(id: log::LogId) -> RaftLogId {
 }
 
 pub(crate) fn log_id(term: u64, index: u64) -> RaftLogId {
-    LogId::new(openraft::impls::leader_id_std::CommittedLeaderId::new(term), index)
+    LogId::new(Leader::new(term, 0).to_committed(), index)
 }
 
 pub(crate) fn term_of(id: &RaftLogId) -> u64 {
-    *id.committed_leader_id()
+    **id.committed_leader_id()
 }
 
 // ---- votes ----

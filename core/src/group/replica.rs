@@ -157,6 +157,8 @@ struct CheckpointState {
     ended: u64,
     made: u64,
     last_error: Option<String>,
+    /// Index of past checkpoints, and bytes appended to the group's log when each was begun. Ascending.
+    past: VecDeque<(u64, u64)>,
 }
 
 impl Replica {
@@ -311,6 +313,24 @@ impl Replica {
     /// Why the last checkpoint was not written.
     pub(crate) fn checkpoint_error(&self) -> Option<String> {
         self.checkpoint.lock().last_error.clone()
+    }
+
+    /// Notes that the newest checkpoint was begun when so many bytes had been appended.
+    pub(crate) fn remember_checkpoint(&self, appended: u64) {
+        let index = self.checkpoint_index();
+        let past = &mut self.checkpoint.lock().past;
+        past.push_back((index, appended));
+        // Far more than fit between the newest one and what is kept for others.
+        if past.len() > 64 {
+            past.pop_front();
+        }
+    }
+
+    /// The newest checkpoint that was begun when at most so many bytes had been appended.
+    pub(crate) fn checkpoint_before(&self, appended: u64) -> Option<u64> {
+        let state = self.checkpoint.lock();
+        let before = state.past.iter().take_while(|(_, at)| *at <= appended);
+        before.last().map(|(index, _)| *index)
     }
 
     /// Index of the newest durable checkpoint.
@@ -487,6 +507,16 @@ impl<'a> Round<'a> {
 
 fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+impl crate::chunk::store::AppliedUpTo for Replica {
+    fn group(&self) -> GroupId {
+        self.id
+    }
+
+    fn applied(&self) -> Option<u64> {
+        self.mark.lock().at.map(|at| at.index)
+    }
 }
 
 /// What readers of this state need.

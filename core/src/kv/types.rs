@@ -200,6 +200,7 @@ pub struct Deleted {
 }
 
 /// Where the bytes of a new version come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NewContent {
     /// At most 64 KiB, carried by the entry.
     Inline(Bytes),
@@ -208,6 +209,7 @@ pub enum NewContent {
 }
 
 /// A finished stage: every chunk is durable, nothing is visible. Claimed by a put or a part, or abandoned.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Staged {
     /// The stage.
     pub stage: crate::ids::StageId,
@@ -260,39 +262,6 @@ pub struct ListRequest {
     pub max: u32,
     /// All versions and delete markers instead of current objects.
     pub versions: bool,
-}
-
-/// What to list of the open uploads of a bucket.
-#[derive(Clone, Debug, Default)]
-pub struct UploadListRequest {
-    /// Only keys that start with this.
-    pub prefix: Bytes,
-    /// Roll up at the first of these after the prefix; empty: no roll-up.
-    pub delimiter: Bytes,
-    /// Only keys (and rolled-up prefixes) after this one; with `after_upload` also this key's younger uploads.
-    pub after: Bytes,
-    /// Within key `after`, only uploads created after this one.
-    pub after_upload: Option<UploadId>,
-    /// At most this many items, 1 to 1000.
-    pub max: u32,
-}
-
-/// One page of open uploads: by key, then by age.
-#[derive(Clone, Debug, Default)]
-pub struct UploadPage {
-    /// Uploads and rolled-up prefixes.
-    pub items: Vec<UploadItem>,
-    /// There is more after the last item.
-    pub truncated: bool,
-}
-
-/// One line of a list of uploads.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum UploadItem {
-    /// An open upload.
-    Upload(Upload),
-    /// All keys below this prefix (ends with the delimiter).
-    Prefix(Bytes),
 }
 
 /// An open multipart upload.
@@ -349,7 +318,14 @@ pub struct NewPart {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Completed {
     /// The upload is an object now (also when an earlier Complete of the same upload had done it).
-    Done(Written),
+    Done {
+        /// The version it became.
+        written: Written,
+        /// Its ETag.
+        etag: String,
+        /// Its size.
+        size: u64,
+    },
     /// The parts changed since they were read (the counter rose): read them again, then complete again.
     PartsChanged,
 }
@@ -453,6 +429,69 @@ pub enum Change {
     Put(NewVersion, NewContent),
     /// Deletes the current version (or makes a delete marker, as the bucket's versioning says).
     Delete,
+}
+
+/// What a bucket uses, as it is charged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// Bytes of all versions, and of parts that no version names.
+    pub bytes: u64,
+    /// Keys whose newest version is no delete marker.
+    pub objects: u64,
+    /// All versions that are no delete markers.
+    pub versions: u64,
+    /// Delete markers.
+    pub markers: u64,
+    /// Open uploads.
+    pub uploads: u64,
+    /// Bytes held for open stages and undecided transactions.
+    pub reserved: u64,
+    /// Versions to come of these.
+    pub reserved_versions: u64,
+}
+
+/// What an access key stands for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AccessKey {
+    /// Secret half; never printed by `Debug`.
+    pub secret_key: String,
+    /// The tenant it acts for.
+    pub tenant: TenantId,
+    /// It may do everything.
+    pub is_root: bool,
+    /// The gateway's own encoding (user, expiry, policy).
+    pub settings: Bytes,
+}
+
+impl std::fmt::Debug for AccessKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut fields = f.debug_struct("AccessKey");
+        fields.field("tenant", &self.tenant).field("is_root", &self.is_root).finish_non_exhaustive()
+    }
+}
+
+impl Usage {
+    pub(crate) fn of_row(row: &minikv_proto::row::Usage) -> Usage {
+        Usage {
+            bytes: row.bytes,
+            objects: row.objects,
+            versions: row.versions,
+            markers: row.markers,
+            uploads: row.uploads,
+            reserved: row.reserved,
+            reserved_versions: row.reserved_versions,
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: &Usage) {
+        self.bytes += other.bytes;
+        self.objects += other.objects;
+        self.versions += other.versions;
+        self.markers += other.markers;
+        self.uploads += other.uploads;
+        self.reserved += other.reserved;
+        self.reserved_versions += other.reserved_versions;
+    }
 }
 
 /// An access key and its secret, as group 0 holds them.

@@ -33,6 +33,13 @@ impl ShardMap {
         }
     }
 
+    /// A map read from the directory, in the order of vshards.
+    pub(crate) fn of_homes(homes: Vec<Home>) -> Option<ShardMap> {
+        let whole = homes.len() == VShard::COUNT
+            && homes.iter().all(|home| home.group != GroupId::DIRECTORY);
+        whole.then_some(ShardMap { homes })
+    }
+
     pub(crate) fn home(&self, vshard: VShard) -> Home {
         self.homes[usize::from(vshard.0)]
     }

@@ -3,8 +3,10 @@
 //! ```text
 //!   (bucket, key) --xxh3--> vshard (256) --map--> group (1..) --registry--> this node's member of it
 //! ```
-//! Elsewhere: what a group does with a command (`group`), buckets in group 0 (`directory`).
+//! Elsewhere: what a group does with a command (`group`).
 
+pub(crate) mod directory;
 mod map;
+pub(crate) mod router;
 
 pub(crate) use map::ShardMap;

@@ -182,7 +182,7 @@ pub(super) fn decode<M: Message + Default>(key: &[u8], row: Bytes) -> Result<M, 
 pub(super) fn damaged(key: &[u8], what: &str) -> EngineError {
     let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
     EngineError::Damaged {
-        run: format!("row {hex}"),
+        file: format!("row {hex}"),
         what: what.to_owned(),
     }
 }

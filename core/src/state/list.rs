@@ -26,7 +26,7 @@ use crate::state::intent::TxnRef;
 /// Rows that one page reads at most; then it says where to go on.
 pub(super) const PAGE_WORK: u32 = 20_000;
 /// Rows that a source passes over silently before it reports where it is.
-pub(super) const SOURCE_WORK: u32 = 256;
+pub(super) const SOURCE_WORK: u32 = 32;
 
 /// What a source came to.
 pub(super) enum Step<T> {
@@ -83,7 +83,7 @@ impl RollUp<'_> {
 
 /// One line: an item or a rolled-up prefix.
 pub(super) enum Line<T> {
-    Item(Bytes, T),
+    Item(T),
     Prefix(Bytes),
 }
 
@@ -149,7 +149,7 @@ pub(super) fn merge<S: Source>(
             page.truncated = true;
             return Ok(page);
         }
-        page.lines.push(Line::Item(key, item));
+        page.lines.push(Line::Item(item));
         pull(sources, at, &mut items, &mut heads, &mut work)?;
     }
     Ok(page)

@@ -5,7 +5,7 @@ use minikv_proto::row;
 
 use crate::engine::{EngineError, RowIter, View};
 use crate::ids::{BucketId, UploadId, VShard};
-use crate::kv::{Upload, UploadItem, UploadListRequest, UploadPage};
+use crate::kv::{Upload, UploadsItem, UploadsRequest, UploadsPage};
 use crate::state::keys::{self, KeyRange};
 use crate::state::ledger::{damaged, decode};
 use crate::state::list::{Halt, Line, RollUp, Source, Step, merge};
@@ -15,8 +15,8 @@ pub fn page(
     view: &dyn View,
     vshards: &[VShard],
     bucket: BucketId,
-    request: &UploadListRequest,
-) -> Result<UploadPage, EngineError> {
+    request: &UploadsRequest,
+) -> Result<UploadsPage, EngineError> {
     let roll_up = RollUp {
         prefix: &request.prefix,
         delimiter: &request.delimiter,
@@ -32,10 +32,10 @@ pub fn page(
         Err(Halt::Ask(_)) => return Err(damaged(b"", "uploads know no transactions")),
     };
     let items = lines.lines.into_iter().map(|line| match line {
-        Line::Item(_, upload) => UploadItem::Upload(upload),
-        Line::Prefix(prefix) => UploadItem::Prefix(prefix),
+        Line::Item(upload) => UploadsItem::Upload(upload),
+        Line::Prefix(prefix) => UploadsItem::Prefix(prefix),
     });
-    Ok(UploadPage {
+    Ok(UploadsPage {
         items: items.collect(),
         truncated: lines.truncated,
     })
@@ -54,7 +54,7 @@ impl<'a> Uploads<'a> {
         view: &'a dyn View,
         vshard: VShard,
         bucket: BucketId,
-        request: &UploadListRequest,
+        request: &UploadsRequest,
         roll_up: &RollUp,
     ) -> Option<Uploads<'a>> {
         let KeyRange { mut from, to } = keys::open_uploads(vshard, bucket, &request.prefix);

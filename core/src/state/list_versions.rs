@@ -37,7 +37,7 @@ pub fn page(
         .lines
         .into_iter()
         .map(|line| match line {
-            Line::Item(_, version) => ListItem::Version(Box::new(version)),
+            Line::Item(version) => ListItem::Version(Box::new(version)),
             Line::Prefix(prefix) => ListItem::Prefix(prefix),
         })
         .collect();

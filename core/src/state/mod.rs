@@ -39,3 +39,6 @@ pub mod transact;
 mod upload;
 mod usage;
 mod version;
+
+#[cfg(test)]
+mod tests;

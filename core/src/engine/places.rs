@@ -1,0 +1,466 @@
+//! Where bytes lie on this node: item (an inline payload, a frame of a chunk) -> place in the node log.
+//!
+//! Not replicated: records name items, and each node finds them here. The table lies on the same runs as the engines,
+//! under an overlay of its own with rows of fixed size.
+//!
+//! ```text
+//!   append -> durable -> insert(item, place)        apply drops it -> remove(item)       compaction -> replace_if
+//!   checkpoint(complete) -> run + manifest { up to where the table is complete, live bytes of each segment }
+//!   open -> the manifest; the log is scanned from there on and tells the rest again
+//! ```
+//! Always true:
+//! * live bytes and items of a segment are those of the rows that name it, whatever is inserted twice or removed twice;
+//! * a checkpoint holds every change made before its call, and says "complete" only as far as a caller did before;
+//! * a place changes only from the one that was expected (`replace_if`), so a dropped item stays dropped.
+//!
+//! Elsewhere: when to remove (`group`), what to compact (`log`), the order between checkpoints (`BeforeDurable`).
+
+use std::collections::BTreeMap;
+use std::iter::Peekable;
+use std::ops::{Bound, Range};
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use parking_lot::{Mutex, RwLock};
+
+use super::budget::{BudgetShare, OverlayBudget};
+use super::damage::{Damage, Healed, damaged};
+use super::heal::ScrubPosition;
+use super::manifest::{CURRENT, StoreKind};
+use super::merge::Merger;
+use super::place_key::PlaceKey;
+use super::place_ledger::{Live, PlaceLedger};
+use super::run_store::{RunStore, StoreOptions};
+use super::run_writer::RowSource;
+use super::merged::Merged;
+use super::{EngineError, on_env_thread};
+use crate::ids::{StageId, VShard};
+use crate::log::{Complete, Item, Liveness, Place, Stream};
+
+/// What a row costs in the overlay: 24 bytes of key, 24 of place, and a B-tree's slack.
+const ROW_COST: usize = 72;
+/// So many removals at a time, so that inserts are not held up by a big stage. (Tests come to the second step, too.)
+const STEP: usize = if cfg!(test) { 5 } else { 256 };
+/// So many rows of the overlay are taken at a time while it is locked.
+const PAGE: usize = if cfg!(test) { 7 } else { 4096 };
+
+type Rows = BTreeMap<PlaceKey, Option<Place>>;
+
+/// The table.
+#[derive(Clone)]
+pub struct Places(Arc<Inner>);
+
+struct Inner {
+    store: Arc<RunStore>,
+    table: RwLock<Table>,
+    budget: BudgetShare,
+    merger: Arc<Merger>,
+    /// One change at a time: it looks at the old row before it makes the new one.
+    changing: Mutex<()>,
+    /// One checkpoint at a time; holds the number of changes that are durable.
+    covered: tokio::sync::Mutex<u64>,
+}
+
+#[derive(Default)]
+struct Table {
+    newest: Rows,
+    /// Newest first.
+    frozen: Vec<Arc<Rows>>,
+    /// What is live now.
+    ledger: PlaceLedger,
+    /// What the durable checkpoint names.
+    durable: PlaceLedger,
+    /// Changes so far.
+    changes: u64,
+}
+
+impl Table {
+    fn find(&self, key: &PlaceKey) -> Option<Option<Place>> {
+        let frozen = || self.frozen.iter().find_map(|rows| rows.get(key));
+        self.newest.get(key).or_else(frozen).copied()
+    }
+
+    fn bytes(&self) -> usize {
+        (self.newest.len() + self.frozen.iter().map(|rows| rows.len()).sum::<usize>()) * ROW_COST
+    }
+}
+
+impl Places {
+    /// Opens the newest checkpoint of the table. Blocks on a real disk: call it on an env thread.
+    pub async fn open(options: StoreOptions, budget: Arc<OverlayBudget>, merger: Arc<Merger>) -> Result<Places, EngineError> {
+        let store = RunStore::open(options, StoreKind::Places).await?;
+        let set = store.set();
+        let ledger = match set.manifest().extra.is_empty() {
+            true => PlaceLedger::default(),
+            false => PlaceLedger::decode(&set.manifest().extra)
+                .ok_or_else(|| damaged(CURRENT, "the ledger of places in its manifest does not fit"))?,
+        };
+        let table = Table { durable: ledger.clone(), ledger, ..Table::default() };
+        Ok(Places(Arc::new(Inner {
+            store,
+            table: RwLock::new(table),
+            budget: BudgetShare::new(budget),
+            merger,
+            changing: Mutex::new(()),
+            covered: tokio::sync::Mutex::new(0),
+        })))
+    }
+
+    /// Where an item lies; `None`: it was never here, or dropped.
+    pub fn get(&self, item: &Item) -> Result<Option<Place>, EngineError> {
+        self.0.find(&PlaceKey::of(item))
+    }
+
+    /// Records where an item lies; gives back where it lay before.
+    pub fn insert(&self, item: &Item, place: Place) -> Result<Option<Place>, EngineError> {
+        let _alone = self.0.changing.lock();
+        self.0.set(PlaceKey::of(item), Some(place))
+    }
+
+    /// Drops an item; gives back where it lay.
+    pub fn remove(&self, item: &Item) -> Result<Option<Place>, EngineError> {
+        let _alone = self.0.changing.lock();
+        self.0.set(PlaceKey::of(item), None)
+    }
+
+    /// Several inserts (`Some`) and removals (`None`), in order. On an error those before it are made.
+    pub fn change(&self, changes: impl IntoIterator<Item = (Item, Option<Place>)>) -> Result<(), EngineError> {
+        let _alone = self.0.changing.lock();
+        for (item, place) in changes {
+            self.0.set(PlaceKey::of(&item), place)?;
+        }
+        Ok(())
+    }
+
+    /// Changes a place from `from` to `to`; false: it is no longer `from`, nothing was changed.
+    pub fn replace_if(&self, item: &Item, from: Place, to: Place) -> Result<bool, EngineError> {
+        let _alone = self.0.changing.lock();
+        let key = PlaceKey::of(item);
+        if self.0.find(&key)? != Some(from) {
+            return Ok(false);
+        }
+        self.0.set(key, Some(to)).map(|_| true)
+    }
+
+    /// The frames of a stage's chunks with these ordinals, ascending.
+    pub fn stage_frames(&self, vshard: VShard, stage: StageId, ordinals: Range<u32>) -> Result<Vec<(Item, Place)>, EngineError> {
+        self.0.stage_rows(vshard, stage, ordinals, None, usize::MAX)?.into_iter().map(|(key, place)| Ok((key.item()?, place))).collect()
+    }
+
+    /// Drops the frames of a stage's chunks with these ordinals; says how many there were.
+    pub fn remove_stage(&self, vshard: VShard, stage: StageId, ordinals: Range<u32>) -> Result<u64, EngineError> {
+        let (mut removed, mut after) = (0, None);
+        loop {
+            let rows = self.0.stage_rows(vshard, stage, ordinals.clone(), after, STEP)?;
+            let _alone = self.0.changing.lock();
+            for (key, _) in &rows {
+                removed += u64::from(self.0.set(*key, None)?.is_some());
+            }
+            after = rows.last().map(|(key, _)| *key);
+            if rows.len() < STEP {
+                return Ok(removed);
+            }
+        }
+    }
+
+    /// What is live in a segment.
+    pub fn live(&self, stream: Stream, segment: u32) -> Live {
+        self.0.table.read().ledger.live(stream, segment)
+    }
+
+    /// Every segment in which something is live, ascending.
+    pub fn segments(&self) -> Vec<(Stream, u32, Live)> {
+        self.0.table.read().ledger.segments()
+    }
+
+    /// Whether the table, as it is now or in its durable checkpoint, names anything in a segment. If not (and the
+    /// segment lies before `complete`), it may be unlinked.
+    pub fn names(&self, stream: Stream, segment: u32) -> bool {
+        let table = self.0.table.read();
+        table.ledger.live(stream, segment).items > 0 || table.durable.live(stream, segment).items > 0
+    }
+
+    /// The items in a segment: reads the whole table once.
+    pub fn items_in(&self, stream: Stream, segment: u32) -> Result<Vec<(Item, Place)>, EngineError> {
+        let inside = |place: &Place| place.stream == stream && place.position.segment() == segment;
+        self.0.collect(Bound::Unbounded, &[], inside, usize::MAX)?.into_iter().map(|(key, place)| Ok((key.item()?, place))).collect()
+    }
+
+    /// Up to where the durable checkpoint knows every item: recovery scans the log from there on.
+    pub fn complete(&self) -> Complete {
+        self.0.table.read().durable.complete()
+    }
+
+    /// Makes every change before this call durable, and that the table is complete up to `complete` (of which the
+    /// caller made sure before). Callers that come together share one.
+    pub fn checkpoint(&self, complete: Complete) -> BoxFuture<'static, Result<(), EngineError>> {
+        let inner = self.0.clone();
+        let mut table = inner.table.write();
+        table.ledger.advance(complete);
+        let (wanted, at_least) = (table.changes, table.ledger.complete());
+        drop(table);
+        on_env_thread("places", async move { inner.checkpoint(wanted, at_least).await })
+    }
+
+    /// Bytes that a checkpoint would let go.
+    pub fn overlay_bytes(&self) -> usize {
+        self.0.budget.held()
+    }
+
+    /// The files below.
+    pub fn store(&self) -> &Arc<RunStore> {
+        &self.0.store
+    }
+
+    /// Files known to be bad.
+    pub fn damage(&self) -> Vec<Damage> {
+        self.0.store.damage()
+    }
+
+    /// Writes bad files anew from their twins.
+    pub fn heal(&self) -> BoxFuture<'static, Result<Vec<Healed>, EngineError>> {
+        let inner = self.0.clone();
+        on_env_thread("heal", async move { inner.store.heal().await })
+    }
+
+    /// Checks the next block of the runs; bytes read, `None` at the end.
+    pub fn scrub_next(&self, position: &mut ScrubPosition) -> Option<u64> {
+        self.0.store.scrub_next(position)
+    }
+}
+
+impl Inner {
+    fn find(&self, key: &PlaceKey) -> Result<Option<Place>, EngineError> {
+        let known = self.table.read().find(key);
+        match known {
+            Some(place) => Ok(place),
+            None => match self.store.set().find(key.bytes())?.flatten() {
+                Some(row) => decode(&row).map(Some),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// The caller holds `changing`.
+    fn set(&self, key: PlaceKey, place: Option<Place>) -> Result<Option<Place>, EngineError> {
+        let old = self.find(&key)?;
+        if old == place {
+            return Ok(old);
+        }
+        let mut table = self.table.write();
+        if let Some(old) = old {
+            table.ledger.gone(old);
+        }
+        if let Some(new) = place {
+            table.ledger.came(new);
+        }
+        table.newest.insert(key, place);
+        table.changes += 1;
+        self.budget.set(table.bytes());
+        Ok(old)
+    }
+
+    fn stage_rows(
+        &self,
+        vshard: VShard,
+        stage: StageId,
+        ordinals: Range<u32>,
+        after: Option<PlaceKey>,
+        most: usize,
+    ) -> Result<Vec<(PlaceKey, Place)>, EngineError> {
+        if ordinals.is_empty() {
+            return Ok(Vec::new());
+        }
+        let first = PlaceKey::frame(vshard, stage, ordinals.start, 0);
+        let last = PlaceKey::frame(vshard, stage, ordinals.end - 1, u32::MAX);
+        let from = after.map_or(Bound::Included(first), Bound::Excluded);
+        self.collect(from, &last.behind(), |_| true, most)
+    }
+
+    /// Rows of a range that `wanted` takes, ascending, at most so many.
+    fn collect(
+        &self,
+        mut from: Bound<PlaceKey>,
+        to: &[u8],
+        wanted: impl Fn(&Place) -> bool,
+        most: usize,
+    ) -> Result<Vec<(PlaceKey, Place)>, EngineError> {
+        let mut found = Vec::new();
+        loop {
+            let (page, last) = self.page(from, to)?;
+            for row in page {
+                let (key, place) = row?;
+                found.extend(place.filter(&wanted).map(|place| (key, place)));
+                if found.len() == most {
+                    return Ok(found);
+                }
+            }
+            match last {
+                Some(last) => from = Bound::Excluded(last),
+                None => return Ok(found),
+            }
+        }
+    }
+
+    /// As much of the range as can be taken while the table is locked for a moment only, dropped rows included; and its
+    /// last key if there may be more behind it.
+    fn page(&self, from: Bound<PlaceKey>, to: &[u8]) -> Result<(Page, Option<PlaceKey>), EngineError> {
+        // Overlay before runs, as everywhere: a checkpoint moves rows the other way.
+        let (mut newer, mut last) = (Rows::new(), None::<PlaceKey>);
+        {
+            let table = self.table.read();
+            for rows in table.frozen.iter().rev().map(|rows| &**rows).chain([&table.newest]) {
+                let rows = rows.range((from, Bound::Unbounded)).take_while(|(key, _)| to.is_empty() || key.bytes() < to);
+                let taken: Vec<_> = rows.take(PAGE).map(|(key, place)| (*key, *place)).collect();
+                if let (PAGE, Some((key, _))) = (taken.len(), taken.last()) {
+                    last = Some(last.map_or(*key, |last| last.min(*key)));
+                }
+                newer.extend(taken);
+            }
+        }
+        if let Some(last) = last {
+            newer.retain(|key, _| *key <= last);
+        }
+        let run_from = match from {
+            Bound::Included(key) => key.bytes().to_vec(),
+            Bound::Excluded(key) => key.behind(),
+            Bound::Unbounded => Vec::new(),
+        };
+        let run_to = last.map_or(to.to_vec(), |last| last.behind());
+        let set = self.store.set();
+        let mut sources = Vec::new();
+        // A look through the whole table leaves the cache to those who look for single items.
+        set.add_sources(&run_from, &run_to, !to.is_empty(), &mut sources)?;
+        Ok((Page { newer: newer.into_iter().peekable(), older: Merged::new(sources, &run_to, false).peekable() }, last))
+    }
+
+    async fn checkpoint(&self, wanted: u64, at_least: Complete) -> Result<(), EngineError> {
+        let mut covered = self.covered.lock().await;
+        let durable = self.table.read().durable.complete();
+        if *covered >= wanted && durable.meta >= at_least.meta && durable.blob >= at_least.blob {
+            return Ok(());
+        }
+        // Frozen only now: all callers that waited for the one before are in this one.
+        let (layers, ledger, changes) = {
+            let _alone = self.changing.lock();
+            let mut table = self.table.write();
+            if !table.newest.is_empty() {
+                let rows = std::mem::take(&mut table.newest);
+                table.frozen.insert(0, Arc::new(rows));
+            }
+            (table.frozen.clone(), table.ledger.clone(), table.changes)
+        };
+        let merged: Arc<Rows> = match &layers[..] {
+            [] => Arc::default(),
+            [only] => only.clone(),
+            // A checkpoint before this one failed.
+            several => Arc::new(several.iter().rev().flat_map(|rows| rows.iter().map(|(key, place)| (*key, *place))).collect()),
+        };
+        let below = !self.store.set().runs().is_empty();
+        let run = self.store.write_run(&mut RowsOf::new(&merged, below), None).await?;
+        let extra = ledger.encode();
+        let change = |manifest: &mut super::manifest::Manifest| {
+            manifest.runs.splice(0..0, run);
+            manifest.extra = extra;
+        };
+        self.store.switch(change, RunStore::publish).await?;
+        *covered = changes;
+        let mut table = self.table.write();
+        let left = table.frozen.len() - layers.len();
+        let gone = table.frozen.split_off(left);
+        table.durable = ledger;
+        self.budget.set(table.bytes());
+        drop(table);
+        drop((gone, layers, merged));
+        self.merger.ask(&self.store);
+        Ok(())
+    }
+}
+
+/// Rows of the overlay over rows of the runs.
+struct Page {
+    newer: Peekable<std::collections::btree_map::IntoIter<PlaceKey, Option<Place>>>,
+    older: Peekable<Merged>,
+}
+
+impl Iterator for Page {
+    type Item = Result<(PlaceKey, Option<Place>), EngineError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let older = match self.older.peek() {
+            Some(Ok((key, _))) => Some(PlaceKey::read(key)),
+            Some(Err(error)) => Some(Err(error.clone())),
+            None => None,
+        };
+        let older = match older.transpose() {
+            Ok(older) => older,
+            Err(error) => return Some(Err(error)),
+        };
+        match (self.newer.peek().map(|(key, _)| *key), older) {
+            (Some(newer), older) if older.is_none_or(|older| newer <= older) => {
+                if older == Some(newer) {
+                    self.older.next();
+                }
+                self.newer.next().map(Ok)
+            }
+            (_, Some(key)) => {
+                let row = self.older.next()?;
+                Some(row.and_then(|(_, row)| Ok((key, Some(decode(&row)?)))))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn decode(row: impl AsRef<[u8]>) -> Result<Place, EngineError> {
+    Place::decode(row.as_ref()).ok_or_else(|| damaged("a run of the places", "a row is no place"))
+}
+
+/// The rows of an overlay as a run's writer wants them.
+struct RowsOf<'a> {
+    rows: std::collections::btree_map::Iter<'a, PlaceKey, Option<Place>>,
+    tombstones: bool,
+    key: PlaceKey,
+    place: Option<[u8; Place::ENCODED]>,
+}
+
+impl<'a> RowsOf<'a> {
+    fn new(rows: &'a Rows, tombstones: bool) -> RowsOf<'a> {
+        RowsOf { rows: rows.iter(), tombstones, key: PlaceKey::FIRST, place: None }
+    }
+}
+
+impl RowSource for RowsOf<'_> {
+    fn advance(&mut self) -> Result<bool, EngineError> {
+        for (key, place) in self.rows.by_ref() {
+            if place.is_some() || self.tombstones {
+                self.key = *key;
+                self.place = place.map(Place::encode);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn key(&self) -> &[u8] {
+        self.key.bytes()
+    }
+
+    fn row(&self) -> Option<&[u8]> {
+        self.place.as_ref().map(|place| &place[..])
+    }
+}
+
+impl Liveness for Places {
+    fn live_bytes(&self, stream: Stream, segment: u32) -> u64 {
+        self.live(stream, segment).bytes
+    }
+
+    fn live_items(&self, stream: Stream, segment: u32) -> Result<Vec<(Item, Place)>, String> {
+        self.items_in(stream, segment).map_err(|error| error.to_string())
+    }
+
+    fn moved(&self, item: &Item, from: Place, to: Place) -> Result<bool, String> {
+        self.replace_if(item, from, to).map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,152 @@
+//! Listing a bucket: each group answers for its own vshards, and the pages are merged.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    Bucket, Kv, KvError, ListPage, ListPoint, ListRequest, UploadsItem, UploadsPage,
+    UploadsRequest,
+};
+use crate::group::Group;
+use crate::group::read::unreadable;
+use crate::ids::VShard;
+use crate::state::list_merge::{Merge, Next, covers_all};
+use crate::state::read::{self, Decided, Look};
+use crate::state::{list_uploads, list_versions};
+use crate::txn::driver;
+
+/// A page whose groups did not answer for all vshards is read again so often: the map was changing.
+const READS: usize = 8;
+/// Asked of each group beyond its even share, so that most pages need one round.
+const SLACK: usize = 16;
+
+impl Kv {
+    /// One page of a bucket's keys or versions, in key order (versions of a key newest first).
+    pub async fn list(&self, bucket: &Bucket, request: ListRequest) -> Result<ListPage, KvError> {
+        for _ in 0..READS {
+            if let Some(page) = self.list_once(bucket, &request).await? {
+                return Ok(page);
+            }
+            self.router().reload().await?;
+        }
+        Err(KvError::Unavailable("the map of vshards changes too fast".to_owned()))
+    }
+
+    async fn list_once(
+        &self,
+        bucket: &Bucket,
+        request: &ListRequest,
+    ) -> Result<Option<ListPage>, KvError> {
+        let groups: Vec<Arc<Group>> = self.router().groups.data().cloned().collect();
+        let owned = self.owned(&groups).await?;
+        if !covers_all(&owned) {
+            return Ok(None);
+        }
+        let max = request.max.clamp(1, 1000) as usize;
+        let from = ListPoint {
+            after: request.after.clone(),
+            after_version: request.after_version,
+        };
+        let mut merge = Merge::new(groups.len(), from, max, request.versions);
+        let mut share = max / groups.len() + SLACK;
+        loop {
+            match merge.next() {
+                Next::Page(page) => return Ok(Some(page)),
+                Next::Ask(asks) => {
+                    for (at, from) in asks {
+                        let ask = ListRequest {
+                            after: from.after,
+                            after_version: from.after_version,
+                            max: share.min(max + 1) as u32,
+                            ..request.clone()
+                        };
+                        merge.feed(at, self.list_group(&groups[at], &owned[at], bucket, &ask).await?);
+                    }
+                    share *= 2;
+                }
+            }
+        }
+    }
+
+    async fn owned(&self, groups: &[Arc<Group>]) -> Result<Vec<Vec<VShard>>, KvError> {
+        let mut owned = Vec::with_capacity(groups.len());
+        for group in groups {
+            let view = group.read().await?;
+            let vshards = read::vshards(&*view).map_err(unreadable)?;
+            owned.push(vshards.iter().map(|owned| owned.vshard).collect());
+        }
+        Ok(owned)
+    }
+
+    async fn list_group(
+        &self,
+        group: &Group,
+        vshards: &[VShard],
+        bucket: &Bucket,
+        request: &ListRequest,
+    ) -> Result<ListPage, KvError> {
+        let mut decided = Decided::new();
+        loop {
+            let view = group.read().await?;
+            let page = list_versions::page(&*view, vshards, bucket.id, request, &decided);
+            drop(view);
+            match page.map_err(unreadable)? {
+                Look::At(page) => return Ok(page),
+                Look::Ask(txns) => driver::ask(self.router(), group, &txns, &mut decided).await?,
+            }
+        }
+    }
+
+    /// Open uploads of a bucket.
+    pub async fn uploads(
+        &self,
+        bucket: &Bucket,
+        request: UploadsRequest,
+    ) -> Result<UploadsPage, KvError> {
+        let groups: Vec<Arc<Group>> = self.router().groups.data().cloned().collect();
+        let owned = self.owned(&groups).await?;
+        let mut pages = Vec::with_capacity(groups.len());
+        for (group, vshards) in groups.iter().zip(&owned) {
+            let view = group.read().await?;
+            let page = list_uploads::page(&*view, vshards, bucket.id, &request);
+            pages.push(page.map_err(unreadable)?);
+        }
+        Ok(merge_uploads(pages, request.max.clamp(1, 1000) as usize))
+    }
+}
+
+/// The first `max` lines of all pages. Ends early where a page that is not its group's last one ends: that group may
+/// have something in between.
+fn merge_uploads(pages: Vec<UploadsPage>, max: usize) -> UploadsPage {
+    let name = |item: &UploadsItem| match item {
+        UploadsItem::Upload(upload) => upload.key.clone(),
+        UploadsItem::Prefix(prefix) => prefix.clone(),
+    };
+    let known_up_to: Option<Bytes> = pages
+        .iter()
+        .filter(|page| page.truncated)
+        .filter_map(|page| page.items.last().map(name))
+        .min();
+    // All uploads of a key are in one group, in their order; a prefix may be in several.
+    let mut lines: BTreeMap<Bytes, Vec<UploadsItem>> = BTreeMap::new();
+    let mut truncated = known_up_to.is_some();
+    for item in pages.into_iter().flat_map(|page| page.items) {
+        let key = name(&item);
+        if known_up_to.as_ref().is_some_and(|end| key > *end) {
+            continue;
+        }
+        let line = lines.entry(key).or_default();
+        let is_told = matches!(item, UploadsItem::Prefix(_)) && !line.is_empty();
+        if !is_told {
+            line.push(item);
+        }
+    }
+    let mut items: Vec<UploadsItem> = lines.into_values().flatten().collect();
+    if items.len() > max {
+        items.truncate(max);
+        truncated = true;
+    }
+    UploadsPage { items, truncated }
+}

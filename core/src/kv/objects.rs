@@ -1,0 +1,215 @@
+//! Objects: written, found, deleted, copied within a vshard.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use minikv_proto::entry as wire;
+
+use super::plan::{Outcome, Plan};
+use super::{
+    Bucket, Conditions, Deleted, Kv, KvError, NewContent, NewVersion, Refusal, Version,
+    VersionSelector, Written,
+};
+use crate::chunk::put::abandon;
+use crate::env::task;
+use crate::group::read::unreadable;
+use crate::log::WriteKind;
+use crate::state::answer::Done;
+use crate::state::entry::{self, Body};
+use crate::state::read::{self, Decided, Look};
+use crate::txn::driver;
+
+impl Kv {
+    /// Writes a new version. `new.size` must be the content's length.
+    pub async fn put(
+        &self,
+        bucket: &Bucket,
+        key: Bytes,
+        new: NewVersion,
+        content: NewContent,
+        conditions: Conditions,
+    ) -> Result<Written, KvError> {
+        let conditions = entry::conditions(&conditions);
+        let version = entry::new_version(&new);
+        let claim = Claim::new(self, content)?;
+        let mut plan = Plan::new(self, bucket, &key)?;
+        let outcome = plan.run(WriteKind::Ordinary, &claim.payload, |target| {
+            Body::Put(wire::Put {
+                target: Some(target),
+                conditions: conditions.clone(),
+                version: version.clone(),
+                content: claim.content.clone(),
+            })
+        });
+        let outcome = outcome.await.and_then(Outcome::done);
+        claim.settle(&plan, &outcome);
+        match outcome? {
+            Done::Written(written) => Ok(written),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Finds a version (a delete marker too: the gateway says 404 or 405). `None`: there is none, for sure.
+    pub async fn head(
+        &self,
+        bucket: &Bucket,
+        key: &[u8],
+        which: &VersionSelector,
+    ) -> Result<Option<Version>, KvError> {
+        let key = Bytes::copy_from_slice(key);
+        let group = self.router().route(bucket.id, &key)?.group;
+        let mut decided = Decided::new();
+        loop {
+            let view = group.read().await?;
+            let look = read::version(&*view, bucket.id, &key, which, &decided).map_err(unreadable)?;
+            drop(view);
+            match look {
+                Look::At(version) => return Ok(version),
+                Look::Ask(txns) => driver::ask(self.router(), &group, &txns, &mut decided).await?,
+            }
+        }
+    }
+
+    /// Deletes: `Current` removes the object or makes a delete marker, as versioning says; `Null`/`Id` removes that
+    /// version for good. Deleting what is not there is fine (`existed: false`) unless a condition asks for it.
+    pub async fn delete(
+        &self,
+        bucket: &Bucket,
+        key: Bytes,
+        which: VersionSelector,
+        conditions: Conditions,
+    ) -> Result<Deleted, KvError> {
+        let conditions = entry::conditions(&conditions);
+        let mut plan = Plan::new(self, bucket, &key)?;
+        let version = match &which {
+            VersionSelector::Current => None,
+            VersionSelector::Null => Some(wire::delete_version::Version::Null(true)),
+            VersionSelector::Id(id) => match id.open(plan.route.vshard) {
+                Some(seq) => Some(wire::delete_version::Version::Seq(seq)),
+                // Nobody gave this id out.
+                None if conditions.is_some() => return Err(Refusal::NoSuchVersion.into()),
+                None => return Ok(Deleted::default()),
+            },
+        };
+        let outcome = plan.run(WriteKind::Releasing, &[], |target| match &version {
+            None => Body::Delete(wire::Delete {
+                target: Some(target),
+                conditions: conditions.clone(),
+            }),
+            Some(version) => Body::DeleteVersion(wire::DeleteVersion {
+                target: Some(target),
+                conditions: conditions.clone(),
+                version: Some(*version),
+            }),
+        });
+        match outcome.await?.done()? {
+            Done::Deleted(deleted) => Ok(deleted),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Copies without moving bytes when source and target share a vshard (a copy onto itself always does);
+    /// otherwise `None` and the gateway copies the bytes. `Refused(NoSuchVersion)`: the source went away or was replaced
+    /// meanwhile; look at it again.
+    pub async fn copy_within(
+        &self,
+        source: &Version,
+        bucket: &Bucket,
+        key: Bytes,
+        new: NewVersion,
+        conditions: Conditions,
+    ) -> Result<Option<Written>, KvError> {
+        let mut plan = Plan::new(self, bucket, &key)?;
+        let from = self.router().route(source.bucket, &source.key)?;
+        if from.vshard != plan.route.vshard {
+            return Ok(None);
+        }
+        let seq = source.id.open(from.vshard).ok_or(Refusal::NoSuchVersion)?;
+        let conditions = entry::conditions(&conditions);
+        let version = entry::new_version(&new);
+        loop {
+            let source_epoch = match source.bucket == plan.bucket.id {
+                true => plan.bucket.epoch,
+                false => {
+                    let of = self.router().bucket_by_id(source.bucket).await?;
+                    of.ok_or(Refusal::NoSuchBucket)?.epoch
+                }
+            };
+            let body = Body::Copy(wire::Copy {
+                target: Some(plan.target()),
+                conditions: conditions.clone(),
+                version: version.clone(),
+                source_bucket: source.bucket.0,
+                source_epoch,
+                source_key: source.key.clone(),
+                source_seq: seq,
+            });
+            let group = plan.route.group.clone();
+            let answer = group.command(body, &[], WriteKind::Ordinary).await?;
+            match plan.settle(answer).await? {
+                Some(Outcome::Done(Done::Written(written))) => return Ok(Some(written)),
+                Some(Outcome::SourceChanged) => return Err(Refusal::NoSuchVersion.into()),
+                Some(Outcome::Done(other)) => return Err(unexpected(&other)),
+                Some(Outcome::PartsChanged) | None => {}
+            }
+        }
+    }
+}
+
+/// The content of a new version or part, as an entry carries it.
+pub(super) struct Claim {
+    pub payload: Bytes,
+    pub content: Option<wire::NewContent>,
+    staged: Option<super::Staged>,
+}
+
+impl Claim {
+    pub(super) fn new(kv: &Kv, content: NewContent) -> Result<Claim, KvError> {
+        Ok(match content {
+            NewContent::Inline(payload) if payload.len() > kv.inner.inline_bytes => {
+                let what = Cow::from("more bytes inline than the limit");
+                return Err(Refusal::Unsupported(what.into_owned()).into());
+            }
+            NewContent::Inline(payload) => Claim {
+                content: entry::inline(&payload),
+                payload,
+                staged: None,
+            },
+            // Nothing came: the object is empty and its stage is not needed.
+            NewContent::Staged(staged) if staged.run.len == 0 => Claim {
+                payload: Bytes::new(),
+                content: None,
+                staged: Some(staged),
+            },
+            NewContent::Staged(staged) => Claim {
+                payload: Bytes::new(),
+                content: entry::staged(&staged, &[kv.inner.node]),
+                staged: Some(staged),
+            },
+        })
+    }
+
+    /// The command ended: a stage that was not claimed is given up, unless that is not known.
+    pub(super) fn settle<T>(self, plan: &Plan<'_>, outcome: &Result<T, KvError>) {
+        let Some(staged) = self.staged else {
+            return;
+        };
+        let claimed = self.content.is_some();
+        let group = plan.route.group.clone();
+        match outcome {
+            Ok(_) if claimed => group.memory.forget(staged.stage),
+            // A final refusal ended the stage itself; of what is unknown the sweeper learns more.
+            Err(KvError::Refused(_)) if claimed => group.memory.forget(staged.stage),
+            Err(KvError::Unknown(_)) => {}
+            _ => {
+                task::spawn(async move {
+                    abandon(&group, staged.run.vshard, staged.stage).await;
+                });
+            }
+        }
+    }
+}
+
+pub(super) fn unexpected(done: &Done) -> KvError {
+    KvError::Unknown(format!("an answer of another kind: {done:?}"))
+}

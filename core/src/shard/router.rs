@@ -1,0 +1,85 @@
+//! Finds the group of a key.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use minikv_proto::entry as wire;
+use parking_lot::RwLock;
+
+use super::map::{Home, ShardMap};
+use crate::group::Group;
+use crate::group::read::unreadable;
+use crate::group::registry::Registry;
+use crate::ids::{BucketId, GroupId, VShard};
+use crate::kv::{Bucket, KvError};
+use crate::state::read;
+
+/// Groups and the map over them.
+pub(crate) struct Router {
+    pub groups: Arc<Registry>,
+    map: RwLock<Arc<ShardMap>>,
+}
+
+/// Where a key lives.
+#[derive(Clone)]
+pub(crate) struct Route {
+    pub group: Arc<Group>,
+    pub vshard: VShard,
+    pub epoch: u64,
+}
+
+impl Route {
+    /// A command's target, planned with these facts of the bucket.
+    pub(crate) fn target(&self, bucket: &Bucket, key: &Bytes) -> wire::Target {
+        wire::Target {
+            bucket: bucket.id.0,
+            key: key.clone(),
+            epoch: bucket.epoch,
+            vshard_epoch: self.epoch,
+        }
+    }
+}
+
+impl Router {
+    pub(crate) fn new(groups: Arc<Registry>, data_groups: u16) -> Router {
+        Router {
+            groups,
+            map: RwLock::new(Arc::new(ShardMap::dealt(data_groups))),
+        }
+    }
+
+    pub(crate) fn map(&self) -> Arc<ShardMap> {
+        self.map.read().clone()
+    }
+
+    pub(crate) fn route(&self, bucket: BucketId, key: &[u8]) -> Result<Route, KvError> {
+        let (vshard, home) = self.map().home_of(bucket, key);
+        Ok(Route {
+            group: self.groups.get(home.group)?.clone(),
+            vshard,
+            epoch: home.epoch,
+        })
+    }
+
+    pub(crate) fn directory(&self) -> Result<&Arc<Group>, KvError> {
+        self.groups.get(GroupId::DIRECTORY)
+    }
+
+    /// Reads the map from the directory: somebody was told that ours is old.
+    pub(crate) async fn reload(&self) -> Result<(), KvError> {
+        let view = self.directory()?.read().await?;
+        let homes = read::vshard_homes(&*view).map_err(unreadable)?;
+        let homes = homes.iter().map(|home| {
+            let group = u16::try_from(home.group).map(GroupId).ok()?;
+            Some(Home {
+                group,
+                epoch: home.epoch,
+            })
+        });
+        let homes: Option<Vec<Home>> = homes.collect();
+        let map = homes.and_then(ShardMap::of_homes);
+        let map = map.ok_or_else(|| KvError::Damaged("the map of vshards".to_owned()))?;
+        *self.map.write() = Arc::new(map);
+        Ok(())
+    }
+}

@@ -1,0 +1,14 @@
+//! Promises of the state, checked through `apply` alone: a world of one group, random histories, golden files.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+mod golden;
+mod history;
+mod listing;
+mod members;
+mod model;
+mod objects;
+mod sessions;
+mod transactions;
+mod uploads;
