@@ -23,6 +23,8 @@ struct Inner {
     leads_since: Instant,
     progress: BTreeMap<StageId, Instant>,
     pins: BTreeMap<StageId, usize>,
+    /// Sessions: the highest sequence seen, and since when it did not rise.
+    sessions: BTreeMap<u64, (u64, Instant)>,
     /// Stages that a writer of this process holds, and whether they were given up behind its back.
     writers: BTreeMap<StageId, bool>,
 }
@@ -34,6 +36,7 @@ impl LeaderMemory {
                 leads_since: clock::now(),
                 progress: BTreeMap::new(),
                 pins: BTreeMap::new(),
+                sessions: BTreeMap::new(),
                 writers: BTreeMap::new(),
             }),
         }
@@ -44,6 +47,7 @@ impl LeaderMemory {
         let mut inner = self.inner.lock();
         inner.leads_since = clock::now();
         inner.progress.clear();
+        inner.sessions.clear();
     }
 
     pub(crate) fn has_led_for(&self) -> Duration {
@@ -60,6 +64,28 @@ impl LeaderMemory {
         let inner = self.inner.lock();
         let since = inner.progress.get(&stage).copied();
         since.map_or(inner.leads_since, |at| at.max(inner.leads_since)).elapsed()
+    }
+
+    /// Of sessions with these highest sequences: which did not move for so long, as this leader saw them.
+    pub(crate) fn idle_sessions(&self, seen: &[(u64, u64)], idle: Duration) -> Vec<u64> {
+        let mut inner = self.inner.lock();
+        let now = clock::now();
+        let since = inner.leads_since;
+        let mut known = std::mem::take(&mut inner.sessions);
+        let mut due = Vec::new();
+        for (id, highest) in seen {
+            let moved = match known.remove(id) {
+                Some((before, moved)) if before == *highest => moved,
+                Some(_) => now,
+                // Never seen: as old as this leader's term.
+                None => since,
+            };
+            if now.since(moved) >= idle {
+                due.push(*id);
+            }
+            inner.sessions.insert(*id, (*highest, moved));
+        }
+        due
     }
 
     /// The stage ended.

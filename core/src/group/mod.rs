@@ -18,6 +18,7 @@ pub(crate) mod raft_state_machine;
 pub(crate) mod raft_types;
 pub(crate) mod read;
 pub(crate) mod registry;
+pub(crate) mod replay;
 pub(crate) mod replica;
 pub(crate) mod session;
 pub(crate) mod sweep;

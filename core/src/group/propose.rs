@@ -206,6 +206,11 @@ impl Group {
         }
     }
 
+    /// Name of this process's session.
+    pub(crate) fn own_session(&self) -> Option<u64> {
+        self.session.read().as_ref().map(|session| session.id)
+    }
+
     fn forget_session(&self, gone: &Arc<Session>) {
         let mut session = self.session.write();
         if session.as_ref().is_some_and(|current| Arc::ptr_eq(current, gone)) {

@@ -67,7 +67,7 @@ fn snapshot_meta(applied: Option<&Bytes>) -> io::Result<Meta> {
 }
 
 /// An entry without openraft's wrapping.
-fn agreed(entry: super::raft_types::RaftEntry) -> (Agreed, Option<Bytes>) {
+pub(super) fn agreed(entry: super::raft_types::RaftEntry) -> (Agreed, Option<Bytes>) {
     let id = super::raft_types::to_log_id(&entry.log_id);
     let (command, membership) = match entry.payload {
         EntryPayload::Blank => (None, None),

@@ -233,6 +233,11 @@ impl Replica {
         self.forget_until(Some(due))
     }
 
+    /// Forgets all places that no row names, also those that somebody may just have read the row of.
+    pub(crate) fn forget_all(&self) -> Result<(), EngineError> {
+        self.forget_until(None)
+    }
+
     fn forget_until(&self, due: Option<Instant>) -> Result<(), EngineError> {
         // Held over the table's change: a checkpoint that finds the queue empty must find the places gone, too.
         let mut queue = self.forgotten.lock();

@@ -1,18 +1,25 @@
 //! One node: a data directory, its log, its groups, and what runs in the background.
 
 mod boot_number;
+mod compactor;
+mod founding;
+mod housekeeping;
 mod identity;
+mod running;
+mod start;
+#[cfg(test)]
+mod tests;
 mod twin_file;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::env::Env;
 use crate::env::disk::Space;
 use crate::ids::GroupId;
-use crate::kv::{Credentials, Kv};
+use crate::kv::{Credentials, Usage};
+pub use crate::log::FsyncPolicy;
+pub use running::{Node, NodeMetrics};
 
 /// How a node is started. `NodeOptions::new(dir)` is what a user gets.
 #[derive(Clone, Debug)]
@@ -41,18 +48,6 @@ pub enum EngineKind {
     Memory,
 }
 
-/// When the log is fsynced.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum FsyncPolicy {
-    /// Before every answer.
-    #[default]
-    Always,
-    /// Every so often; a power cut may lose what was answered since.
-    Interval(Duration),
-    /// Left to the operating system.
-    Never,
-}
-
 /// Sizes and times that a node keeps to.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -64,12 +59,16 @@ pub struct Limits {
     pub checkpoint_log_bytes: u64,
     /// Entries of a group since its last checkpoint, before one is made.
     pub checkpoint_entries: u64,
-    /// A segment's size is the smaller of this and capacity / 64.
-    pub segment_bytes: u32,
+    /// A segment's size; `None`: min(256 MiB, capacity / 64). At least 256 KiB; entries and frames are at most half of it.
+    pub segment_bytes: Option<u32>,
+    /// Chunks of large objects: 4 MiB; smaller in tests.
+    pub chunk_bytes: u32,
+    /// Content of up to this many bytes travels inline.
+    pub inline_bytes: usize,
     /// Bytes of entries under way to the log, before callers wait.
-    pub propose_window_bytes: usize,
+    pub propose_window_bytes: u32,
     /// Bytes of frames under way to the log, before callers wait.
-    pub frame_window_bytes: usize,
+    pub frame_window_bytes: u32,
     /// A stage without progress for so long is abandoned.
     pub abandon_after: Duration,
     /// Chunks are released so long after their last reference went.
@@ -78,6 +77,14 @@ pub struct Limits {
     pub upload_expiry: Duration,
     /// A session without commands for so long is ended.
     pub session_idle: Duration,
+    /// How often stages, free lists, uploads and sessions are looked through.
+    pub sweep_every: Duration,
+    /// How often segments are looked at that might be emptied.
+    pub compact_every: Duration,
+    /// An idle log writer covers its last batch after this long.
+    pub cover_after: Duration,
+    /// An fsync that takes longer makes the node sick.
+    pub sick_after: Duration,
 }
 
 impl Default for Limits {
@@ -87,13 +94,19 @@ impl Default for Limits {
             block_cache_bytes: 16 << 20,
             checkpoint_log_bytes: 64 << 20,
             checkpoint_entries: 50_000,
-            segment_bytes: 256 << 20,
+            segment_bytes: None,
+            chunk_bytes: 4 << 20,
+            inline_bytes: 64 << 10,
             propose_window_bytes: 32 << 20,
             frame_window_bytes: 64 << 20,
             abandon_after: Duration::from_secs(600),
             release_after: Duration::from_secs(900),
             upload_expiry: Duration::from_secs(7 * 24 * 3600),
             session_idle: Duration::from_secs(600),
+            sweep_every: Duration::from_secs(30),
+            compact_every: Duration::from_secs(10),
+            cover_after: Duration::from_millis(100),
+            sick_after: Duration::from_secs(2),
         }
     }
 }
@@ -206,6 +219,8 @@ pub struct NodeStatus {
     pub groups: Vec<GroupStatus>,
     /// What is damaged on this disk: a line each, with what is refused because of it.
     pub damage: Vec<String>,
+    /// Entries that the start applied from the log; 0 after a graceful stop.
+    pub replayed: u64,
     /// Size and room of the file system.
     pub disk: Option<Space>,
     /// Whether new bytes are admitted; false: 507 until room is there again.
@@ -233,39 +248,8 @@ pub struct GroupStatus {
     pub applied: u64,
     /// Index of the newest durable checkpoint.
     pub checkpoint: u64,
-    /// Objects and bytes it counts (all versions and parts).
-    pub objects: u64,
-    /// Bytes of them.
-    pub bytes: u64,
-}
-
-/// A running node.
-pub struct Node {}
-
-#[allow(unused_variables, clippy::todo)]
-impl Node {
-    /// Opens (or makes) the data directory, recovers, and returns when every group answers.
-    pub async fn start(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
-        todo!()
-    }
-
-    /// The front door.
-    pub fn kv(&self) -> Kv {
-        todo!()
-    }
-
-    /// Whether every group answers and the disk takes writes in time (`/readyz`); the reason when not.
-    pub fn ready(&self) -> Result<(), String> {
-        todo!()
-    }
-
-    /// What the node says of itself.
-    pub async fn status(&self) -> NodeStatus {
-        todo!()
-    }
-
-    /// Lets requests in flight finish (within the deadline), writes checkpoints, closes. The next start replays nothing.
-    pub async fn shutdown(&self, deadline: Duration) {
-        todo!()
-    }
+    /// What all its buckets use.
+    pub usage: Usage,
+    /// Why it does not answer, or only reads.
+    pub trouble: Option<String>,
 }

@@ -294,6 +294,11 @@ pub fn open_uploads(vshard: VShard, bucket: BucketId, prefix: &[u8]) -> KeyRange
         .range()
 }
 
+/// The open uploads of a vshard.
+pub fn all_open_uploads(vshard: VShard) -> KeyRange {
+    Key::of(vshard, object::OPEN_UPLOAD, 0).range()
+}
+
 /// All open uploads of one key.
 pub fn open_uploads_of_key(vshard: VShard, bucket: BucketId, key: &[u8]) -> KeyRange {
     Key::of(vshard, object::OPEN_UPLOAD, key.len() + 12)

@@ -296,6 +296,18 @@ pub fn parts(
     Ok(Some(found))
 }
 
+/// The open uploads of a vshard: name and time of creation.
+pub fn open_uploads(
+    view: &dyn View,
+    vshard: VShard,
+) -> Result<Vec<(keys::UploadName, u64)>, EngineError> {
+    let range = keys::all_open_uploads(vshard);
+    rows(view, range, |key, open: row::OpenUpload| {
+        Some((keys::parse_open_upload(key)?.2, open.created_ms))
+    })
+    .collect()
+}
+
 /// The bytes of one part.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PartContent {

@@ -248,7 +248,7 @@ async fn commit(decides: &Group, txn: &TxnRef) -> Result<TxnState, KvError> {
 }
 
 /// Has the abort agreed; answers what was decided, which may be the commit.
-async fn abort(router: &Router, txn: &TxnRef) -> Result<TxnState, KvError> {
+pub(crate) async fn abort(router: &Router, txn: &TxnRef) -> Result<TxnState, KvError> {
     let decides = router.groups.get(txn.id.coordinator)?;
     let body = Body::Aborted(wire::Aborted {
         txn: Some(txn.to_row()),

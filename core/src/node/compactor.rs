@@ -1,0 +1,120 @@
+//! Giving room back: segments that hold little that is live are emptied, those that hold nothing are deleted.
+//!
+//! Always true:
+//! * a segment is deleted only after a durable checkpoint of the places names nothing in it;
+//! * one segment at a time is emptied, and room is made before more is moved: a full disk can be compacted, too;
+//! * a live record never moves for nothing: a segment is emptied only while the log is more than a third larger than
+//!   what it holds, least live first.
+
+use super::running::Node;
+use crate::group::checkpoint;
+use crate::group::read::unreadable;
+use crate::kv::KvError;
+use crate::log::{SegmentInfo, Stream};
+
+/// A segment with more live bytes than this part of it is never emptied: moving it gives too little back.
+const MAX_LIVE: f64 = 0.85;
+/// The log may be so much larger than what it holds.
+const SLACK: f64 = 1.3;
+
+impl Node {
+    /// One full round: every segment worth it is emptied and deleted.
+    pub(super) async fn compact(&self) -> Result<(), KvError> {
+        let _alone = self.compacting.lock().await;
+        self.delete_dead().await?;
+        if self.is_bloated() {
+            self.let_go_of_the_log().await?;
+            self.delete_dead().await?;
+        }
+        while self.is_bloated() {
+            let victims = self.log.victims(&self.store.places, MAX_LIVE);
+            let victim = victims.into_iter().find(|(_, live)| *live > 0);
+            let Some((victim, live)) = victim else {
+                return Ok(());
+            };
+            tracing::debug!(stream = %victim.stream, segment = victim.number, live, "emptying a segment");
+            let emptied = self.log.empty_segment(victim.stream, victim.number, &self.store.places);
+            let emptied = emptied.await.map_err(crate::chunk::store::log_failed)?;
+            for (_, what) in &emptied.damaged {
+                self.store.note_damage(what.clone());
+            }
+            self.delete_dead().await?;
+            if !emptied.damaged.is_empty() {
+                // It stays as long as somebody names what is damaged in it.
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the sealed segments are much larger than what lies in them.
+    fn is_bloated(&self) -> bool {
+        let sealed = self.log.segments().into_iter().filter(|segment| !segment.open);
+        let (mut bytes, mut live) = (0u64, 0u64);
+        for segment in sealed {
+            bytes += u64::from(segment.length);
+            live += self.live_in(&segment);
+        }
+        bytes as f64 > live as f64 * SLACK + f64::from(self.segment_bytes())
+    }
+
+    pub(super) fn live_in(&self, segment: &SegmentInfo) -> u64 {
+        self.store.places.live(segment.stream, segment.number).bytes
+    }
+
+    fn segment_bytes(&self) -> u32 {
+        self.log.segments().iter().map(|segment| segment.length).max().unwrap_or(0)
+    }
+
+    /// Sealed meta segments that only unpurged entries need: a checkpoint of their groups lets go of them.
+    async fn let_go_of_the_log(&self) -> Result<(), KvError> {
+        let held = self.log.segments().into_iter().any(|segment| {
+            segment.stream == Stream::Meta && segment.needed && !segment.open
+        });
+        if !held {
+            return Ok(());
+        }
+        for group in self.router.groups.all() {
+            if group.replica.is_ahead_of_checkpoint() {
+                checkpoint::make(group).await?;
+            }
+        }
+        // Purging is a record in the log: the writer notes it within a batch or two.
+        crate::env::clock::sleep(std::time::Duration::from_millis(50)).await;
+        Ok(())
+    }
+
+    /// Deletes sealed segments that hold nothing.
+    async fn delete_dead(&self) -> Result<(), KvError> {
+        let dead: Vec<SegmentInfo> = self
+            .log
+            .segments()
+            .into_iter()
+            .filter(|segment| !segment.open && !segment.needed && self.live_in(segment) == 0)
+            .collect();
+        if dead.is_empty() {
+            return Ok(());
+        }
+        let places = &self.store.places;
+        if dead.iter().any(|segment| !self.is_recorded(segment)) {
+            self.store.checkpoint_places().await.map_err(unreadable)?;
+        }
+        for segment in dead {
+            if !places.names(segment.stream, segment.number) && self.is_recorded(&segment) {
+                let unlinked = self.log.unlink(segment.stream, segment.number).await;
+                unlinked.map_err(crate::chunk::store::log_failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The durable checkpoint of the places covers the whole segment and names nothing in it.
+    fn is_recorded(&self, segment: &SegmentInfo) -> bool {
+        let complete = self.store.places.complete();
+        let upto = match segment.stream {
+            Stream::Meta => complete.meta,
+            Stream::Blob => complete.blob,
+        };
+        upto.segment() > segment.number && !self.store.places.names(segment.stream, segment.number)
+    }
+}

@@ -1,0 +1,47 @@
+//! What runs beside the requests: merges, checkpoints, forgetting, sweeping, compaction.
+//!
+//! Always true: an idle node does nothing on the disk; every round looks first and acts only on what it found.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::running::Node;
+use crate::env::{clock, task};
+use crate::group::sweep;
+
+/// Dropped places are forgotten in rounds.
+const FORGET_EVERY: Duration = Duration::from_secs(1);
+
+/// Starts them all; they end with the node.
+pub(super) fn begin(node: &Arc<Node>) {
+    node.keep(task::spawn_thread("merger", node.merger.clone().run()));
+    let checkpoints = node.checkpoints.clone();
+    node.keep(task::spawn(async move { checkpoints.run().await }));
+    every(node, FORGET_EVERY, |node| async move { node.forget_due() });
+    every(node, node.options.limits.sweep_every, |node| async move {
+        if let Err(error) = sweep::round(&node.router, &node.sweep_limits()).await {
+            tracing::debug!(%error, "a sweep was not finished");
+        }
+    });
+    every(node, node.options.limits.compact_every, |node| async move {
+        if let Err(error) = node.compact().await {
+            tracing::warn!(%error, "compaction was given up for now");
+        }
+    });
+}
+
+fn every<F, Work>(node: &Arc<Node>, period: Duration, work: F)
+where
+    F: Fn(Arc<Node>) -> Work + Send + 'static,
+    Work: Future<Output = ()> + Send + 'static,
+{
+    // The node owns its tasks: they must not own it.
+    let weak = Arc::downgrade(node);
+    node.keep(task::spawn(async move {
+        loop {
+            clock::sleep(period).await;
+            let Some(node) = weak.upgrade() else { return };
+            work(node).await;
+        }
+    }));
+}

@@ -1,0 +1,310 @@
+//! A running node: what it offers, what it says of itself, how it stops.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::future::join_all;
+use parking_lot::Mutex;
+
+use super::boot_number::Boot;
+use super::identity::Identity;
+use super::{GroupStatus, NodeOptions, NodeStatus, StartError, start};
+use crate::chunk::store::Store;
+use crate::engine::merge::Merger;
+use crate::env::disk::DirLock;
+use crate::env::task::JoinHandle;
+use crate::env::{Env, clock};
+use crate::group::checkpoint::{self, Checkpoints};
+use crate::group::sweep::{self, SweepLimits};
+use crate::group::{Group, Standing};
+use crate::kv::{Kv, KvError, Usage};
+use crate::log::{Log, LogError, Stream, StreamMetrics};
+use crate::shard::router::Router;
+use crate::state::read;
+
+/// What a node is made of.
+pub(super) struct Parts {
+    pub env: Env,
+    pub options: NodeOptions,
+    pub identity: Identity,
+    pub boot: Boot,
+    pub lock: Box<dyn DirLock>,
+    pub log: Arc<Log>,
+    pub store: Arc<Store>,
+    pub merger: Arc<Merger>,
+    pub router: Arc<Router>,
+    pub checkpoints: Arc<Checkpoints>,
+    pub kv: Kv,
+    pub replayed: u64,
+}
+
+/// A running node. Stop it with `shutdown`; dropped without, it is as after a process kill.
+pub struct Node {
+    pub(super) env: Env,
+    pub(super) options: NodeOptions,
+    identity: Identity,
+    boot: Boot,
+    pub(super) log: Arc<Log>,
+    pub(super) store: Arc<Store>,
+    pub(super) merger: Arc<Merger>,
+    pub(super) router: Arc<Router>,
+    pub(super) checkpoints: Arc<Checkpoints>,
+    kv: Kv,
+    replayed: u64,
+    pub(super) compacting: tokio::sync::Mutex<()>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Given up when the node has stopped.
+    lock: Mutex<Option<Box<dyn DirLock>>>,
+    stopping: AtomicBool,
+}
+
+/// Counters of a node since it started.
+#[derive(Clone, Debug)]
+pub struct NodeMetrics {
+    /// The meta stream: batches, bytes, fsync times.
+    pub meta: StreamMetrics,
+    /// The blob stream.
+    pub blob: StreamMetrics,
+    /// Bytes of all segments.
+    pub log_bytes: u64,
+    /// Bytes of items in them that something names.
+    pub log_live_bytes: u64,
+    /// Entries applied, by group.
+    pub applied: Vec<(u16, u64)>,
+    /// Checkpoints made, all groups.
+    pub checkpoints: u64,
+    /// Bytes of rows that no checkpoint holds yet.
+    pub overlay_bytes: u64,
+}
+
+impl Node {
+    /// Opens (or makes) the data directory, recovers, and returns when every group answers.
+    pub async fn start(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
+        start::start(env, options).await
+    }
+
+    pub(super) fn new(parts: Parts) -> Arc<Node> {
+        Arc::new(Node {
+            env: parts.env,
+            options: parts.options,
+            identity: parts.identity,
+            boot: parts.boot,
+            log: parts.log,
+            store: parts.store,
+            merger: parts.merger,
+            router: parts.router,
+            checkpoints: parts.checkpoints,
+            kv: parts.kv,
+            replayed: parts.replayed,
+            compacting: tokio::sync::Mutex::new(()),
+            tasks: Mutex::default(),
+            lock: Mutex::new(Some(parts.lock)),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn keep(&self, task: JoinHandle<()>) {
+        self.tasks.lock().push(task);
+    }
+
+    /// The front door.
+    pub fn kv(&self) -> Kv {
+        self.kv.clone()
+    }
+
+    // ---- health ----
+
+    /// Everything that `/readyz` looks at, by name, with the reason of what is not well.
+    pub fn checks(&self) -> Vec<(&'static str, Result<(), String>)> {
+        let groups = self.router.groups.all().map(|group| {
+            let trouble = trouble(group);
+            trouble.map_or(Ok(()), |why| Err(format!("{}: {why}", group.id)))
+        });
+        let room = match self.log.room().above_soft_mark() {
+            true => Ok(()),
+            false => Err("the disk is nearly full: only deletes are taken".to_owned()),
+        };
+        let disk = match self.log.is_sick() {
+            false => Ok(()),
+            true => Err("the disk does not finish its fsyncs".to_owned()),
+        };
+        let running = match self.stopping.load(Ordering::Acquire) {
+            false => Ok(()),
+            true => Err("the node is stopping".to_owned()),
+        };
+        vec![
+            ("running", running),
+            ("groups", groups.collect()),
+            ("disk", disk),
+            ("room", room),
+        ]
+    }
+
+    /// Whether every group answers and the disk takes writes in time (`/readyz`); the reason when not.
+    /// A disk without room for new bytes still reads and deletes: that alone does not make a node unready.
+    pub fn ready(&self) -> Result<(), String> {
+        let checks = self.checks().into_iter();
+        checks.filter(|(name, _)| *name != "room").map(|(_, check)| check).collect()
+    }
+
+    /// Resolves when the log has failed for good: the process must exit, and recovers at its next start.
+    pub fn failed(&self) -> impl Future<Output = LogError> + Send + 'static {
+        self.log.failed()
+    }
+
+    /// What the node says of itself.
+    pub async fn status(&self) -> NodeStatus {
+        let mut groups = Vec::new();
+        let mut damage = self.store.damage();
+        for group in self.router.groups.all() {
+            groups.push(self.group_status(group));
+            for found in group.replica.engine.damage() {
+                damage.push(format!("{}: {}: {}", group.id, found.file, found.what));
+            }
+        }
+        for found in self.store.places.damage() {
+            damage.push(format!("places: {}: {}", found.file, found.what));
+        }
+        let metrics = self.metrics();
+        NodeStatus {
+            node_id: self.identity.node.0,
+            boot: self.boot.number(),
+            groups,
+            damage,
+            replayed: self.replayed,
+            disk: self.env.disk.space(&self.options.data_dir).ok(),
+            room: self.log.room().above_soft_mark(),
+            sick: self.log.is_sick(),
+            log_bytes: metrics.log_bytes,
+            log_live_bytes: metrics.log_live_bytes,
+        }
+    }
+
+    fn group_status(&self, group: &Group) -> GroupStatus {
+        let raft = group.raft().map(|raft| raft.standing());
+        let mut usage = Usage::default();
+        for (_, row) in read::usages(&*group.replica.view()).unwrap_or_default() {
+            usage.add(&Usage::of_row(&row));
+        }
+        GroupStatus {
+            id: group.id,
+            ready: trouble(group).is_none(),
+            leads: raft.as_ref().is_some_and(|raft| raft.leads),
+            term: raft.as_ref().map_or(0, |raft| raft.term),
+            applied: group.replica.applied(),
+            checkpoint: group.replica.checkpoint_index(),
+            usage,
+            trouble: trouble(group),
+        }
+    }
+
+    /// Counters; cheap.
+    pub fn metrics(&self) -> NodeMetrics {
+        let segments = self.log.segments();
+        let groups = || self.router.groups.all();
+        NodeMetrics {
+            meta: self.log.metrics(Stream::Meta),
+            blob: self.log.metrics(Stream::Blob),
+            log_bytes: segments.iter().map(|segment| u64::from(segment.length)).sum(),
+            log_live_bytes: segments.iter().map(|segment| self.live_in(segment)).sum(),
+            applied: groups().map(|group| (group.id.0, group.replica.applied_entries())).collect(),
+            checkpoints: groups().map(|group| group.replica.checkpoints_made()).sum(),
+            overlay_bytes: self.checkpoints.budget.used() as u64,
+        }
+    }
+
+    // ---- upkeep on demand ----
+
+    /// Writes a checkpoint of every group; durable when it returns.
+    pub async fn checkpoint_now(&self) -> Result<(), KvError> {
+        let made = self.router.groups.all().map(|group| checkpoint::make(group));
+        join_all(made).await.into_iter().collect()
+    }
+
+    /// One full round of compaction: every segment worth it is emptied and deleted.
+    pub async fn compact_now(&self) -> Result<(), KvError> {
+        for group in self.router.groups.all() {
+            group.replica.forget_all().map_err(crate::group::read::unreadable)?;
+        }
+        self.compact().await
+    }
+
+    /// Abandons, expires and releases everything that is due by now.
+    pub async fn sweep_now(&self) -> Result<(), KvError> {
+        sweep::round(&self.router, &self.sweep_limits()).await
+    }
+
+    pub(super) fn sweep_limits(&self) -> SweepLimits {
+        let limits = &self.options.limits;
+        SweepLimits {
+            abandon_after: limits.abandon_after,
+            // Below the soft mark room counts for more than a slow reader, whose connection is then reset.
+            release_after: match self.log.room().above_soft_mark() {
+                true => limits.release_after,
+                false => Duration::ZERO,
+            },
+            upload_expiry: limits.upload_expiry,
+            session_idle: limits.session_idle,
+        }
+    }
+
+    pub(super) fn forget_due(&self) {
+        for group in self.router.groups.all() {
+            if let Err(error) = group.replica.forget_due() {
+                tracing::warn!(group = %group.id, %error, "dropped places are not forgotten");
+            }
+        }
+    }
+
+    // ---- the end ----
+
+    /// Writes checkpoints (as far as the deadline allows) and closes. The next start replays nothing.
+    /// Requests must have ended before: what is proposed from now on is refused.
+    pub async fn shutdown(&self, deadline: Duration) {
+        if self.stopping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
+        }
+        let written = clock::timeout(deadline, self.checkpoint_now()).await;
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "a checkpoint is missing; the next start replays"),
+            Err(_) => tracing::warn!("checkpoints took too long; the next start replays"),
+        }
+        self.merger.close();
+        let stopped = self.router.groups.all().map(|group| async {
+            let raft = group.raft();
+            group.set_raft(None);
+            group.stand(Standing::Starting);
+            if let Some(raft) = raft {
+                raft.stop().await;
+            }
+        });
+        join_all(stopped).await;
+        if let Err(error) = self.log.close().await {
+            tracing::warn!(%error, "the log was not closed in order");
+        }
+        *self.lock.lock() = None;
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
+        }
+        self.merger.close();
+    }
+}
+
+/// Why a group does not read and write.
+fn trouble(group: &Group) -> Option<String> {
+    match group.standing() {
+        Standing::Serving { .. } => None,
+        Standing::Starting => Some("starting".to_owned()),
+        Standing::ReadOnly(why) => Some(why),
+    }
+}

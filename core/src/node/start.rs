@@ -1,0 +1,336 @@
+//! Starting a node: from a directory to groups that answer.
+//!
+//! ```text
+//!   lock ─ identity ─ boot number ─ places (complete up to C) ─ log (recovered; payloads and frames from C on recorded)
+//!     ─ engines (newest checkpoints) ─ groups (replay, elect) ─ founded, if new ─ claimed chunks looked for ─ ready
+//! ```
+//! Always true:
+//! * nothing is written before the directory is locked and known to be ours;
+//! * a store that was there before and is gone is damage, never taken for new: a group whose log was purged must have
+//!   its checkpoint;
+//! * a group whose vote, tail or unapplied entries are damaged does not campaign: it turns read-only and says so.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures::future::join_all;
+use tokio::sync::Notify;
+
+use super::boot_number::{self, Boot};
+use super::founding;
+use super::housekeeping;
+use super::identity::{self, Identity};
+use super::running::{Node, Parts};
+use super::{EngineKind, NodeOptions, StartError};
+use crate::chunk::store::Store;
+use crate::engine::block_cache::BlockCache;
+use crate::engine::budget::OverlayBudget;
+use crate::engine::memory::Memory;
+use crate::engine::merge::Merger;
+use crate::engine::native::Native;
+use crate::engine::places::Places;
+use crate::engine::run_store::{Birth, StoreOptions};
+use crate::engine::{Engine, EngineError};
+use crate::env::disk::Disk;
+use crate::env::{Env, task};
+use crate::group::checkpoint::{CheckpointLimits, Checkpoints, Pressure};
+use crate::group::raft_handle::RaftHandle;
+use crate::group::raft_log::RaftLog;
+use crate::group::raft_network::NoPeers;
+use crate::group::raft_state_machine::StateMachine;
+use crate::group::registry::Registry;
+use crate::group::replay;
+use crate::group::replica::{Mark, Replica};
+use crate::group::{Group, Standing};
+use crate::ids::GroupId;
+use crate::kv::{Inner, Kv};
+use crate::log::{Log, LogOptions, Recovered};
+use crate::shard::router::Router;
+
+/// Merges read and write at most so many bytes a second.
+const MERGE_BYTES_PER_SECOND: u64 = 64 << 20;
+
+/// Starts a node. Everything that may block runs on a thread of its own.
+pub(super) async fn start(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
+    let started = task::spawn_thread("node-start", open(env, options)).await;
+    started.unwrap_or_else(|error| {
+        Err(StartError::Io {
+            what: "the start was cut short".to_owned(),
+            cause: io::Error::other(error),
+        })
+    })
+}
+
+async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
+    let disk = &*env.disk;
+    let dir = &options.data_dir;
+    disk.create_dir_all(dir).map_err(StartError::io("make the data directory", dir))?;
+    let lock = disk.lock(&dir.join("lock")).map_err(|cause| match cause.kind() {
+        io::ErrorKind::WouldBlock => StartError::InUse {
+            dir: dir.display().to_string(),
+        },
+        _ => StartError::io("lock", dir)(cause),
+    })?;
+    let opened = identity::open(disk, dir, options.data_groups).await?;
+    let identity = opened.identity;
+    let boot = boot_number::raise(disk, dir, opened.is_new).await?;
+    let storage = Storage::open(&env, &options).await?;
+    if let Some(healed) = opened.healed {
+        storage.store.note_damage(format!("identity: {healed}; written again from its twin"));
+    }
+
+    let grown = Arc::new(Notify::new());
+    let pressure = Arc::new(Pressure::new(storage.budget.clone()));
+    let mut groups = Vec::new();
+    for id in (0..=identity.data_groups).map(GroupId) {
+        groups.push(storage.group(id, &identity, &options, &grown, &pressure).await?);
+    }
+    let registry = Arc::new(Registry::new(groups));
+    let replayed = bring_up(&registry, &storage).await?;
+
+    let router = Arc::new(Router::new(registry.clone(), identity.data_groups));
+    founding::found(&router, &identity, &options).await?;
+    for group in registry.all() {
+        look_for_claimed(group, &storage.store);
+    }
+    let kv = Kv::new(Inner {
+        router: router.clone(),
+        store: storage.store.clone(),
+        node: identity.node,
+        chunk_bytes: options.limits.chunk_bytes,
+        inline_bytes: options.limits.inline_bytes,
+    });
+    let checkpoints = Arc::new(Checkpoints {
+        registry,
+        store: storage.store.clone(),
+        budget: storage.budget.clone(),
+        limits: limits(&options),
+        grown,
+    });
+    let node = Node::new(Parts {
+        env,
+        options,
+        identity,
+        boot,
+        lock,
+        log: storage.log,
+        store: storage.store,
+        merger: storage.merger,
+        router,
+        checkpoints,
+        kv,
+        replayed,
+    });
+    housekeeping::begin(&node);
+    Ok(node)
+}
+
+fn limits(options: &NodeOptions) -> CheckpointLimits {
+    CheckpointLimits {
+        log_bytes: options.limits.checkpoint_log_bytes,
+        entries: options.limits.checkpoint_entries,
+    }
+}
+
+/// What groups share.
+struct Storage {
+    log: Arc<Log>,
+    store: Arc<Store>,
+    cache: Arc<BlockCache>,
+    budget: Arc<OverlayBudget>,
+    merger: Arc<Merger>,
+    recovered: Recovered,
+    disk: Arc<dyn Disk>,
+}
+
+fn engine_error(what: &str) -> impl Fn(EngineError) -> StartError + '_ {
+    move |error| StartError::Engine(format!("{what}: {error}"))
+}
+
+impl Storage {
+    async fn open(env: &Env, options: &NodeOptions) -> Result<Storage, StartError> {
+        let dir = &options.data_dir;
+        let limits = &options.limits;
+        let space = env.disk.space(dir).map_err(StartError::io("look at the room", dir))?;
+        // On a small disk two budgets must not be most of it.
+        let overlay = (limits.overlay_bytes as u64).min(space.capacity / 64).max(1 << 20);
+        let cache = Arc::new(BlockCache::new(limits.block_cache_bytes));
+        let budget = OverlayBudget::new(overlay as usize);
+        let merger = Merger::new(MERGE_BYTES_PER_SECOND);
+        let log_dir = dir.join("log");
+        let places = StoreOptions {
+            disk: env.disk.clone(),
+            dir: dir.join("places"),
+            twins: true,
+            // Places are made before the log: a log without them has lost them.
+            birth: match has_segments(&*env.disk, &log_dir) {
+                true => Birth::MustExist,
+                false => Birth::MayCreate,
+            },
+            cache: cache.clone(),
+        };
+        let places = Places::open(places, budget.clone(), merger.clone());
+        let places = places.await.map_err(engine_error("places"))?;
+        let log_options = LogOptions {
+            fsync: options.fsync,
+            segment_bytes: limits.segment_bytes,
+            overlay_budget: overlay,
+            cover_after: limits.cover_after,
+            sick_after: limits.sick_after,
+            meta_queue_bytes: limits.propose_window_bytes,
+            blob_queue_bytes: limits.frame_window_bytes,
+            ..LogOptions::default()
+        };
+        let mut fault = None;
+        let mut seen = |seen: crate::log::Seen| {
+            if let Err(error) = places.insert(&seen.item, seen.place) {
+                fault.get_or_insert(error);
+            }
+        };
+        let opened = Log::open(env, &log_dir, log_options, places.complete(), &mut seen).await;
+        let (log, recovered) = opened.map_err(|error| StartError::Log(error.to_string()))?;
+        if let Some(error) = fault {
+            return Err(engine_error("places")(error));
+        }
+        let store = Arc::new(Store::new(log.clone(), places));
+        for damage in &recovered.damage {
+            store.note_damage(damage.to_string());
+        }
+        Ok(Storage {
+            log,
+            store,
+            cache,
+            budget,
+            merger,
+            recovered,
+            disk: env.disk.clone(),
+        })
+    }
+
+    /// Opens a group's engine; its Raft is started later.
+    async fn group(
+        &self,
+        id: GroupId,
+        identity: &Identity,
+        options: &NodeOptions,
+        grown: &Arc<Notify>,
+        pressure: &Arc<Pressure>,
+    ) -> Result<Arc<Group>, StartError> {
+        let purged = self.log.log_state(id).purged;
+        let store = StoreOptions {
+            disk: self.disk.clone(),
+            dir: options.data_dir.join("groups").join(id.to_string()),
+            twins: true,
+            birth: match purged {
+                Some(_) => Birth::MustExist,
+                None => Birth::MayCreate,
+            },
+            cache: self.cache.clone(),
+        };
+        let name = id.to_string();
+        let engine: Arc<dyn Engine> = match options.engine {
+            EngineKind::Native => {
+                let native = Native::open(store, self.budget.clone(), self.merger.clone());
+                Arc::new(native.await.map_err(engine_error(&name))?)
+            }
+            EngineKind::Memory => {
+                let memory = Memory::open(store);
+                Arc::new(memory.await.map_err(engine_error(&name))?)
+            }
+        };
+        let mark = Mark::decode(engine.applied().as_ref()).map_err(|error| {
+            StartError::Engine(format!("{name}: the applied mark: {error}"))
+        })?;
+        let applied = mark.at.map(|at| at.index);
+        if purged.map(|at| at.index) > applied {
+            return Err(StartError::Engine(format!(
+                "{name}: the newest checkpoint is older than what the log has forgotten; a run or manifest is missing"
+            )));
+        }
+        let replica = Replica::new(
+            id,
+            identity.node,
+            engine,
+            self.store.clone(),
+            limits(options),
+            grown.clone(),
+        );
+        let replica = Arc::new(replica.map_err(|error| StartError::Engine(error.to_string()))?);
+        self.store.watch(replica.clone());
+        Ok(Arc::new(Group::new(replica, self.log.clone(), pressure.clone())))
+    }
+}
+
+fn has_segments(disk: &dyn Disk, log: &Path) -> bool {
+    disk.list(log).is_ok_and(|entries| !entries.is_empty())
+}
+
+/// Replays every group and has it elect. Answers how many entries were applied from the log.
+async fn bring_up(registry: &Registry, storage: &Storage) -> Result<u64, StartError> {
+    let mut replayed = 0;
+    for group in registry.all() {
+        let last = storage.log.log_state(group.id).last.map_or(0, |at| at.index);
+        replayed += last.saturating_sub(group.replica.applied());
+    }
+    let groups = registry.all().map(|group| one_up(group, storage));
+    let up: Result<Vec<()>, StartError> = join_all(groups).await.into_iter().collect();
+    up?;
+    tracing::debug!(replayed, scanned = storage.recovered.scanned, "groups are up");
+    Ok(replayed)
+}
+
+async fn one_up(group: &Arc<Group>, storage: &Storage) -> Result<(), StartError> {
+    let failed = |what: String| StartError::Group {
+        group: group.id,
+        what,
+    };
+    if let Some(why) = replay::refuses_to_vote(group) {
+        replay::as_far_as_possible(group).await;
+        storage.store.note_damage(format!("{}: {why}", group.id));
+        group.stand(Standing::ReadOnly(why));
+        return Ok(());
+    }
+    let log = RaftLog::new(storage.store.clone(), group.id);
+    let state = StateMachine::new(group.replica.clone());
+    let raft = RaftHandle::start(group.replica.node, group.id, log, state, Arc::new(NoPeers));
+    let raft = raft.await.map_err(failed)?;
+    raft.form("").await.map_err(failed)?;
+    raft.campaign().await.map_err(failed)?;
+    group.set_raft(Some(raft.clone()));
+    if let Err(why) = raft.leading(replay::PATIENCE).await {
+        // An entry that cannot be applied (a damaged run below it, say) leaves the group readable.
+        let why = group.replica.stop_reason().unwrap_or(why);
+        storage.store.note_damage(format!("{}: {why}", group.id));
+        raft.stop().await;
+        group.set_raft(None);
+        group.stand(Standing::ReadOnly(why));
+        return Ok(());
+    }
+    group.memory.begin_term();
+    group.stand(Standing::Serving {
+        single_voter: raft.standing().voters == 1,
+    });
+    Ok(())
+}
+
+/// What replayed entries claimed must be here: a claim may be durable on a majority without this node.
+fn look_for_claimed(group: &Group, store: &Store) {
+    for run in group.replica.end_of_replay() {
+        match store.missing(&run) {
+            Ok(missing) => {
+                for item in missing {
+                    // A single voter has nobody to fetch it from. Released since: not missing.
+                    tracing::debug!(%item, "a claimed frame is not here");
+                }
+            }
+            Err(error) => store.note_damage(format!("{}: {error}", group.id)),
+        }
+    }
+}
+
+impl Boot {
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+}
