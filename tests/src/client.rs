@@ -261,7 +261,7 @@ impl Client {
                 Conditions::default(),
             );
             match complete.await? {
-                Completed::Done(_) => return Ok(()),
+                Completed::Done { .. } => return Ok(()),
                 Completed::PartsChanged => continue,
             }
         }

@@ -16,7 +16,7 @@ use crate::content::Piece;
 use crate::dice::Dice;
 use crate::life;
 use crate::model::{Name, Op};
-use crate::world::{World, small_options};
+use crate::world::{INLINE, World, small_options};
 
 /// Clients at a time; each has keys of its own.
 const CLIENTS: u64 = 6;
@@ -179,7 +179,7 @@ fn choose(client: &Client, name: &Name, dice: &mut Dice) -> Op {
 fn piece(dice: &mut Dice) -> Piece {
     let size = match dice.below(10) {
         0..6 => 16 + dice.below(2000),
-        6..8 => 60_000 + dice.below(10_000),
+        6..8 => INLINE - 100 + dice.below(200),
         _ => 16 + dice.below(200_000),
     };
     Piece::new(dice.next(), size)
@@ -191,8 +191,8 @@ async fn housekeeping(world: &World, mut dice: Dice, rounds: u64) {
         // What goes wrong here shows in what is read afterwards.
         let _ = match dice.below(3) {
             0 => world.node.checkpoint_now().await,
-            1 => world.node.compact_now().await.map(drop),
-            _ => world.node.sweep_now().await.map(drop),
+            1 => world.node.compact_now().await,
+            _ => world.node.sweep_now().await,
         };
     }
 }

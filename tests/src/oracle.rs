@@ -94,12 +94,6 @@ impl Seen {
             .map(KeyState::bytes)
             .sum()
     }
-
-    /// Versions, delete markers included.
-    pub fn versions(&self) -> u64 {
-        let keys = self.buckets.values().flat_map(|keys| keys.values());
-        keys.map(|key| key.versions.len() as u64).sum()
-    }
 }
 
 /// Everything that was asked, and what it may have come to.
@@ -143,12 +137,13 @@ impl Oracle {
 
     /// A bucket is about to be made.
     pub fn begin_bucket(&mut self, bucket: &str, versioned: bool) {
-        let record = BucketRecord {
+        let lacking = BucketRecord {
             versioned,
-            may_exist: true,
+            may_exist: false,
             may_lack: true,
         };
-        self.buckets.entry(bucket.to_owned()).or_insert(record);
+        let record = self.buckets.entry(bucket.to_owned()).or_insert(lacking);
+        record.may_exist = true;
     }
 
     /// The bucket was acknowledged.

@@ -3,6 +3,7 @@
 //! All steps that change a key change the same one, "k", so that any two of them meet. What a client does is written
 //! down; what the node does for itself (roll, compaction, checkpoint, release) must be invisible.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use minikv_core::env::clock;
@@ -12,7 +13,7 @@ use minikv_core::kv::KvError;
 use crate::client::Client;
 use crate::content::Piece;
 use crate::model::{Name, Op};
-use crate::world::{SEGMENT, World};
+use crate::world::{INLINE, SEGMENT, World};
 
 /// One thing a node does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -70,9 +71,9 @@ impl Step {
             }
             Step::Abort => client.run(&key("k"), Op::Abort(upload(2 + place))).await,
             Step::Roll => roll(client, &world.disk, seed).await,
-            Step::Compaction => world.node.compact_now().await.map(drop),
+            Step::Compaction => world.node.compact_now().await,
             Step::Checkpoint => world.node.checkpoint_now().await,
-            Step::Release => world.node.sweep_now().await.map(drop),
+            Step::Release => world.node.sweep_now().await,
         }
     }
 }
@@ -97,26 +98,22 @@ fn chunked(seed: u64) -> Piece {
 
 /// Writes until the log begins a new segment.
 async fn roll(client: &Client, disk: &SimDisk, seed: u64) -> Result<(), KvError> {
-    let before = segments(disk);
-    for round in 0..4 * u64::from(SEGMENT) / 60_000 {
-        let filler = Piece::new(seed + 10_000 * (round + 1), 60_000);
+    let before = newest_segment(disk);
+    for round in 0..4 * u64::from(SEGMENT) / INLINE {
+        let filler = Piece::new(seed + 10_000 * (round + 1), INLINE);
         client.run(&key("filler"), Op::Put(filler.into())).await?;
-        if segments(disk) > before {
+        if newest_segment(disk) > before {
             return Ok(());
         }
     }
     panic!("no segment was rolled by writing four times its size");
 }
 
-/// The highest number of a segment file.
-fn segments(disk: &SimDisk) -> usize {
-    let files = disk.files();
-    let names = files.iter().filter_map(|(path, _)| path.to_str());
-    names
-        .filter(|path| path.contains("/log/"))
-        .map(str::to_owned)
-        .max()
-        .map_or(0, |max| max.len())
+/// The meta segment that is written to: the newest one is a spare.
+fn newest_segment(disk: &SimDisk) -> Option<PathBuf> {
+    let files = disk.files().into_iter().map(|(path, _)| path);
+    let is_meta = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("meta-"));
+    files.filter(is_meta).max()
 }
 
 /// Puts something into a new store for every step to work on, and for none.

@@ -81,7 +81,9 @@ pub fn small_options() -> NodeOptions {
         limits: Limits {
             overlay_bytes: 1 << 20,
             block_cache_bytes: 256 << 10,
-            segment_bytes: SEGMENT,
+            segment_bytes: Some(SEGMENT),
+            chunk_bytes: 64 << 10,
+            inline_bytes: INLINE as usize,
             release_after: Duration::ZERO,
             ..Limits::default()
         },
@@ -89,5 +91,7 @@ pub fn small_options() -> NodeOptions {
     }
 }
 
-/// Bytes of a log segment in small worlds.
-pub const SEGMENT: u32 = 1 << 20;
+/// Bytes of a log segment in small worlds: the least there is.
+pub const SEGMENT: u32 = 256 << 10;
+/// The largest inline object in small worlds.
+pub const INLINE: u64 = 32 << 10;
