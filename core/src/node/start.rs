@@ -62,10 +62,36 @@ pub(super) async fn start(env: Env, options: NodeOptions) -> Result<Arc<Node>, S
     })
 }
 
+/// Makes the data directory with a durable name: also when an earlier start made it and was cut before it could see to
+/// that, which nobody can tell. Without it a power cut takes the whole directory, fsynced files and all.
+async fn make_directory(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    disk.create_dir_all(dir)?;
+    for above in dir.ancestors().skip(1) {
+        let above = match above.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => above,
+        };
+        match disk.sync_dir(above).await {
+            // Somebody else's directory: what lies in it was there before us.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
+/// The same for the directories in it; they come after the identity, which must be the first thing there.
+async fn make_inner_directories(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    for inner in ["log", "groups", "places"] {
+        disk.create_dir_all(&dir.join(inner))?;
+    }
+    disk.sync_dir(dir).await
+}
+
 async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     let disk = &*env.disk;
     let dir = &options.data_dir;
-    disk.create_dir_all(dir).map_err(StartError::io("make the data directory", dir))?;
+    make_directory(disk, dir).await.map_err(StartError::io("make the data directory", dir))?;
     let lock = disk.lock(&dir.join("lock")).map_err(|cause| match cause.kind() {
         io::ErrorKind::WouldBlock => StartError::InUse {
             dir: dir.display().to_string(),
@@ -74,6 +100,8 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     })?;
     let opened = identity::open(disk, dir, options.data_groups).await?;
     let identity = opened.identity;
+    let made = make_inner_directories(disk, dir).await;
+    made.map_err(StartError::io("make the directories", dir))?;
     let boot = boot_number::raise(disk, dir, opened.is_new).await?;
     let storage = Storage::open(&env, &options).await?;
     if let Some(healed) = opened.healed {

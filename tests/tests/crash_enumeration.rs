@@ -1,0 +1,65 @@
+//! Crashes at every operation of the disk, in every sequence of one and two steps. See `minikv_tests::crash`.
+//!
+//! All states take too long for every change, so each run looks at a fixed sample; `crash-states --full` looks at all.
+//! `MINIKV_CRASH_STRIDE=1` does so here; `MINIKV_CRASH_ONLY="<name of a state>"` looks at one.
+
+#![allow(clippy::unwrap_used)]
+
+use minikv_tests::crash::{Selection, Tally, Walk};
+use minikv_tests::life::Furnished;
+use minikv_tests::steps::Step;
+
+fn selection(once: u64, twice: u64) -> Selection {
+    let factor = std::env::var("MINIKV_CRASH_STRIDE")
+        .ok()
+        .map(|stride| stride.parse().unwrap());
+    Selection {
+        once: factor.unwrap_or(once),
+        twice: factor.unwrap_or(twice),
+        only: std::env::var("MINIKV_CRASH_ONLY").ok(),
+    }
+}
+
+fn assert_clean(tally: &Tally) {
+    println!(
+        "{} states met, {} judged, {} the same as others",
+        tally.met, tally.judged, tally.same
+    );
+    let told: Vec<String> = tally
+        .failures
+        .iter()
+        .take(20)
+        .map(|f| format!("{}\n    {}", f.label, f.what))
+        .collect();
+    assert!(
+        told.is_empty(),
+        "{} states failed:\n{}",
+        tally.failures.len(),
+        told.join("\n")
+    );
+    assert!(tally.judged > 0, "the sample is empty");
+}
+
+/// A power cut at any moment of a node's first start leaves a directory that it starts on.
+#[test]
+fn a_first_start_cut_anywhere_starts_again() {
+    let selection = selection(3, 40);
+    let mut walk = Walk::new(&selection);
+    walk.first_start();
+    assert_clean(&walk.finish());
+}
+
+/// A crash at any moment of any one or two steps, and again at any moment of the recovery, loses nothing acknowledged and
+/// brings nothing back.
+#[test]
+fn a_crash_anywhere_loses_nothing_acknowledged() {
+    let store = Furnished::new().unwrap();
+    let selection = selection(97, 997);
+    let mut tally = Tally::default();
+    for steps in Step::sequences() {
+        let mut walk = Walk::new(&selection);
+        walk.sequence(&store, &steps);
+        tally.add(walk.finish());
+    }
+    assert_clean(&tally);
+}
