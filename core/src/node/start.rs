@@ -80,6 +80,9 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
         storage.store.note_damage(format!("identity: {healed}; written again from its twin"));
     }
 
+    // The names of the groups' stores hang on this one: it must be there before a log forgets what they hold.
+    disk.create_dir_all(&dir.join("groups")).map_err(StartError::io("make `groups`", dir))?;
+    disk.sync_dir(dir).await.map_err(StartError::io("sync", dir))?;
     let grown = Arc::new(Notify::new());
     let pressure = Arc::new(Pressure::new(storage.budget.clone()));
     let mut groups = Vec::new();
