@@ -134,9 +134,14 @@ impl Server {
     }
 
     /// SIGTERM, and how it ended.
-    pub fn stop(mut self) -> (Option<i32>, Duration) {
-        let began = Instant::now();
+    pub fn stop(self) -> (Option<i32>, Duration) {
         self.signal("TERM");
+        self.end()
+    }
+
+    /// Waits for it to end by itself.
+    pub fn end(mut self) -> (Option<i32>, Duration) {
+        let began = Instant::now();
         (self.child.wait().unwrap().code(), began.elapsed())
     }
 }
