@@ -72,10 +72,10 @@ impl Group {
         })
     }
 
-    /// As `command`, at a place that was taken before.
+    /// As `command`, at a place that was taken before. After an answer to try again it may be delivered there once more.
     pub(crate) async fn command_under(
         &self,
-        ticket: Ticket,
+        ticket: &Ticket,
         body: Body,
         payload: &[u8],
         kind: WriteKind,

@@ -427,7 +427,12 @@ impl<'a> Round<'a> {
         membership: Option<Bytes>,
     ) -> io::Result<Option<Answer>> {
         let expected = self.mark.at.map_or(entry.id.index, |at| at.index + 1);
-        assert_eq!(entry.id.index, expected, "{}: an entry was skipped", self.replica.id);
+        // openraft's suite leaves holes between entries that carry no command.
+        let in_order = match entry.command {
+            Some(_) => entry.id.index == expected,
+            None => entry.id.index >= expected,
+        };
+        assert!(in_order, "{}: entry {} where {expected} comes next", self.replica.id, entry.id.index);
         let answer = match &entry.command {
             Some(command) => Some(self.command(entry.id, command)?),
             None => None,

@@ -194,3 +194,116 @@ async fn what_was_put_is_there_after_a_restart() {
     drop(kv);
     stop(node).await;
 }
+
+/// A set of writes over several groups happens whole or not at all, and a failed check says which one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_over_several_groups_happen_together() {
+    use crate::kv::{Change, Check, Must, TransactWrite};
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(&options(dir.path())).await;
+    let kv = node.kv();
+    let bucket = make_bucket(&kv, "accounts").await;
+    let write = |key: &str, value: &'static str| TransactWrite {
+        bucket: bucket.clone(),
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        change: Change::Put(
+            new(value.len(), value),
+            NewContent::Inline(Bytes::from_static(value.as_bytes())),
+        ),
+    };
+    let keys_of = |range: std::ops::Range<u32>| range.map(|n| format!("account-{n}")).collect::<Vec<_>>();
+    let all = keys_of(0..20);
+    let writes = all.iter().map(|key| write(key, "one")).collect();
+    let written = kv.transact(Vec::new(), writes).await.unwrap();
+    assert_eq!(written.iter().flatten().count(), 20);
+    for key in &all {
+        assert_eq!(get(&kv, &bucket, key).await, "one");
+    }
+    let check = |key: &str, must: Must| Check {
+        bucket: bucket.clone(),
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        must,
+    };
+    let checks = vec![
+        check(&all[0], Must::BePresent),
+        check(&all[1], Must::HaveEtag("one".to_owned())),
+        check("account-x", Must::BePresent),
+        check(&all[2], Must::BePresent),
+    ];
+    let writes = all.iter().map(|key| write(key, "two")).collect();
+    let refused = kv.transact(checks, writes).await;
+    assert!(matches!(refused, Err(KvError::Refused(Refusal::CheckFailed(2)))), "{refused:?}");
+    for key in &all {
+        assert_eq!(get(&kv, &bucket, key).await, "one");
+    }
+    let id = find(&kv, &bucket, &all[5]).await.unwrap().id;
+    let checks = vec![check(&all[5], Must::HaveVersion(id)), check("account-x", Must::BeAbsent)];
+    let mut writes: Vec<TransactWrite> = all[..10].iter().map(|key| write(key, "three")).collect();
+    writes.push(TransactWrite {
+        bucket: bucket.clone(),
+        key: Bytes::copy_from_slice(all[10].as_bytes()),
+        change: Change::Delete,
+    });
+    kv.transact(checks, writes).await.unwrap();
+    assert_eq!(get(&kv, &bucket, &all[9]).await, "three");
+    assert_eq!(find(&kv, &bucket, &all[10]).await, None);
+    assert_eq!(keys(&kv, &bucket).await.len(), 19);
+    // The answer comes with the decision; the groups carry it out right behind it.
+    for _ in 0..1000 {
+        if kv.usage(&bucket).await.unwrap().reserved == 0 {
+            break;
+        }
+        crate::env::clock::sleep(Duration::from_millis(5)).await;
+    }
+    let usage = kv.usage(&bucket).await.unwrap();
+    assert_eq!((usage.objects, usage.versions, usage.reserved), (19, 19, 0));
+    drop(kv);
+    stop(node).await;
+}
+
+/// While a bucket is being deleted others write to it: either the object is there and so is the bucket, or both are not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleting_a_bucket_never_loses_an_acknowledged_object() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(&options(dir.path())).await;
+    let kv = node.kv();
+    let (mut lost_races, mut deleted_buckets) = (0, 0);
+    for round in 0..12 {
+        let name = format!("bucket-{round}");
+        let bucket = make_bucket(&kv, &name).await;
+        let writers = (0..6).map(|n| {
+            let (kv, bucket) = (kv.clone(), bucket.clone());
+            crate::env::task::spawn(async move {
+                crate::env::clock::sleep(Duration::from_millis(n * 3 + round)).await;
+                let content = NewContent::Inline(Bytes::from_static(b"x"));
+                let key = Bytes::from(format!("key-{n}"));
+                kv.put(&bucket, key, new(1, "e"), content, Conditions::default()).await
+            })
+        });
+        let writers: Vec<_> = writers.collect();
+        let deleted = kv.delete_bucket(&name).await;
+        let mut stored = Vec::new();
+        for (n, writer) in writers.into_iter().enumerate() {
+            match writer.await.unwrap() {
+                Ok(_) => stored.push(format!("key-{n}")),
+                Err(KvError::Refused(Refusal::NoSuchBucket)) => lost_races += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        match deleted {
+            Ok(()) => {
+                deleted_buckets += 1;
+                assert_eq!(stored, Vec::<String>::new(), "acknowledged objects in a deleted bucket");
+                assert_eq!(kv.bucket(&name).await.unwrap(), None);
+            }
+            Err(KvError::Refused(Refusal::BucketNotEmpty)) => {
+                assert_eq!(kv.bucket(&name).await.unwrap(), Some(bucket.clone()));
+                assert_eq!(keys(&kv, &bucket).await, stored);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    println!("{deleted_buckets} deleted, {lost_races} writers told so");
+    drop(kv);
+    stop(node).await;
+}

@@ -40,4 +40,4 @@ mod usage;
 mod version;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

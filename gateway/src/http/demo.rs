@@ -37,10 +37,6 @@ use crate::store::payload::{Payload, PayloadError, Source};
 use crate::store::{Conditions, Content};
 use crate::tenancy::bucket::BucketRef;
 
-/// Its buckets belong to nobody else. Tenants are numbered from 1 up; this is the last number that fits into the
-/// twelve digits of an account id.
-const DEMO_TENANT: TenantId = TenantId(999_999_999_999);
-
 /// What `curl -d` says when nobody said anything.
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -52,6 +48,9 @@ the demo of minikv; try
   curl -X DELETE HOST/s3/mybucket/hello
 ";
 
+/// What the demo's tenant is called.
+pub const DEMO: &str = "demo";
+
 /// The demo tenant and the way to its objects.
 #[derive(Clone)]
 pub struct Demo {
@@ -60,12 +59,10 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// On these operations.
-    pub fn new(ops: OpContext) -> Demo {
-        Demo {
-            ops,
-            who: Arc::new(Principal::tenant_admin("demo", DEMO_TENANT)),
-        }
+    /// On these operations, as this tenant.
+    pub fn new(ops: OpContext, tenant: TenantId) -> Demo {
+        let who = Arc::new(Principal::tenant_admin(DEMO, tenant));
+        Demo { ops, who }
     }
 }
 

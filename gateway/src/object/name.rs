@@ -11,6 +11,10 @@ pub const MAX_KEY_BYTES: usize = 1024;
 /// Bucket names that would collide with paths of ours or of MinIO on the S3 port.
 const RESERVED_BUCKETS: [&str; 2] = ["minio", "minikv"];
 
+/// The bucket that bare keys lie in (`minikv put KEY`, and the KV interface). S3 asks for three characters; this one name
+/// is shorter, so that no bucket of a user can ever be taken for it.
+pub const KV_BUCKET: &str = "kv";
+
 /// Why a name is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NameError {
@@ -56,6 +60,9 @@ impl ObjectKey {
 /// Names that are only looked up are not checked here: no bucket has a bad name, so the answer is NoSuchBucket.
 pub fn check_bucket_name(name: &str) -> Result<(), NameError> {
     let refuse = |why| Err(NameError::Bucket(why));
+    if name == KV_BUCKET {
+        return Ok(());
+    }
     if !(3..=63).contains(&name.len()) {
         return refuse("it must have 3 to 63 characters");
     }
@@ -91,7 +98,7 @@ mod tests {
 
     #[test]
     fn bucket_names_follow_the_rules_of_s3() {
-        for good in ["abc", "my-bucket", "my.bucket.2", "0ab", "a".repeat(63).as_str(), "metrics", "livez"] {
+        for good in ["abc", "my-bucket", "my.bucket.2", "0ab", "a".repeat(63).as_str(), "metrics", "livez", "kv"] {
             assert_eq!(check_bucket_name(good), Ok(()), "{good}");
         }
         let long = "a".repeat(64);

@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use minikv_core::env::clock;
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::S3ServiceBuilder;
+use s3s::validation::{AwsNameValidation, NameValidation};
 
 use super::ApiName;
 use super::access::{NoKeys, Routes};
@@ -23,6 +24,7 @@ use super::reply_body::ReplyBody;
 use super::request_body::{Leftover, StdError, client_body};
 use super::request_id::RequestId;
 use super::wire::Wire;
+use crate::object::name::KV_BUCKET;
 use crate::ops::OpContext;
 
 /// How much of a refused body is read away, so that its sender hears the refusal instead of a reset.
@@ -35,6 +37,15 @@ const DRAIN_TIME: Duration = Duration::from_secs(3);
 pub struct S3Options {
     /// Domains whose sub-domains are buckets, besides `localhost`.
     pub domains: Vec<String>,
+}
+
+/// Which paths name a bucket: AWS's rule, and the one short name of ours.
+struct Names;
+
+impl NameValidation for Names {
+    fn validate_bucket_name(&self, name: &str) -> bool {
+        name == KV_BUCKET || AwsNameValidation::new().validate_bucket_name(name)
+    }
 }
 
 /// The S3 port. Cheap to clone.
@@ -57,6 +68,7 @@ impl S3Service {
         builder.set_host(hosts.clone());
         builder.set_auth(NoKeys);
         builder.set_access(Routes);
+        builder.set_validation(Names);
         let mut config = S3Config::default();
         // Bodies were collected, within narrower limits, before s3s sees them.
         config.xml_max_body_size = 4 << 20;

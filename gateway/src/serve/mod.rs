@@ -37,7 +37,7 @@ use tokio::net::TcpListener;
 
 use crate::config::{Config, ConfigError, Engine, Fsync, ListenAddr, Loaded, Secret, check};
 use crate::http::access::Gate;
-use crate::http::demo::Demo;
+use crate::http::demo::{DEMO, Demo};
 use crate::http::health::Probes;
 use crate::http::metrics::Metrics;
 use crate::http::{HttpState, router};
@@ -181,7 +181,10 @@ async fn serve(
         gate,
         started,
     };
-    let demo = config.demo.then(|| Demo::new(operations));
+    let demo = match config.demo {
+        true => Some(Demo::new(operations, node.kv().tenant(DEMO).await?)),
+        false => None,
+    };
     let http_port = HttpPort(router(Arc::new(state), demo));
 
     first_start(config, &s3_port, &root, &s3_endpoint, &http_endpoint).await?;

@@ -26,6 +26,8 @@ pub fn minikv(dir: &Path, args: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
+    // Small segments: unoptimised test builds look through them at each start, and 70 MiB objects fill several.
+    command.env("MINIKV_STORE_SEGMENT_MIB", "8");
     command
 }
 
@@ -134,9 +136,14 @@ impl Server {
     }
 
     /// SIGTERM, and how it ended.
-    pub fn stop(mut self) -> (Option<i32>, Duration) {
-        let began = Instant::now();
+    pub fn stop(self) -> (Option<i32>, Duration) {
         self.signal("TERM");
+        self.end()
+    }
+
+    /// Waits for it to end by itself.
+    pub fn end(mut self) -> (Option<i32>, Duration) {
+        let began = Instant::now();
         (self.child.wait().unwrap().code(), began.elapsed())
     }
 }
