@@ -57,6 +57,7 @@ pub async fn admit(
     header_rules::check(&parts.headers)?;
     let bad_uri = |_| WireError::bad("InvalidURI", "Couldn't parse the specified URI.");
     let mut query = canonical::query_pairs(parts.uri.query().unwrap_or("")).map_err(bad_uri)?;
+    canonical::decode(parts.uri.path(), false).map_err(bad_uri)?;
     let head = Head { method: &parts.method, path: parts.uri.path(), query: &query, headers: &parts.headers };
     let proof = authenticate(head, keys, Expected { service: "s3", region: REGION }, now)?;
 
@@ -71,7 +72,9 @@ pub async fn admit(
         return Err(WireError::not_implemented("PostObject (uploads of browser forms)"));
     }
 
-    let body = body_of(&headers, &proof)?;
+    // Complete says there what the object to be has, not what this body has.
+    let of_whole = method == Method::POST && query.iter().any(|(name, _)| name == "uploadId");
+    let body = body_of(&headers, &proof, of_whole)?;
     let seen = seen_by_s3s(&headers);
     strip(&mut headers);
     let to_object = method == Method::PUT && {
@@ -88,8 +91,6 @@ pub async fn admit(
         (Some(payload), Bytes::new())
     } else {
         let limit = xml_limit(&method, &query);
-        let whole_claims = method == Method::POST && query.iter().any(|(name, _)| name == "uploadId");
-        let claims = if whole_claims { Claims { checksum: None, ..claims } } else { claims };
         (None, collect(BodyPlan { len, decoder, claims }, leftover, limit).await?)
     };
 
@@ -229,7 +230,7 @@ struct BodyPlan {
     claims: Claims,
 }
 
-fn body_of(headers: &HeaderMap, proof: &Proof) -> Result<BodyPlan, WireError> {
+fn body_of(headers: &HeaderMap, proof: &Proof, of_whole: bool) -> Result<BodyPlan, WireError> {
     let text = |name: &str| -> Result<Option<&str>, WireError> { match headers.get(name) {
         None => Ok(None),
         Some(value) => {
@@ -248,7 +249,7 @@ fn body_of(headers: &HeaderMap, proof: &Proof) -> Result<BodyPlan, WireError> {
     let trailer = text("x-amz-trailer")?;
     let mut sums = Vec::new();
     for algorithm in Algorithm::ALL {
-        if let Some(value) = text(algorithm.header())? {
+        if let Some(value) = text(algorithm.header())?.filter(|_| !of_whole) {
             sums.push((algorithm, value));
         }
     }

@@ -113,8 +113,8 @@ async fn any_utf8_key_up_to_1024_bytes_is_a_key() {
     let world = World::with_bucket().await;
     let long = "k".repeat(1024);
     let keys = [
-        "a%20b", "a+b", "a%2Bb", "a%25b", "%C3%A4%E2%82%AC%F0%9F%98%80", "../../etc/passwd", "a//b", "/a", "a/", "a/b", "a/b/c",
-        ".", "%2e%2e", "a%00b", "a%0D%0Ab", "a?b".split_once('?').map_or("a", |_| "a%3Fb"), "a%23b", "a%26b=c", "~!@$'()*,;:", long.as_str(),
+        "a%20b", "a+b", "a%252Bb", "a%25b", "%C3%A4%E2%82%AC%F0%9F%98%80", "../../etc/passwd", "a//b", "/a", "a/", "a/b", "a/b/c",
+        ".", "%2e%2e", "a%00b", "a%0D%0Ab", "a%3Fb", "a%23b", "a%26b=c", "~!@$'()*,;:", long.as_str(),
     ];
     for key in keys {
         let uri = format!("/bucket/{key}");
@@ -127,7 +127,9 @@ async fn any_utf8_key_up_to_1024_bytes_is_a_key() {
     let listed = world.get("/bucket?list-type=2&encoding-type=url").send().await;
     assert_eq!(listed.all("Key").len(), keys.len());
     world.put(&format!("/bucket/{long}k")).body("x").send().await.refused(400, "KeyTooLongError");
-    world.put("/bucket/a%ffb").body("x").send().await.refused(400, "InvalidURI");
+    let (mut request, body) = world.put("/bucket/a").body("x").build();
+    *request.uri_mut() = "/bucket/a%ffb".parse().unwrap();
+    crate::world::send(&world, request, body).await.refused(400, "InvalidURI");
     world.stop().await;
 }
 

@@ -75,7 +75,7 @@ async fn what_is_not_done_is_refused_by_name() {
         (world.get("/bucket/key?attributes"), "GetObjectAttributes"),
         (world.get("/bucket/key?torrent"), "GetObjectTorrent"),
         (world.get("/bucket?analytics"), "ListBucketAnalyticsConfigurations"),
-        (world.get("/bucket?events=s3:ObjectCreated:*"), "events"),
+        (world.get("/bucket?events=s3:ObjectCreated:*"), "listenBucketNotification"),
         (world.post("/bucket/key?restore").body(xml), "RestoreObject"),
         (world.post("/bucket/key?select&select-type=2").body(xml), "SelectObjectContent"),
         (world.delete("/bucket/key?acl"), "acl"),

@@ -19,7 +19,7 @@ use minikv::s3::ApiName;
 use minikv::s3::service::{S3Options, S3Service};
 use minikv::store::{Credentials, Store};
 use minikv_core::env::{Env, clock};
-use minikv_core::node::{Node, NodeOptions};
+use minikv_core::node::{Limits, Node, NodeOptions};
 use sha2::{Digest, Sha256};
 
 const ACCESS_KEY: &str = "AKTEST";
@@ -36,7 +36,9 @@ impl World {
     pub async fn start() -> World {
         let dir = tempfile::tempdir().unwrap();
         let root = Credentials { access_key: ACCESS_KEY.to_owned(), secret_key: SECRET_KEY.to_owned() };
-        let options = NodeOptions { root: Some(root.clone()), ..NodeOptions::new(dir.path()) };
+        // Small segments: they are allocated ahead, and many worlds run at once.
+        let limits = Limits { segment_bytes: Some(8 << 20), ..Limits::default() };
+        let options = NodeOptions { root: Some(root.clone()), limits, ..NodeOptions::new(dir.path()) };
         let node = Node::start(Env::real(), options).await.unwrap();
         let ctx = OpContext::new(Store::local(node.kv()), &root);
         let service = S3Service::new(ctx, &S3Options { domains: vec!["s3.test".to_owned()] });
