@@ -52,8 +52,14 @@ async fn a_killed_server_has_everything_it_acknowledged() {
         let server = setup.start().await.unwrap();
         slowest = slowest.max(server.ready_after);
         let s3 = server.s3();
-        let read = known.verify(&s3).await.unwrap_or_else(|what| panic!("round {round}: {what}"));
-        known.finish_uploads(&s3).await.unwrap_or_else(|what| panic!("round {round}: {what}"));
+        let read = known
+            .verify(&s3)
+            .await
+            .unwrap_or_else(|what| panic!("round {round}: {what}"));
+        known
+            .finish_uploads(&s3)
+            .await
+            .unwrap_or_else(|what| panic!("round {round}: {what}"));
         assert!(round == 0 || read > 0);
         running = Some(server);
     }
@@ -87,11 +93,17 @@ async fn a_stopped_server_finishes_what_it_began_and_replays_nothing() {
     drop(s3);
     let status = server.ended(Duration::from_secs(12)).await.unwrap();
     assert!(status.success(), "{status}");
-    println!("stopped {:?} after the signal", began.elapsed() - Duration::from_millis(700));
+    println!(
+        "stopped {:?} after the signal",
+        began.elapsed() - Duration::from_millis(700)
+    );
     known.ledger.lock().crash();
 
     let server = setup.start().await.unwrap();
     known.verify(&server.s3()).await.unwrap();
     let status = server.status().unwrap();
-    assert_eq!(status["replayed"], 0, "entries were replayed after a graceful stop: {status}");
+    assert_eq!(
+        status["replayed"], 0,
+        "entries were replayed after a graceful stop: {status}"
+    );
 }

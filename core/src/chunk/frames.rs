@@ -161,7 +161,10 @@ impl Cutter {
 mod tests {
     use super::*;
 
-    const CUT: Cut = Cut { chunk: 12, frame: 4 };
+    const CUT: Cut = Cut {
+        chunk: 12,
+        frame: 4,
+    };
 
     fn cut_all(body: &[u8], piece: usize) -> Vec<(FrameAt, Bytes)> {
         let mut cutter = Cutter::new(CUT);
@@ -204,7 +207,9 @@ mod tests {
                         let found = frames.iter().find(|(at, _)| *at == piece.at);
                         let bytes = found.map(|(_, bytes)| bytes.clone()).unwrap_or_default();
                         assert_eq!(bytes.len(), piece.frame_len as usize);
-                        read.extend_from_slice(&bytes[piece.wanted.start as usize..piece.wanted.end as usize]);
+                        read.extend_from_slice(
+                            &bytes[piece.wanted.start as usize..piece.wanted.end as usize],
+                        );
                     }
                     assert_eq!(read, body[from..to]);
                 }

@@ -75,7 +75,11 @@ impl Checkpoints {
     }
 
     async fn tend(&self) {
-        let due: Vec<&Arc<Group>> = self.registry.all().filter(|group| self.is_due(group)).collect();
+        let due: Vec<&Arc<Group>> = self
+            .registry
+            .all()
+            .filter(|group| self.is_due(group))
+            .collect();
         for group in due {
             self.one(group).await;
         }

@@ -63,7 +63,9 @@ impl LeaderMemory {
     pub(crate) fn idle_for(&self, stage: StageId) -> Duration {
         let inner = self.inner.lock();
         let since = inner.progress.get(&stage).copied();
-        since.map_or(inner.leads_since, |at| at.max(inner.leads_since)).elapsed()
+        since
+            .map_or(inner.leads_since, |at| at.max(inner.leads_since))
+            .elapsed()
     }
 
     /// Of sessions with these highest sequences: which did not move for so long, as this leader saw them.
@@ -106,7 +108,11 @@ impl LeaderMemory {
 
     /// Whether the stage was given up while its writer slept.
     pub(crate) fn is_given_up(&self, stage: StageId) -> bool {
-        self.inner.lock().writers.get(&stage).is_some_and(|given_up| *given_up)
+        self.inner
+            .lock()
+            .writers
+            .get(&stage)
+            .is_some_and(|given_up| *given_up)
     }
 
     /// The writer ended.

@@ -108,7 +108,7 @@ pub fn open_uploads(vshard: VShard, bucket: BucketId, prefix: &[u8]) -> KeyRange
 
 /// The open uploads of a vshard.
 pub fn all_open_uploads(vshard: VShard) -> KeyRange {
-    Key::of(vshard, object::OPEN_UPLOAD, 0).range()
+    Key::of(vshard, OPEN_UPLOAD, 0).range()
 }
 
 /// All open uploads of one key.
