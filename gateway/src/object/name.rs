@@ -103,9 +103,6 @@ mod tests {
 
     #[test]
     fn bucket_names_follow_the_rules_of_s3() {
-<<<<<<< HEAD
-        for good in ["abc", "my-bucket", "my.bucket.2", "0ab", "a".repeat(63).as_str(), "metrics", "livez", "kv"] {
-=======
         for good in [
             "abc",
             "my-bucket",
@@ -114,8 +111,8 @@ mod tests {
             "a".repeat(63).as_str(),
             "metrics",
             "livez",
+            "kv",
         ] {
->>>>>>> s3
             assert_eq!(check_bucket_name(good), Ok(()), "{good}");
         }
         let long = "a".repeat(64);
