@@ -310,7 +310,7 @@ async fn one_up(group: &Arc<Group>, storage: &Storage) -> Result<(), StartError>
         group.stand(Standing::ReadOnly(why));
         return Ok(());
     }
-    group.memory.begin_term();
+    group.memory.begin_term(group.replica.applied());
     group.stand(Standing::Serving {
         single_voter: raft.standing().voters == 1,
     });
