@@ -65,7 +65,7 @@ pub(super) async fn start(env: Env, options: NodeOptions) -> Result<Arc<Node>, S
 async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     let disk = &*env.disk;
     let dir = &options.data_dir;
-    disk.create_dir_all(dir).map_err(StartError::io("make the data directory", dir))?;
+    make_durably(disk, dir).await?;
     let lock = disk.lock(&dir.join("lock")).map_err(|cause| match cause.kind() {
         io::ErrorKind::WouldBlock => StartError::InUse {
             dir: dir.display().to_string(),
@@ -127,6 +127,20 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     });
     housekeeping::begin(&node);
     Ok(node)
+}
+
+/// Makes a directory and its parents, and sees to it that a power cut leaves their names.
+async fn make_durably(disk: &dyn Disk, dir: &Path) -> Result<(), StartError> {
+    let is_new = |dir: &Path| disk.list(dir).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let made: Vec<&Path> = dir.ancestors().take_while(|dir| is_new(dir)).collect();
+    disk.create_dir_all(dir).map_err(StartError::io("make the data directory", dir))?;
+    for dir in made {
+        // A relative path's last ancestor is the empty one: the working directory.
+        let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
+        let above = above.unwrap_or(Path::new("."));
+        disk.sync_dir(above).await.map_err(StartError::io("sync", above))?;
+    }
+    Ok(())
 }
 
 fn limits(options: &NodeOptions) -> CheckpointLimits {
