@@ -80,7 +80,11 @@ pub(super) async fn open(
             })
         }
         Found::Damaged(what) => Err(StartError::damaged(dir, "identity", what)),
-        Found::Whole { bodies, damage } => {
+        Found::Whole {
+            bodies,
+            damage,
+            lacks_one,
+        } => {
             if let Some(newer) = bodies.iter().find(|body| body.format > FORMAT) {
                 return Err(StartError::NewerFormat {
                     dir: dir.display().to_string(),
@@ -98,7 +102,7 @@ pub(super) async fn open(
             };
             let identity = decode(&body.bytes)
                 .ok_or_else(|| StartError::damaged(dir, "identity", "unreadable".to_owned()))?;
-            if damage.is_some() {
+            if damage.is_some() || lacks_one {
                 file.write(disk, FORMAT, &body.bytes)
                     .await
                     .map_err(StartError::io("rewrite identity", dir))?;

@@ -37,8 +37,10 @@ pub(super) enum Found {
     Whole {
         /// The whole copies, one or two.
         bodies: Vec<Body>,
-        /// A copy was bad or missing, in words for `status`.
+        /// A copy was bad, in words for `status`.
         damage: Option<String>,
+        /// A copy is missing: the first replacement was cut between the two, which is no damage.
+        lacks_one: bool,
     },
     /// There are copies and none is whole.
     Damaged(String),
@@ -77,7 +79,6 @@ impl TwinFile {
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     absent += 1;
-                    faults.push(format!("{} is missing", path.display()));
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -98,6 +99,7 @@ impl TwinFile {
             (false, _) => Found::Whole {
                 bodies,
                 damage: faults,
+                lacks_one: absent > 0,
             },
         })
     }
