@@ -28,7 +28,7 @@ async fn stop(node: Arc<Node>) {
     node.shutdown(Duration::from_secs(20)).await;
 }
 
-fn new(size: usize, etag: &str) -> NewVersion {
+pub(super) fn new(size: usize, etag: &str) -> NewVersion {
     NewVersion {
         etag: etag.to_owned(),
         size: size as u64,
@@ -36,7 +36,7 @@ fn new(size: usize, etag: &str) -> NewVersion {
     }
 }
 
-async fn make_bucket(kv: &Kv, name: &str) -> Bucket {
+pub(super) async fn make_bucket(kv: &Kv, name: &str) -> Bucket {
     let create = CreateBucket {
         name: name.to_owned(),
         tenant: crate::ids::TenantId(1),
@@ -47,7 +47,7 @@ async fn make_bucket(kv: &Kv, name: &str) -> Bucket {
     kv.create_bucket(create).await.unwrap()
 }
 
-async fn put(kv: &Kv, bucket: &Bucket, key: &str, bytes: Bytes) {
+pub(super) async fn put(kv: &Kv, bucket: &Bucket, key: &str, bytes: Bytes) {
     let key = Bytes::copy_from_slice(key.as_bytes());
     let version = new(bytes.len(), "etag");
     if bytes.len() <= kv.inline_limit() {
@@ -82,7 +82,7 @@ async fn find(kv: &Kv, bucket: &Bucket, key: &str) -> Option<Version> {
         .unwrap()
 }
 
-async fn get(kv: &Kv, bucket: &Bucket, key: &str) -> Bytes {
+pub(super) async fn get(kv: &Kv, bucket: &Bucket, key: &str) -> Bytes {
     let version = find(kv, bucket, key).await.unwrap();
     let size = version.new.size;
     read(kv, &version, 0..size).await.unwrap()
@@ -104,7 +104,7 @@ fn body(len: usize, seed: u8) -> Bytes {
         .collect()
 }
 
-async fn keys(kv: &Kv, bucket: &Bucket) -> Vec<String> {
+pub(super) async fn keys(kv: &Kv, bucket: &Bucket) -> Vec<String> {
     let request = ListRequest {
         max: 1000,
         ..ListRequest::default()
