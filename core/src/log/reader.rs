@@ -11,8 +11,9 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::checksum::crc32c;
+use super::entry::{LogEntry, Want};
 use super::error::{LogError, ReadError};
-use super::group_log::{LogEntry, OnDisk, Want};
+use super::group_log::OnDisk;
 use super::place::{Item, Place, Position, Stream};
 use super::record::{HEADER, RecordHeader, Subject};
 use super::segment::Segment;
