@@ -112,7 +112,10 @@ async fn roll(client: &Client, disk: &SimDisk, seed: u64) -> Result<(), KvError>
 /// The meta segment that is written to: the newest one is a spare.
 fn newest_segment(disk: &SimDisk) -> Option<PathBuf> {
     let files = disk.files().into_iter().map(|(path, _)| path);
-    let is_meta = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("meta-"));
+    let is_meta = |path: &PathBuf| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("meta-"))
+    };
     files.filter(is_meta).max()
 }
 
