@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::block::Rows;
+use super::rows::Rows;
 
 const SHARDS: usize = 16;
 /// What a slot and its table entry cost beside the block.
@@ -52,7 +52,9 @@ impl Hasher for Mix {
         self.0 ^ (self.0 >> 32)
     }
     fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+        bytes
+            .iter()
+            .for_each(|byte| self.write_u64(u64::from(*byte)));
     }
     fn write_u64(&mut self, value: u64) {
         self.0 = (self.0.rotate_left(23) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -86,7 +88,11 @@ impl Shard {
     /// The hand passes a used slot once and takes it the next time round.
     fn make_room(&mut self, wanted: usize, capacity: usize) {
         while self.bytes + wanted > capacity {
-            self.hand = if self.hand + 1 < self.slots.len() { self.hand + 1 } else { 0 };
+            self.hand = if self.hand + 1 < self.slots.len() {
+                self.hand + 1
+            } else {
+                0
+            };
             match &mut self.slots[self.hand] {
                 Some(slot) if slot.used => slot.used = false,
                 Some(_) => self.drop_slot(self.hand),
@@ -145,12 +151,18 @@ impl BlockCache {
         let key = (file.0, at);
         let mut shard = self.shard(key).lock();
         let place = shard.places.get(&key).copied();
-        let found = place.and_then(|place| shard.slots[place].as_mut()).map(|slot| {
-            slot.used = true;
-            slot.block.clone()
-        });
+        let found = place
+            .and_then(|place| shard.slots[place].as_mut())
+            .map(|slot| {
+                slot.used = true;
+                slot.block.clone()
+            });
         drop(shard);
-        let count = if found.is_some() { &self.hits } else { &self.misses };
+        let count = if found.is_some() {
+            &self.hits
+        } else {
+            &self.misses
+        };
         count.fetch_add(1, Ordering::Relaxed);
         found
     }
@@ -167,7 +179,11 @@ impl BlockCache {
         }
         shard.make_room(bytes, self.shard_capacity);
         shard.bytes += bytes;
-        let slot = Some(Slot { key, block, used: false });
+        let slot = Some(Slot {
+            key,
+            block,
+            used: false,
+        });
         let place = match shard.free.pop() {
             Some(place) => {
                 shard.slots[place] = slot;
@@ -186,7 +202,10 @@ impl BlockCache {
         for shard in &self.shards {
             let mut shard = shard.lock();
             for at in 0..shard.slots.len() {
-                if shard.slots[at].as_ref().is_some_and(|slot| slot.key.0 == file.0) {
+                if shard.slots[at]
+                    .as_ref()
+                    .is_some_and(|slot| slot.key.0 == file.0)
+                {
                     shard.drop_slot(at);
                 }
             }
@@ -220,7 +239,10 @@ mod tests {
         }
         for at in 0..10_000u64 {
             cache.put(cold, at, block(1000));
-            assert!(cache.get(hot, at % 20).is_some(), "a block in use left after {at} others came");
+            assert!(
+                cache.get(hot, at % 20).is_some(),
+                "a block in use left after {at} others came"
+            );
         }
         assert!(cache.stats().bytes <= 1 << 20);
         cache.put(hot, 99, block(1 << 20));

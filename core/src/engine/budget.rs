@@ -18,7 +18,11 @@ pub struct OverlayBudget {
 impl OverlayBudget {
     /// At most about `limit` bytes.
     pub fn new(limit: usize) -> Arc<OverlayBudget> {
-        Arc::new(OverlayBudget { limit, used: AtomicUsize::new(0), over: Notify::new() })
+        Arc::new(OverlayBudget {
+            limit,
+            used: AtomicUsize::new(0),
+            over: Notify::new(),
+        })
     }
 
     /// Bytes held by all overlays.
@@ -57,19 +61,28 @@ pub struct BudgetShare {
 impl BudgetShare {
     /// Holds nothing yet.
     pub fn new(budget: Arc<OverlayBudget>) -> BudgetShare {
-        BudgetShare { budget, held: AtomicUsize::new(0) }
+        BudgetShare {
+            budget,
+            held: AtomicUsize::new(0),
+        }
     }
 
     /// Says how much is held now. Called under the overlay's write lock, so that calls do not overtake each other.
     pub fn set(&self, bytes: usize) {
         let before = self.held.swap(bytes, Ordering::Relaxed);
         if bytes >= before {
-            let used = self.budget.used.fetch_add(bytes - before, Ordering::Relaxed) + (bytes - before);
+            let used = self
+                .budget
+                .used
+                .fetch_add(bytes - before, Ordering::Relaxed)
+                + (bytes - before);
             if used > self.budget.limit {
                 self.budget.over.notify_one();
             }
         } else {
-            self.budget.used.fetch_sub(before - bytes, Ordering::Relaxed);
+            self.budget
+                .used
+                .fetch_sub(before - bytes, Ordering::Relaxed);
         }
     }
 
@@ -92,7 +105,10 @@ mod tests {
     #[test]
     fn shares_add_up_and_are_given_back() {
         let budget = OverlayBudget::new(100);
-        let (a, b) = (BudgetShare::new(budget.clone()), BudgetShare::new(budget.clone()));
+        let (a, b) = (
+            BudgetShare::new(budget.clone()),
+            BudgetShare::new(budget.clone()),
+        );
         a.set(60);
         b.set(50);
         assert!(budget.is_over());

@@ -44,7 +44,11 @@ impl DamageBook {
             Some(known) => known.healable &= healable,
             None => {
                 tracing::warn!(file, what, healable, "damaged file");
-                let damage = Damage { file: file.into(), what: what.into(), healable };
+                let damage = Damage {
+                    file: file.into(),
+                    what: what.into(),
+                    healable,
+                };
                 book.insert(file.into(), damage);
             }
         }
@@ -82,5 +86,8 @@ impl DamageBook {
 
 /// A damage error.
 pub fn damaged(file: impl Into<String>, what: impl Into<String>) -> EngineError {
-    EngineError::Damaged { file: file.into(), what: what.into() }
+    EngineError::Damaged {
+        file: file.into(),
+        what: what.into(),
+    }
 }

@@ -38,14 +38,20 @@ impl Export {
 
     /// The files to ship, in the manifest's order.
     pub fn files(&self) -> Vec<ExportedFile> {
-        let file = |run: &super::run::RunMeta| ExportedFile { name: run.file_name(false), len: run.len, crc64: run.crc64 };
+        let file = |run: &super::run::RunMeta| ExportedFile {
+            name: run.file_name(false),
+            len: run.len,
+            crc64: run.crc64,
+        };
         self.0.manifest().runs.iter().map(file).collect()
     }
 
     /// Whole blocks of a file from `at` on (a place where a block begins; 0 at first), at least one and about `len`
     /// bytes. Empty at the end.
     pub fn read(&self, file: usize, at: u64, len: usize) -> Result<Bytes, EngineError> {
-        let Some(run) = self.0.runs().get(file) else { return Ok(Bytes::new()) };
+        let Some(run) = self.0.runs().get(file) else {
+            return Ok(Bytes::new());
+        };
         let mut gathered = Vec::new();
         while gathered.len() < len.max(1) && at + (gathered.len() as u64) < run.meta().len {
             gathered.extend_from_slice(&run.raw_block(at + gathered.len() as u64)?);

@@ -59,9 +59,12 @@ pub fn build(keys: &[KeyHash]) -> Vec<u8> {
 
 /// Whether the key may have been added. A filter that this version cannot read lets everything through.
 pub fn may_hold(body: &Bytes, key: KeyHash) -> bool {
-    let Some(&[kind, probes, 0, 0, a, b, c, d]) = body.first_chunk::<HEAD>() else { return true };
+    let Some(&[kind, probes, 0, 0, a, b, c, d]) = body.first_chunk::<HEAD>() else {
+        return true;
+    };
     let lines = u32::from_le_bytes([a, b, c, d]);
-    if kind != KIND || probes != PROBES || lines == 0 || body.len() != HEAD + lines as usize * LINE {
+    if kind != KIND || probes != PROBES || lines == 0 || body.len() != HEAD + lines as usize * LINE
+    {
         return true;
     }
     let line = &body[HEAD + key.line(lines) * LINE..][..LINE];
@@ -81,8 +84,13 @@ mod tests {
         let keys: Vec<KeyHash> = (0..10_000).map(hash).collect();
         let body = Bytes::from(build(&keys));
         assert!(keys.iter().all(|key| may_hold(&body, *key)));
-        let passed = (10_000..110_000).filter(|n| may_hold(&body, hash(*n))).count();
+        let passed = (10_000..110_000)
+            .filter(|n| may_hold(&body, hash(*n)))
+            .count();
         assert!(passed < 2_000, "{passed} of 100000 absent keys passed");
-        assert!(may_hold(&Bytes::from_static(b"\x09later!!"), hash(1)), "an unknown filter must not hide rows");
+        assert!(
+            may_hold(&Bytes::from_static(b"\x09later!!"), hash(1)),
+            "an unknown filter must not hide rows"
+        );
     }
 }

@@ -29,11 +29,22 @@ impl RunStore {
             Some(id) => run.meta().id > id || (run.meta().id == id && position.at < run.meta().len),
             None => true,
         };
-        let run = set.runs().iter().filter(wanted).min_by_key(|run| run.meta().id)?;
-        let at = if position.run == Some(run.meta().id) { position.at } else { 0 };
+        let run = set
+            .runs()
+            .iter()
+            .filter(wanted)
+            .min_by_key(|run| run.meta().id)?;
+        let at = if position.run == Some(run.meta().id) {
+            position.at
+        } else {
+            0
+        };
         // Behind a block that no copy has, the next one cannot be found; the run is lost already.
         let next = run.scrub_block(at).unwrap_or(run.meta().len);
-        *position = ScrubPosition { run: Some(run.meta().id), at: next };
+        *position = ScrubPosition {
+            run: Some(run.meta().id),
+            at: next,
+        };
         Some(next - at)
     }
 
@@ -50,7 +61,12 @@ impl RunStore {
             });
             match run {
                 Some((run, copy)) => match self.rewrite(run, copy).await {
-                    Err(error) if error.is_damage() => tracing::warn!(%error, "cannot be healed from its twin"),
+                    Err(error) if error.is_damage() => {
+                        self.book.note(&damage.file, &error.to_string(), false);
+                        let _ = self
+                            .disk
+                            .remove(&self.dir.join(format!("{}.new", damage.file)));
+                    }
                     outcome => outcome?,
                 },
                 None => manifests = true,
@@ -73,16 +89,28 @@ impl RunStore {
             crc.update(&block);
             let (begin, parts) = (at, [block]);
             at += parts[0].len() as u64;
-            file.write_at(&parts, begin).await.map_err(io_error(format!("write {new}")))?;
+            file.write_at(&parts, begin)
+                .await
+                .map_err(io_error(format!("write {new}")))?;
         }
         if crc.finalize() != run.meta().crc64 {
-            return Err(damaged(name, "its blocks are good but not those of the manifest"));
+            return Err(damaged(
+                name,
+                "its blocks are good but not those of the manifest",
+            ));
         }
-        file.sync_data().await.map_err(io_error(format!("sync {new}")))?;
+        file.sync_data()
+            .await
+            .map_err(io_error(format!("sync {new}")))?;
         let (from, to) = (self.dir.join(&new), self.dir.join(&name));
-        self.disk.rename(&from, &to).map_err(io_error(format!("rename to {name}")))?;
+        self.disk
+            .rename(&from, &to)
+            .map_err(io_error(format!("rename to {name}")))?;
         self.sync_dir().await?;
-        let file = self.disk.open(&to, Open::Read).map_err(io_error(format!("open {name}")))?;
+        let file = self
+            .disk
+            .open(&to, Open::Read)
+            .map_err(io_error(format!("open {name}")))?;
         run.replace_copy(copy, file);
         self.book.mended(&name);
         Ok(())

@@ -35,48 +35,89 @@ pub struct Prepared {
 
 impl Incoming {
     /// Begins in a directory that is used for nothing else; what lies there is removed. It must be on the engine's disk.
-    pub async fn begin(disk: Arc<dyn Disk>, dir: PathBuf, manifest: &Bytes) -> Result<Incoming, EngineError> {
+    pub async fn begin(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        manifest: &Bytes,
+    ) -> Result<Incoming, EngineError> {
         let manifest = Manifest::decode("received manifest", manifest)?;
         if manifest.kind != StoreKind::Rows {
             return Err(damaged("received manifest", "does not hold a group's rows"));
         }
-        disk.create_dir_all(&dir).map_err(io_error("create a directory for a checkpoint"))?;
-        for left in disk.list(&dir).map_err(io_error("list the directory of a checkpoint"))? {
-            disk.remove(&left.path).map_err(io_error("empty the directory of a checkpoint"))?;
+        disk.create_dir_all(&dir)
+            .map_err(io_error("create a directory for a checkpoint"))?;
+        for left in disk
+            .list(&dir)
+            .map_err(io_error("list the directory of a checkpoint"))?
+        {
+            disk.remove(&left.path)
+                .map_err(io_error("empty the directory of a checkpoint"))?;
         }
         let create = |run: &super::run::RunMeta| {
             let name = run.file_name(false);
-            disk.open(&dir.join(&name), Open::CreateNew).map_err(io_error(format!("create {name}")))
+            disk.open(&dir.join(&name), Open::CreateNew)
+                .map_err(io_error(format!("create {name}")))
         };
         let files = manifest.runs.iter().map(create).collect::<Result<_, _>>()?;
-        Ok(Incoming { disk, dir, manifest, files })
+        Ok(Incoming {
+            disk,
+            dir,
+            manifest,
+            files,
+        })
     }
 
     /// Bytes of a file (numbered as in the manifest), as they come.
     pub async fn write(&self, file: usize, at: u64, bytes: Bytes) -> Result<(), EngineError> {
-        let target = self.files.get(file).ok_or_else(|| damaged("received file", "the manifest has no such file"))?;
+        let target = self
+            .files
+            .get(file)
+            .ok_or_else(|| damaged("received file", "the manifest has no such file"))?;
         let parts = [bytes];
-        target.write_at(&parts, at).await.map_err(io_error("write a received checkpoint"))
+        target
+            .write_at(&parts, at)
+            .await
+            .map_err(io_error("write a received checkpoint"))
     }
 
     /// Everything was sent: makes it durable and reads all of it back.
     pub async fn finish(self) -> Result<Prepared, EngineError> {
-        let Incoming { disk, dir, manifest, files } = self;
+        let Incoming {
+            disk,
+            dir,
+            manifest,
+            files,
+        } = self;
         for file in &files {
-            file.sync_data().await.map_err(io_error("sync a received checkpoint"))?;
+            file.sync_data()
+                .await
+                .map_err(io_error("sync a received checkpoint"))?;
         }
         drop(files);
-        disk.sync_dir(&dir).await.map_err(io_error("sync the directory of a checkpoint"))?;
+        disk.sync_dir(&dir)
+            .await
+            .map_err(io_error("sync the directory of a checkpoint"))?;
         for meta in &manifest.runs {
             check(&disk, &dir, meta.clone())?;
         }
-        Ok(Prepared { disk, dir, manifest })
+        Ok(Prepared {
+            disk,
+            dir,
+            manifest,
+        })
     }
 }
 
 fn check(disk: &Arc<dyn Disk>, dir: &Path, meta: super::run::RunMeta) -> Result<(), EngineError> {
     let name = meta.file_name(false);
-    let run = Run::open(&**disk, dir, meta, false, Arc::new(BlockCache::new(0)), Arc::new(DamageBook::default()));
+    let run = Run::open(
+        &**disk,
+        dir,
+        meta,
+        false,
+        Arc::new(BlockCache::new(0)),
+        Arc::new(DamageBook::default()),
+    );
     if let Some(what) = run.broken() {
         return Err(damaged(name, what));
     }
@@ -87,7 +128,10 @@ fn check(disk: &Arc<dyn Disk>, dir: &Path, meta: super::run::RunMeta) -> Result<
         at += block.len() as u64;
     }
     if crc.finalize() != run.meta().crc64 {
-        return Err(damaged(name, "its blocks are good but not those of the manifest"));
+        return Err(damaged(
+            name,
+            "its blocks are good but not those of the manifest",
+        ));
     }
     Ok(())
 }
@@ -111,20 +155,33 @@ impl RunStore {
     pub(super) async fn take_over(
         &self,
         prepared: Prepared,
-        publish: impl FnOnce(&parking_lot::RwLock<Arc<super::run_set::RunSet>>, Arc<super::run_set::RunSet>),
+        publish: impl FnOnce(
+            &parking_lot::RwLock<Arc<super::run_set::RunSet>>,
+            Arc<super::run_set::RunSet>,
+        ),
     ) -> Result<(), EngineError> {
         let _alone = self.rewriting.lock().await;
-        let Prepared { disk, dir, manifest } = prepared;
+        let Prepared {
+            disk,
+            dir,
+            manifest,
+        } = prepared;
         for run in &manifest.runs {
             let name = run.file_name(false);
-            disk.rename(&dir.join(&name), &self.dir.join(&name)).map_err(io_error(format!("move {name} in")))?;
+            disk.rename(&dir.join(&name), &self.dir.join(&name))
+                .map_err(io_error(format!("move {name} in")))?;
             if self.twins {
                 self.copy(&name, &run.file_name(true)).await?;
             }
         }
         self.sync_dir().await?;
         let change = |own: &mut Manifest| {
-            let newest = manifest.runs.iter().map(|run| run.id.number + 1).max().unwrap_or(0);
+            let newest = manifest
+                .runs
+                .iter()
+                .map(|run| run.id.number + 1)
+                .max()
+                .unwrap_or(0);
             own.next_run = own.next_run.max(newest);
             own.applied = manifest.applied;
             own.digest = manifest.digest;
@@ -142,7 +199,10 @@ impl RunStore {
 
     async fn copy(&self, from: &str, to: &str) -> Result<(), EngineError> {
         let step = || io_error(format!("copy {from}"));
-        let source = self.disk.open(&self.dir.join(from), Open::Read).map_err(step())?;
+        let source = self
+            .disk
+            .open(&self.dir.join(from), Open::Read)
+            .map_err(step())?;
         let target = self.create(to)?;
         let mut at = 0;
         loop {

@@ -60,12 +60,23 @@ pub struct Manifest {
 impl Manifest {
     /// Of a store that was just made.
     pub fn empty(kind: StoreKind) -> Manifest {
-        Manifest { kind, generation: 0, next_run: 1, applied: None, digest: 0, extra: Bytes::new(), runs: Vec::new() }
+        Manifest {
+            kind,
+            generation: 0,
+            next_run: 1,
+            applied: None,
+            digest: 0,
+            extra: Bytes::new(),
+            runs: Vec::new(),
+        }
     }
 
     /// The name of the file of this generation, or of its second copy.
     pub fn file_name(generation: u64, twin: bool) -> String {
-        format!("manifest-{generation:016x}{}", if twin { ".twin" } else { "" })
+        format!(
+            "manifest-{generation:016x}{}",
+            if twin { ".twin" } else { "" }
+        )
     }
 
     /// Its bytes.
@@ -89,7 +100,14 @@ impl Manifest {
         }
         out.extend_from_slice(&(self.runs.len() as u32).to_le_bytes());
         for run in &self.runs {
-            for number in [run.id.number, run.id.nonce, run.len, run.crc64, run.rows, run.tombstones] {
+            for number in [
+                run.id.number,
+                run.id.nonce,
+                run.len,
+                run.crc64,
+                run.rows,
+                run.tombstones,
+            ] {
                 out.extend_from_slice(&number.to_le_bytes());
             }
             for key in [&run.min, &run.max] {
@@ -119,11 +137,22 @@ impl Manifest {
             let count = reader.u32()?;
             let mut runs = Vec::new();
             for _ in 0..count {
-                let id = RunId { number: reader.u64()?, nonce: reader.u64()? };
+                let id = RunId {
+                    number: reader.u64()?,
+                    nonce: reader.u64()?,
+                };
                 let (len, crc64) = (reader.u64()?, reader.u64()?);
                 let (rows, tombstones) = (reader.u64()?, reader.u64()?);
                 let (min, max) = (reader.part()??, reader.part()??);
-                runs.push(RunMeta { id, len, crc64, rows, tombstones, min, max });
+                runs.push(RunMeta {
+                    id,
+                    len,
+                    crc64,
+                    rows,
+                    tombstones,
+                    min,
+                    max,
+                });
             }
             (reader.at == bytes.len()).then_some((extra, applied, runs))
         };
@@ -150,7 +179,11 @@ fn check(file: &str, bytes: &[u8], magic: &[u8; 8], at_least: usize) -> Result<(
     }
     match u32_at(bytes, 12) {
         FORMAT => Ok(()),
-        found => Err(EngineError::Newer { file: file.into(), found, known: FORMAT }),
+        found => Err(EngineError::Newer {
+            file: file.into(),
+            found,
+            known: FORMAT,
+        }),
     }
 }
 
@@ -161,7 +194,10 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn take(&mut self, len: usize) -> Option<Bytes> {
-        let end = self.at.checked_add(len).filter(|end| *end <= self.bytes.len())?;
+        let end = self
+            .at
+            .checked_add(len)
+            .filter(|end| *end <= self.bytes.len())?;
         let taken = self.bytes.slice(self.at..end);
         self.at = end;
         Some(taken)
@@ -196,7 +232,10 @@ pub struct Current {
 impl Current {
     /// Names this encoded manifest.
     pub fn of(generation: u64, manifest: &[u8]) -> Current {
-        Current { generation, manifest_crc: crc32c(manifest) }
+        Current {
+            generation,
+            manifest_crc: crc32c(manifest),
+        }
     }
 
     /// Its bytes.
@@ -219,7 +258,10 @@ impl Current {
         if bytes.len() != CURRENT_LEN {
             return Err(damaged(file, format!("{} bytes long", bytes.len())));
         }
-        Ok(Current { generation: u64_at(bytes, 16), manifest_crc: u32_at(bytes, 24) })
+        Ok(Current {
+            generation: u64_at(bytes, 16),
+            manifest_crc: u32_at(bytes, 24),
+        })
     }
 }
 
@@ -257,7 +299,10 @@ mod tests {
             for bit in 0..bytes.len() * 8 {
                 let mut bad = bytes.to_vec();
                 bad[bit / 8] ^= 1 << (bit % 8);
-                assert!(Manifest::decode("m", &Bytes::from(bad)).is_err(), "bit {bit}");
+                assert!(
+                    Manifest::decode("m", &Bytes::from(bad)).is_err(),
+                    "bit {bit}"
+                );
             }
             for cut in 0..bytes.len() {
                 assert!(Manifest::decode("m", &bytes.slice(..cut)).is_err());
@@ -281,6 +326,16 @@ mod tests {
         let crc = crc32c(&bytes[12..]);
         bytes[8..12].copy_from_slice(&crc.to_le_bytes());
         let error = Manifest::decode("m", &Bytes::from(bytes)).unwrap_err();
-        assert!(matches!(error, EngineError::Newer { found: 2, known: 1, .. }), "{error}");
+        assert!(
+            matches!(
+                error,
+                EngineError::Newer {
+                    found: 2,
+                    known: 1,
+                    ..
+                }
+            ),
+            "{error}"
+        );
     }
 }

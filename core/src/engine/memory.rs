@@ -17,11 +17,14 @@ use super::incoming::Prepared;
 use super::manifest::{Manifest, StoreKind};
 use super::merge::merged;
 use super::merged::{Merged, Source};
+use super::row::Row;
 use super::run_set::RunSet;
 use super::run_store::{RunStore, StoreOptions};
 use super::run_writer::RowSource;
-use super::tree::{Row, Tree};
-use super::{Batch, BeforeDurable, CheckpointInfo, Engine, EngineError, RowIter, View, on_env_thread};
+use super::tree::Tree;
+use super::{
+    Batch, BeforeDurable, CheckpointInfo, Engine, EngineError, RowIter, View, on_env_thread,
+};
 
 /// One group's rows, in memory.
 #[derive(Clone)]
@@ -47,10 +50,16 @@ struct State {
 /// Everything a set holds. Unlike `native`, this engine cannot serve around a damaged run.
 fn load(set: &RunSet) -> Result<State, EngineError> {
     let manifest = set.manifest();
-    let mut state = State { applied: manifest.applied.clone(), digest: manifest.digest, ..State::default() };
+    let mut state = State {
+        applied: manifest.applied.clone(),
+        digest: manifest.digest,
+        ..State::default()
+    };
     let (mut source, mut scratch) = (merged(set.runs(), false)?, Vec::new());
     while source.advance()? {
-        state.rows.insert(Row::new(source.key(), source.row(), &mut scratch));
+        state
+            .rows
+            .insert(Row::new(source.key(), source.row(), &mut scratch));
     }
     Ok(state)
 }
@@ -60,7 +69,11 @@ impl Memory {
     pub async fn open(options: StoreOptions) -> Result<Memory, EngineError> {
         let store = RunStore::open(options, StoreKind::Rows).await?;
         let state = RwLock::new(load(&store.set())?);
-        Ok(Memory(Arc::new(Inner { store, state, covered: tokio::sync::Mutex::new(0) })))
+        Ok(Memory(Arc::new(Inner {
+            store,
+            state,
+            covered: tokio::sync::Mutex::new(0),
+        })))
     }
 }
 
@@ -72,7 +85,11 @@ impl Memory {
 }
 
 impl Inner {
-    async fn checkpoint(&self, at: State, before: Option<BeforeDurable>) -> Result<CheckpointInfo, EngineError> {
+    async fn checkpoint(
+        &self,
+        at: State,
+        before: Option<BeforeDurable>,
+    ) -> Result<CheckpointInfo, EngineError> {
         let mut covered = self.covered.lock().await;
         if *covered >= at.moments {
             return Ok(self.store.set().info());
@@ -83,7 +100,13 @@ impl Inner {
         let set = self.store.set();
         if set.manifest().applied != at.applied || set.manifest().digest != at.digest {
             let _alone = self.store.rewriting.lock().await;
-            let run = self.store.write_run(&mut Merged::new(vec![Source::Tree(at.rows.seek(&[]))], &[], false), None).await?;
+            let run = self
+                .store
+                .write_run(
+                    &mut Merged::new(vec![Source::Tree(at.rows.seek(&[]))], &[], false),
+                    None,
+                )
+                .await?;
             let change = |manifest: &mut Manifest| {
                 manifest.runs = run.into_iter().collect();
                 manifest.applied = at.applied;
@@ -101,7 +124,10 @@ impl Inner {
         let loaded = load(&self.store.set())?;
         let mut state = self.state.write();
         *covered = state.moments;
-        *state = State { moments: state.moments, ..loaded };
+        *state = State {
+            moments: state.moments,
+            ..loaded
+        };
         drop(state);
         Ok(self.store.set().info())
     }
@@ -111,17 +137,32 @@ struct MemoryView(Tree);
 
 impl View for MemoryView {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        Ok(self.0.get(key).and_then(Row::value).map(Bytes::copy_from_slice))
+        Ok(self
+            .0
+            .get(key)
+            .and_then(Row::value)
+            .map(Bytes::copy_from_slice))
     }
 
     fn scan<'a>(&'a self, from: &[u8], to: &[u8]) -> RowIter<'a> {
-        Box::new(Merged::new(vec![Source::Tree(self.0.seek(from))], to, false))
+        Box::new(Merged::new(
+            vec![Source::Tree(self.0.seek(from))],
+            to,
+            false,
+        ))
     }
 }
 
 impl View for Memory {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        Ok(self.0.state.read().rows.get(key).and_then(Row::value).map(Bytes::copy_from_slice))
+        Ok(self
+            .0
+            .state
+            .read()
+            .rows
+            .get(key)
+            .and_then(Row::value)
+            .map(Bytes::copy_from_slice))
     }
 
     fn scan<'a>(&'a self, from: &[u8], to: &[u8]) -> RowIter<'a> {
@@ -143,10 +184,16 @@ impl Engine for Memory {
                 Some(new) => state.rows.insert(Row::new(key, Some(new), &mut scratch)),
                 None => state.rows.remove(key),
             };
-            moved = moved.wrapping_add(delta(key, old.as_ref().and_then(Row::value), new.as_deref()));
+            moved = moved.wrapping_add(delta(
+                key,
+                old.as_ref().and_then(Row::value),
+                new.as_deref(),
+            ));
             state.changed += key.len() + new.as_ref().map_or(0, Bytes::len);
         }
-        state.digest = state.digest.wrapping_add(batch.digest_delta.unwrap_or(moved));
+        state.digest = state
+            .digest
+            .wrapping_add(batch.digest_delta.unwrap_or(moved));
         if batch.applied.is_some() {
             state.applied = batch.applied;
         }
@@ -166,13 +213,19 @@ impl Engine for Memory {
         self.0.state.read().changed
     }
 
-    fn checkpoint(&self, before: Option<BeforeDurable>) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>> {
+    fn checkpoint(
+        &self,
+        before: Option<BeforeDurable>,
+    ) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>> {
         let mut state = self.0.state.write();
         state.moments += 1;
         state.changed = 0;
         let (inner, at) = (self.0.clone(), state.clone());
         drop(state);
-        on_env_thread("checkpoint", async move { inner.checkpoint(at, before).await })
+        on_env_thread(
+            "checkpoint",
+            async move { inner.checkpoint(at, before).await },
+        )
     }
 
     fn durable(&self) -> CheckpointInfo {
@@ -183,7 +236,10 @@ impl Engine for Memory {
         Export(self.0.store.set())
     }
 
-    fn install(&self, prepared: Prepared) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>> {
+    fn install(
+        &self,
+        prepared: Prepared,
+    ) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>> {
         let inner = self.0.clone();
         on_env_thread("install", async move { inner.install(prepared).await })
     }

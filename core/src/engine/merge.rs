@@ -18,7 +18,8 @@ use tokio::sync::Notify;
 
 use super::EngineError;
 use super::merged::{Merged, Source};
-use super::run::{Run, RunCursor, RunMeta};
+use super::run::{Run, RunMeta};
+use super::run_cursor::RunCursor;
 use super::run_store::RunStore;
 use crate::env::clock::{self, Instant};
 
@@ -42,7 +43,11 @@ pub struct Size {
 
 impl Size {
     fn of(meta: &RunMeta) -> Size {
-        Size { len: meta.len, rows: meta.rows, tombstones: meta.tombstones }
+        Size {
+            len: meta.len,
+            rows: meta.rows,
+            tombstones: meta.tombstones,
+        }
     }
 }
 
@@ -67,7 +72,11 @@ pub fn choose(runs: &[Size]) -> Option<Range<usize>> {
     // Sizes that never match would pile up; take the cheapest neighbours.
     let cost = |from: &usize| runs[*from].len + runs[*from + 1].len;
     let pairs = 0..runs.len().saturating_sub(1);
-    if runs.len() > MOST_RUNS { pairs.min_by_key(cost).map(|from| from..from + 2) } else { None }
+    if runs.len() > MOST_RUNS {
+        pairs.min_by_key(cost).map(|from| from..from + 2)
+    } else {
+        None
+    }
 }
 
 /// Keeps a writer at a number of bytes per second.
@@ -79,7 +88,10 @@ pub struct Pace {
 impl Pace {
     /// From now on; 0 means "as fast as it goes".
     pub fn new(bytes_per_second: u64) -> Pace {
-        Pace { bytes_per_second, since: clock::now() }
+        Pace {
+            bytes_per_second,
+            since: clock::now(),
+        }
     }
 
     /// Waits until this many bytes may have been written.
@@ -112,7 +124,9 @@ impl RunStore {
         let _alone = self.rewriting.lock().await;
         let set = self.set();
         let sizes: Vec<Size> = set.runs().iter().map(|run| Size::of(run.meta())).collect();
-        let Some(range) = choose(&sizes) else { return Ok(false) };
+        let Some(range) = choose(&sizes) else {
+            return Ok(false);
+        };
         self.merge_range(range, bytes_per_second).await?;
         Ok(true)
     }
@@ -124,7 +138,11 @@ impl RunStore {
         self.merge_range(0..count, bytes_per_second).await
     }
 
-    async fn merge_range(&self, range: Range<usize>, bytes_per_second: u64) -> Result<(), EngineError> {
+    async fn merge_range(
+        &self,
+        range: Range<usize>,
+        bytes_per_second: u64,
+    ) -> Result<(), EngineError> {
         let set = self.set();
         let inputs = &set.runs()[range.clone()];
         if inputs.is_empty() {
@@ -132,12 +150,15 @@ impl RunStore {
         }
         let oldest_too = range.end == set.runs().len();
         let mut rows = merged(inputs, !oldest_too)?;
-        let output = self.write_run(&mut rows, Some(&mut Pace::new(bytes_per_second))).await?;
+        let output = self
+            .write_run(&mut rows, Some(&mut Pace::new(bytes_per_second)))
+            .await?;
         let gone: Vec<_> = inputs.iter().map(|run| run.meta().id).collect();
         let replace = |manifest: &mut super::manifest::Manifest| {
             // New checkpoints came in front meanwhile; the inputs still stand side by side.
             let at = manifest.runs.iter().position(|run| run.id == gone[0]);
-            let at = at.expect("only a merge or an install takes runs away, and this one holds the lock");
+            let at = at
+                .expect("only a merge or an install takes runs away, and this one holds the lock");
             manifest.runs.splice(at..at + gone.len(), output);
         };
         self.switch(replace, RunStore::publish).await.map(|_| ())
@@ -155,13 +176,21 @@ pub struct Merger {
 impl Merger {
     /// At most this many bytes per second; 0 means "as fast as it goes".
     pub fn new(bytes_per_second: u64) -> Arc<Merger> {
-        Arc::new(Merger { bytes_per_second, asked: Mutex::default(), wake: Notify::new(), closed: AtomicBool::new(false) })
+        Arc::new(Merger {
+            bytes_per_second,
+            asked: Mutex::default(),
+            wake: Notify::new(),
+            closed: AtomicBool::new(false),
+        })
     }
 
     /// This store has a new run.
     pub fn ask(&self, store: &Arc<RunStore>) {
         let mut asked = self.asked.lock();
-        if !asked.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(store))) {
+        if !asked
+            .iter()
+            .any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(store)))
+        {
             asked.push(Arc::downgrade(store));
         }
         drop(asked);
@@ -179,13 +208,19 @@ impl Merger {
         while !self.closed.load(Ordering::Relaxed) {
             let next = {
                 let mut asked = self.asked.lock();
-                if asked.is_empty() { None } else { Some(asked.remove(0)) }
+                if asked.is_empty() {
+                    None
+                } else {
+                    Some(asked.remove(0))
+                }
             };
             let Some(store) = next else {
                 self.wake.notified().await;
                 continue;
             };
-            let Some(store) = store.upgrade() else { continue };
+            let Some(store) = store.upgrade() else {
+                continue;
+            };
             match store.merge_once(self.bytes_per_second).await {
                 Ok(true) => self.ask(&store),
                 Ok(false) => {}
@@ -202,7 +237,13 @@ mod tests {
     use super::*;
 
     fn sizes(lens: &[u64]) -> Vec<Size> {
-        lens.iter().map(|len| Size { len: len << 20, rows: len * 1000, tombstones: 0 }).collect()
+        lens.iter()
+            .map(|len| Size {
+                len: len << 20,
+                rows: len * 1000,
+                tombstones: 0,
+            })
+            .collect()
     }
 
     #[test]
@@ -212,7 +253,10 @@ mod tests {
         assert_eq!(choose(&sizes(&[7, 7, 7, 7, 300])), Some(0..4));
         assert_eq!(choose(&sizes(&[1, 28, 30, 26, 33])), Some(1..5));
         assert_eq!(choose(&sizes(&[1, 4, 16, 64, 256])), None);
-        assert_eq!(choose(&sizes(&[1, 3, 8, 20, 60, 160, 400, 1000, 2500])), Some(0..2));
+        assert_eq!(
+            choose(&sizes(&[1, 3, 8, 20, 60, 160, 400, 1000, 2500])),
+            Some(0..2)
+        );
     }
 
     #[test]
@@ -227,11 +271,25 @@ mod tests {
     fn reads_stay_cheap_and_so_does_merging() {
         let (mut runs, mut rewritten, mut most) = (Vec::new(), 0, 0);
         for _ in 0..10_000 {
-            runs.insert(0, Size { len: 7 << 20, rows: 50_000, tombstones: 0 });
+            runs.insert(
+                0,
+                Size {
+                    len: 7 << 20,
+                    rows: 50_000,
+                    tombstones: 0,
+                },
+            );
             while let Some(range) = choose(&runs) {
                 let len: u64 = runs[range.clone()].iter().map(|run| run.len).sum();
                 rewritten += len;
-                runs.splice(range, [Size { len, rows: len / 150, tombstones: 0 }]);
+                runs.splice(
+                    range,
+                    [Size {
+                        len,
+                        rows: len / 150,
+                        tombstones: 0,
+                    }],
+                );
             }
             most = most.max(runs.len());
         }

@@ -12,9 +12,10 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 
 use super::EngineError;
-use super::run::RunCursor;
+use super::row::Row;
+use super::run_cursor::RunCursor;
 use super::run_writer::RowSource;
-use super::tree::{Row, TreeCursor};
+use super::tree::TreeCursor;
 
 /// One sorted source.
 pub enum Source {
@@ -49,7 +50,10 @@ impl Source {
     /// A run's row shares its block's memory; a tree's is copied, so that it does not hold the writer's nodes.
     fn owned_row(&self) -> Option<Bytes> {
         match self {
-            Source::Tree(cursor) => cursor.row().and_then(Row::value).map(Bytes::copy_from_slice),
+            Source::Tree(cursor) => cursor
+                .row()
+                .and_then(Row::value)
+                .map(Bytes::copy_from_slice),
             Source::Run(cursor) => cursor.shared_row(),
         }
     }
@@ -85,19 +89,33 @@ enum State {
 impl Merged {
     /// Merges sources, newest first, that stand on their first rows. Without `tombstones`, deleted keys are left out.
     pub fn new(sources: Vec<Source>, to: &[u8], tombstones: bool) -> Merged {
-        let mut order: Vec<usize> = (0..sources.len()).filter(|at| sources[*at].on_row()).collect();
+        let mut order: Vec<usize> = (0..sources.len())
+            .filter(|at| sources[*at].on_row())
+            .collect();
         order.sort_by(|a, b| sources[*a].key().cmp(sources[*b].key()).then(a.cmp(b)));
-        Merged { sources, order, to: to.to_vec(), tombstones, state: State::Fresh }
+        Merged {
+            sources,
+            order,
+            to: to.to_vec(),
+            tombstones,
+            state: State::Fresh,
+        }
     }
 
     fn compare(&self, a: usize, b: usize) -> Ordering {
-        self.sources[a].key().cmp(self.sources[b].key()).then(a.cmp(&b))
+        self.sources[a]
+            .key()
+            .cmp(self.sources[b].key())
+            .then(a.cmp(&b))
     }
 
     /// Moves every source off the smallest key.
     fn step(&mut self) -> Result<(), EngineError> {
         let key = self.sources[self.order[0]].key();
-        let same = 1 + self.order[1..].iter().take_while(|at| self.sources[**at].key() == key).count();
+        let same = 1 + self.order[1..]
+            .iter()
+            .take_while(|at| self.sources[**at].key() == key)
+            .count();
         for at in (0..same).rev() {
             let moved = self.order[at];
             self.sources[moved].advance()?;
@@ -106,7 +124,9 @@ impl Merged {
                 continue;
             }
             let mut at = at;
-            while at + 1 < self.order.len() && self.compare(self.order[at + 1], self.order[at]) == Ordering::Less {
+            while at + 1 < self.order.len()
+                && self.compare(self.order[at + 1], self.order[at]) == Ordering::Less
+            {
                 self.order.swap(at, at + 1);
                 at += 1;
             }

@@ -25,6 +25,8 @@ pub mod damage;
 pub mod digest;
 pub mod export;
 pub mod filter;
+#[cfg(test)]
+mod golden_tests;
 pub mod heal;
 pub mod incoming;
 pub mod manifest;
@@ -36,12 +38,18 @@ pub mod overlay;
 pub mod place_key;
 pub mod place_ledger;
 pub mod places;
+mod places_scan;
 #[cfg(test)]
 mod places_tests;
+pub mod row;
+pub mod rows;
 pub mod run;
+pub mod run_cursor;
+mod run_index;
 pub mod run_set;
 pub mod run_store;
 pub mod run_writer;
+mod store_open;
 pub mod tree;
 
 use std::io;
@@ -157,14 +165,20 @@ pub trait Engine: View + 'static {
     fn overlay_bytes(&self) -> usize;
     /// Makes the state durable as it is at this call (not at the first poll). Writes go on meanwhile.
     /// `before` runs once, after the moment is taken and before anything becomes durable.
-    fn checkpoint(&self, before: Option<BeforeDurable>) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>>;
+    fn checkpoint(
+        &self,
+        before: Option<BeforeDurable>,
+    ) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>>;
     /// The newest durable checkpoint.
     fn durable(&self) -> CheckpointInfo;
     /// A handle on the newest durable checkpoint, to read or ship it while the engine goes on.
     fn export(&self) -> Export;
     /// Replaces everything by a checkpoint from elsewhere; durable when it returns. The caller sees to it that nothing is
     /// written meanwhile, and that what the checkpoint names (payloads, chunks) is here before.
-    fn install(&self, prepared: Prepared) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>>;
+    fn install(
+        &self,
+        prepared: Prepared,
+    ) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>>;
     /// Files known to be bad, found by reads and by scrubbing.
     fn damage(&self) -> Vec<Damage>;
     /// Writes bad files anew from their twins; says which.

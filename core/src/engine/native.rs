@@ -25,10 +25,12 @@ use super::manifest::StoreKind;
 use super::merge::Merger;
 use super::merged::{Merged, Source};
 use super::overlay::{Moment, Overlay};
+use super::row::Row;
 use super::run_set::{RunSet, failed};
 use super::run_store::{RunStore, StoreOptions};
-use super::tree::Row;
-use super::{Batch, BeforeDurable, CheckpointInfo, Engine, EngineError, RowIter, View, on_env_thread};
+use super::{
+    Batch, BeforeDurable, CheckpointInfo, Engine, EngineError, RowIter, View, on_env_thread,
+};
 
 /// One group's rows, native.
 #[derive(Clone)]
@@ -47,7 +49,11 @@ struct Inner {
 
 impl Native {
     /// Opens the newest checkpoint. Blocks on a real disk: call it on an env thread.
-    pub async fn open(options: StoreOptions, budget: Arc<OverlayBudget>, merger: Arc<Merger>) -> Result<Native, EngineError> {
+    pub async fn open(
+        options: StoreOptions,
+        budget: Arc<OverlayBudget>,
+        merger: Arc<Merger>,
+    ) -> Result<Native, EngineError> {
         let store = RunStore::open(options, StoreKind::Rows).await?;
         let set = store.set();
         let overlay = Overlay {
@@ -102,9 +108,17 @@ impl Inner {
         let _alone = self.writing.lock();
         // Debug builds check what a caller says of the digest.
         let compute = batch.digest_delta.is_none() || cfg!(debug_assertions);
-        let old = if compute { self.old_hashes(&batch)? } else { Vec::new() };
+        let old = if compute {
+            self.old_hashes(&batch)?
+        } else {
+            Vec::new()
+        };
         let mut scratch = Vec::new();
-        let rows: Vec<Row> = batch.changes.iter().map(|(key, row)| Row::new(key, row.as_deref(), &mut scratch)).collect();
+        let rows: Vec<Row> = batch
+            .changes
+            .iter()
+            .map(|(key, row)| Row::new(key, row.as_deref(), &mut scratch))
+            .collect();
         let mut overlay = self.overlay.write();
         let mut moved = 0u128;
         for (at, row) in rows.into_iter().enumerate() {
@@ -119,7 +133,10 @@ impl Inner {
             });
         }
         if let Some(said) = batch.digest_delta {
-            assert!(!compute || said == moved, "a batch came with the wrong digest");
+            assert!(
+                !compute || said == moved,
+                "a batch came with the wrong digest"
+            );
             moved = said;
         }
         overlay.digest = overlay.digest.wrapping_add(moved);
@@ -135,7 +152,11 @@ impl Inner {
         self.overlay.write().freeze()
     }
 
-    async fn checkpoint(&self, moment: Moment, before: Option<BeforeDurable>) -> Result<CheckpointInfo, EngineError> {
+    async fn checkpoint(
+        &self,
+        moment: Moment,
+        before: Option<BeforeDurable>,
+    ) -> Result<CheckpointInfo, EngineError> {
         let mut covered = self.covered.lock().await;
         if *covered >= moment.number {
             return Ok(self.store.set().info());
@@ -144,10 +165,16 @@ impl Inner {
             before().await?;
         }
         let layers = self.overlay.read().layers_up_to(moment.number);
-        let sources = layers.iter().map(|layer| Source::Tree(layer.tree.seek(&[]))).collect();
+        let sources = layers
+            .iter()
+            .map(|layer| Source::Tree(layer.tree.seek(&[])))
+            .collect();
         // Nothing lies below the first run: there its tombstones would hide nothing.
         let below = !self.store.set().runs().is_empty();
-        let run = self.store.write_run(&mut Merged::new(sources, &[], below), None).await?;
+        let run = self
+            .store
+            .write_run(&mut Merged::new(sources, &[], below), None)
+            .await?;
         let set = self.store.set();
         let known = set.manifest();
         if run.is_some() || known.applied != moment.applied || known.digest != moment.digest {
@@ -268,9 +295,14 @@ impl Engine for Native {
         self.0.budget.held()
     }
 
-    fn checkpoint(&self, before: Option<BeforeDurable>) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>> {
+    fn checkpoint(
+        &self,
+        before: Option<BeforeDurable>,
+    ) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>> {
         let (inner, moment) = (self.0.clone(), self.0.freeze());
-        on_env_thread("checkpoint", async move { inner.checkpoint(moment, before).await })
+        on_env_thread("checkpoint", async move {
+            inner.checkpoint(moment, before).await
+        })
     }
 
     fn durable(&self) -> CheckpointInfo {
@@ -281,7 +313,10 @@ impl Engine for Native {
         Export(self.0.store.set())
     }
 
-    fn install(&self, prepared: Prepared) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>> {
+    fn install(
+        &self,
+        prepared: Prepared,
+    ) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>> {
         let inner = self.0.clone();
         on_env_thread("install", async move { inner.install(prepared).await })
     }
@@ -297,5 +332,63 @@ impl Engine for Native {
 
     fn scrub_next(&self, position: &mut ScrubPosition) -> Option<u64> {
         self.0.store.scrub_next(position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::block_cache::BlockCache;
+    use super::super::run_store::Birth;
+    use super::*;
+    use crate::env::sim::{self, SimDisk};
+    use crate::env::{clock, task};
+
+    /// As a node runs it: checkpoints when the budget is used up, merges on their own, reads in between.
+    #[test]
+    fn overlay_stays_within_its_budget_and_runs_stay_few() {
+        sim::run(1, async {
+            let disk = SimDisk::new(1);
+            disk.plant_dir("/data").unwrap();
+            let (budget, merger) = (OverlayBudget::new(200 << 10), Merger::new(50 << 20));
+            let merging = task::spawn_thread("merge", merger.clone().run());
+            let options = StoreOptions {
+                disk: disk.env().disk,
+                dir: "/data/g1".into(),
+                twins: false,
+                birth: Birth::MayCreate,
+                cache: Arc::new(BlockCache::new(64 << 10)),
+            };
+            let engine = Native::open(options, budget.clone(), merger.clone())
+                .await
+                .unwrap();
+            let key = |n: u32| Bytes::from(n.wrapping_mul(2_654_435_761).to_be_bytes().to_vec());
+            for n in 0..20_000u32 {
+                let changes = vec![(key(n), Some(Bytes::from(vec![n as u8; 100])))];
+                engine
+                    .write(Batch {
+                        changes,
+                        ..Batch::default()
+                    })
+                    .unwrap();
+                if budget.is_over() {
+                    engine.checkpoint(None).await.unwrap();
+                    assert_eq!(budget.used(), 0);
+                    assert_eq!(engine.get(&key(n / 2)).unwrap().unwrap()[0], (n / 2) as u8);
+                }
+            }
+            clock::sleep(std::time::Duration::from_secs(60)).await;
+            let runs = engine.durable().runs;
+            assert!(engine.durable().generation > 10 && runs < 8, "{runs} runs");
+            assert!((0..20_000).all(|n| engine.get(&key(n)).unwrap().unwrap()[0] == n as u8));
+            assert_eq!(
+                super::super::digest::recompute(&engine).unwrap(),
+                engine.digest()
+            );
+            drop(engine);
+            assert_eq!(budget.used(), 0, "its share is given back");
+            merger.close();
+            merging.await.unwrap();
+        });
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::merged::Source;
+use super::row::Row;
 use super::tree::Tree;
 
 /// Rows that a checkpoint is to write out.
@@ -50,18 +51,29 @@ pub struct Moment {
 impl Overlay {
     /// What is known of `key` here: nothing, a tombstone (`Some(None)`), or a row.
     pub fn find(&self, key: &[u8]) -> Option<Option<&[u8]>> {
-        self.newest.get(key).map(super::tree::Row::value).or_else(|| self.find_frozen(key))
+        self.newest
+            .get(key)
+            .map(Row::value)
+            .or_else(|| self.find_frozen(key))
     }
 
     /// The same without the newest tree.
     pub fn find_frozen(&self, key: &[u8]) -> Option<Option<&[u8]>> {
-        self.frozen.iter().find_map(|layer| layer.tree.get(key)).map(super::tree::Row::value)
+        self.frozen
+            .iter()
+            .find_map(|layer| layer.tree.get(key))
+            .map(Row::value)
     }
 
     /// Adds a cursor at `from` for every tree that is not empty.
     pub fn add_sources(&self, from: &[u8], sources: &mut Vec<Source>) {
-        let trees = std::iter::once(&self.newest).chain(self.frozen.iter().map(|layer| &layer.tree));
-        sources.extend(trees.filter(|tree| !tree.is_empty()).map(|tree| Source::Tree(tree.seek(from))));
+        let trees =
+            std::iter::once(&self.newest).chain(self.frozen.iter().map(|layer| &layer.tree));
+        sources.extend(
+            trees
+                .filter(|tree| !tree.is_empty())
+                .map(|tree| Source::Tree(tree.seek(from))),
+        );
     }
 
     /// Takes a moment: what was written so far stands still from now on.
@@ -69,25 +81,52 @@ impl Overlay {
         self.moments += 1;
         if !self.newest.is_empty() {
             let tree = std::mem::take(&mut self.newest);
-            self.frozen.insert(0, Arc::new(Layer { moment: self.moments, tree }));
+            self.frozen.insert(
+                0,
+                Arc::new(Layer {
+                    moment: self.moments,
+                    tree,
+                }),
+            );
         }
-        Moment { number: self.moments, applied: self.applied.clone(), digest: self.digest }
+        Moment {
+            number: self.moments,
+            applied: self.applied.clone(),
+            digest: self.digest,
+        }
     }
 
     /// Layers up to a moment, newest first.
     pub fn layers_up_to(&self, moment: u64) -> Vec<Arc<Layer>> {
-        self.frozen.iter().filter(|layer| layer.moment <= moment).cloned().collect()
+        self.frozen
+            .iter()
+            .filter(|layer| layer.moment <= moment)
+            .cloned()
+            .collect()
     }
 
     /// Lets go of layers up to a moment; gives them back, so that they are dropped outside any lock.
     pub fn let_go(&mut self, moment: u64) -> Vec<Arc<Layer>> {
-        let at = self.frozen.iter().position(|layer| layer.moment <= moment).unwrap_or(self.frozen.len());
+        let at = self
+            .frozen
+            .iter()
+            .position(|layer| layer.moment <= moment)
+            .unwrap_or(self.frozen.len());
         self.frozen.split_off(at)
     }
 
     /// Bytes held, nodes included; nothing for an overlay without rows.
     pub fn bytes(&self) -> usize {
-        let newest = if self.newest.is_empty() { 0 } else { self.newest.bytes() };
-        newest + self.frozen.iter().map(|layer| layer.tree.bytes()).sum::<usize>()
+        let newest = if self.newest.is_empty() {
+            0
+        } else {
+            self.newest.bytes()
+        };
+        newest
+            + self
+                .frozen
+                .iter()
+                .map(|layer| layer.tree.bytes())
+                .sum::<usize>()
     }
 }

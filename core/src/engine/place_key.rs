@@ -32,7 +32,9 @@ impl PlaceKey {
                 key[11..19].copy_from_slice(&id.term.to_be_bytes());
                 PlaceKey(key)
             }
-            Item::Frame { chunk, frame } => PlaceKey::frame(chunk.vshard, chunk.stage, chunk.ordinal, *frame),
+            Item::Frame { chunk, frame } => {
+                PlaceKey::frame(chunk.vshard, chunk.stage, chunk.ordinal, *frame)
+            }
         }
     }
 
@@ -51,7 +53,11 @@ impl PlaceKey {
 
     /// As it stands in a run.
     pub fn bytes(&self) -> &[u8] {
-        let len = if self.0[0] == PAYLOAD { PAYLOAD_LEN } else { FRAME_LEN };
+        let len = if self.0[0] == PAYLOAD {
+            PAYLOAD_LEN
+        } else {
+            FRAME_LEN
+        };
         &self.0[..len]
     }
 
@@ -71,13 +77,20 @@ impl PlaceKey {
                 key[..bytes.len()].copy_from_slice(bytes);
                 Ok(PlaceKey(key))
             }
-            _ => Err(damaged("a run of the places", format!("a key of {} bytes", bytes.len()))),
+            _ => Err(damaged(
+                "a run of the places",
+                format!("a key of {} bytes", bytes.len()),
+            )),
         }
     }
 
     /// The item.
     pub fn item(&self) -> Result<Item, EngineError> {
-        let number = |from: usize, to: usize| self.0[from..to].iter().fold(0u64, |n, byte| n << 8 | u64::from(*byte));
+        let number = |from: usize, to: usize| {
+            self.0[from..to]
+                .iter()
+                .fold(0u64, |n, byte| n << 8 | u64::from(*byte))
+        };
         match self.0[0] {
             PAYLOAD => Ok(Item::Payload(PayloadId {
                 group: GroupId(number(1, 3) as u16),
@@ -96,7 +109,10 @@ impl PlaceKey {
                 },
                 frame: number(20, 24) as u32,
             }),
-            tag => Err(damaged("a run of the places", format!("a key with tag {tag}"))),
+            tag => Err(damaged(
+                "a run of the places",
+                format!("a key with tag {tag}"),
+            )),
         }
     }
 }
@@ -108,10 +124,22 @@ mod tests {
 
     #[test]
     fn item_reads_back_from_its_key() {
-        let stage = StageId { group: GroupId(3), incarnation: 4, index: 1 << 40 };
-        let chunk = ChunkId { vshard: VShard(200), stage, ordinal: 70_000 };
+        let stage = StageId {
+            group: GroupId(3),
+            incarnation: 4,
+            index: 1 << 40,
+        };
+        let chunk = ChunkId {
+            vshard: VShard(200),
+            stage,
+            ordinal: 70_000,
+        };
         for item in [
-            Item::Payload(PayloadId { group: GroupId(8), index: u64::MAX - 1, term: 12 }),
+            Item::Payload(PayloadId {
+                group: GroupId(8),
+                index: u64::MAX - 1,
+                term: 12,
+            }),
             Item::Frame { chunk, frame: 3 },
         ] {
             let key = PlaceKey::of(&item);

@@ -37,7 +37,10 @@ pub struct PlaceLedger {
 impl PlaceLedger {
     /// A row names this place now.
     pub fn came(&mut self, place: Place) {
-        let live = self.live.entry((place.stream, place.position.segment())).or_default();
+        let live = self
+            .live
+            .entry((place.stream, place.position.segment()))
+            .or_default();
         live.bytes += u64::from(place.len);
         live.items += 1;
     }
@@ -46,7 +49,10 @@ impl PlaceLedger {
     pub fn gone(&mut self, place: Place) {
         let key = (place.stream, place.position.segment());
         let live = self.live.entry(key).or_default();
-        assert!(live.items > 0 && live.bytes >= u64::from(place.len), "{place} goes and never came");
+        assert!(
+            live.items > 0 && live.bytes >= u64::from(place.len),
+            "{place} goes and never came"
+        );
         live.bytes -= u64::from(place.len);
         live.items -= 1;
         if live.items == 0 {
@@ -56,12 +62,18 @@ impl PlaceLedger {
 
     /// Of one segment.
     pub fn live(&self, stream: Stream, segment: u32) -> Live {
-        self.live.get(&(stream, segment)).copied().unwrap_or_default()
+        self.live
+            .get(&(stream, segment))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Of all segments where something is live.
     pub fn segments(&self) -> Vec<(Stream, u32, Live)> {
-        self.live.iter().map(|((stream, segment), live)| (*stream, *segment, *live)).collect()
+        self.live
+            .iter()
+            .map(|((stream, segment), live)| (*stream, *segment, *live))
+            .collect()
     }
 
     /// Up to where every item is known.
@@ -100,11 +112,19 @@ impl PlaceLedger {
         if bytes.len() - HEAD != count.checked_mul(ROW)? {
             return None;
         }
-        let complete = Complete { meta: Position(u64_at(bytes, 1)), blob: Position(u64_at(bytes, 9)) };
+        let complete = Complete {
+            meta: Position(u64_at(bytes, 1)),
+            blob: Position(u64_at(bytes, 9)),
+        };
         let mut live = BTreeMap::new();
         for row in bytes[HEAD..].chunks_exact(ROW) {
-            let stream = Stream::ALL.into_iter().find(|stream| *stream as u8 == row[0])?;
-            let figures = Live { bytes: u64_at(row, 5), items: u64_at(row, 13) };
+            let stream = Stream::ALL
+                .into_iter()
+                .find(|stream| *stream as u8 == row[0])?;
+            let figures = Live {
+                bytes: u64_at(row, 5),
+                items: u64_at(row, 13),
+            };
             live.insert((stream, u32_at(row, 1)), figures);
         }
         Some(PlaceLedger { complete, live })
@@ -119,16 +139,29 @@ mod tests {
     fn ledger_reads_back_from_its_bytes() {
         let mut ledger = PlaceLedger::default();
         assert_eq!(PlaceLedger::decode(&ledger.encode()), Some(ledger.clone()));
-        let place = |stream, segment, len| Place { stream, position: Position::new(segment, 64), len };
+        let place = |stream, segment, len| Place {
+            stream,
+            position: Position::new(segment, 64),
+            len,
+        };
         ledger.came(place(Stream::Meta, 3, 100));
         ledger.came(place(Stream::Blob, 7, 1 << 20));
         ledger.came(place(Stream::Blob, 7, 5));
         ledger.came(place(Stream::Blob, 9, 5));
         ledger.gone(place(Stream::Blob, 9, 5));
-        ledger.advance(Complete { meta: Position(77), blob: Position(0) });
+        ledger.advance(Complete {
+            meta: Position(77),
+            blob: Position(0),
+        });
         let bytes = ledger.encode();
         assert_eq!(PlaceLedger::decode(&bytes), Some(ledger.clone()));
-        assert_eq!(ledger.live(Stream::Blob, 7), Live { bytes: (1 << 20) + 5, items: 2 });
+        assert_eq!(
+            ledger.live(Stream::Blob, 7),
+            Live {
+                bytes: (1 << 20) + 5,
+                items: 2
+            }
+        );
         assert_eq!(ledger.segments().len(), 2);
         assert_eq!(PlaceLedger::decode(&bytes[..bytes.len() - 1]), None);
         assert_eq!(PlaceLedger::decode(&[2; HEAD]), None, "another version");

@@ -16,7 +16,6 @@
 //! Elsewhere: when to remove (`group`), what to compact (`log`), the order between checkpoints (`BeforeDurable`).
 
 use std::collections::BTreeMap;
-use std::iter::Peekable;
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
@@ -32,7 +31,6 @@ use super::place_key::PlaceKey;
 use super::place_ledger::{Live, PlaceLedger};
 use super::run_store::{RunStore, StoreOptions};
 use super::run_writer::RowSource;
-use super::merged::Merged;
 use super::{EngineError, on_env_thread};
 use crate::ids::{StageId, VShard};
 use crate::log::{Complete, Item, Liveness, Place, Stream};
@@ -41,18 +39,17 @@ use crate::log::{Complete, Item, Liveness, Place, Stream};
 const ROW_COST: usize = 72;
 /// So many removals at a time, so that inserts are not held up by a big stage. (Tests come to the second step, too.)
 const STEP: usize = if cfg!(test) { 5 } else { 256 };
-/// So many rows of the overlay are taken at a time while it is locked.
-const PAGE: usize = if cfg!(test) { 7 } else { 4096 };
 
-type Rows = BTreeMap<PlaceKey, Option<Place>>;
+/// The rows of one overlay; `None`: dropped.
+pub(super) type Rows = BTreeMap<PlaceKey, Option<Place>>;
 
 /// The table.
 #[derive(Clone)]
 pub struct Places(Arc<Inner>);
 
-struct Inner {
-    store: Arc<RunStore>,
-    table: RwLock<Table>,
+pub(super) struct Inner {
+    pub(super) store: Arc<RunStore>,
+    pub(super) table: RwLock<Table>,
     budget: BudgetShare,
     merger: Arc<Merger>,
     /// One change at a time: it looks at the old row before it makes the new one.
@@ -62,10 +59,10 @@ struct Inner {
 }
 
 #[derive(Default)]
-struct Table {
-    newest: Rows,
+pub(super) struct Table {
+    pub(super) newest: Rows,
     /// Newest first.
-    frozen: Vec<Arc<Rows>>,
+    pub(super) frozen: Vec<Arc<Rows>>,
     /// What is live now.
     ledger: PlaceLedger,
     /// What the durable checkpoint names.
@@ -87,15 +84,24 @@ impl Table {
 
 impl Places {
     /// Opens the newest checkpoint of the table. Blocks on a real disk: call it on an env thread.
-    pub async fn open(options: StoreOptions, budget: Arc<OverlayBudget>, merger: Arc<Merger>) -> Result<Places, EngineError> {
+    pub async fn open(
+        options: StoreOptions,
+        budget: Arc<OverlayBudget>,
+        merger: Arc<Merger>,
+    ) -> Result<Places, EngineError> {
         let store = RunStore::open(options, StoreKind::Places).await?;
         let set = store.set();
         let ledger = match set.manifest().extra.is_empty() {
             true => PlaceLedger::default(),
-            false => PlaceLedger::decode(&set.manifest().extra)
-                .ok_or_else(|| damaged(CURRENT, "the ledger of places in its manifest does not fit"))?,
+            false => PlaceLedger::decode(&set.manifest().extra).ok_or_else(|| {
+                damaged(CURRENT, "the ledger of places in its manifest does not fit")
+            })?,
         };
-        let table = Table { durable: ledger.clone(), ledger, ..Table::default() };
+        let table = Table {
+            durable: ledger.clone(),
+            ledger,
+            ..Table::default()
+        };
         Ok(Places(Arc::new(Inner {
             store,
             table: RwLock::new(table),
@@ -124,7 +130,10 @@ impl Places {
     }
 
     /// Several inserts (`Some`) and removals (`None`), in order. On an error those before it are made.
-    pub fn change(&self, changes: impl IntoIterator<Item = (Item, Option<Place>)>) -> Result<(), EngineError> {
+    pub fn change(
+        &self,
+        changes: impl IntoIterator<Item = (Item, Option<Place>)>,
+    ) -> Result<(), EngineError> {
         let _alone = self.0.changing.lock();
         for (item, place) in changes {
             self.0.set(PlaceKey::of(&item), place)?;
@@ -143,15 +152,31 @@ impl Places {
     }
 
     /// The frames of a stage's chunks with these ordinals, ascending.
-    pub fn stage_frames(&self, vshard: VShard, stage: StageId, ordinals: Range<u32>) -> Result<Vec<(Item, Place)>, EngineError> {
-        self.0.stage_rows(vshard, stage, ordinals, None, usize::MAX)?.into_iter().map(|(key, place)| Ok((key.item()?, place))).collect()
+    pub fn stage_frames(
+        &self,
+        vshard: VShard,
+        stage: StageId,
+        ordinals: Range<u32>,
+    ) -> Result<Vec<(Item, Place)>, EngineError> {
+        self.0
+            .stage_rows(vshard, stage, ordinals, None, usize::MAX)?
+            .into_iter()
+            .map(|(key, place)| Ok((key.item()?, place)))
+            .collect()
     }
 
     /// Drops the frames of a stage's chunks with these ordinals; says how many there were.
-    pub fn remove_stage(&self, vshard: VShard, stage: StageId, ordinals: Range<u32>) -> Result<u64, EngineError> {
+    pub fn remove_stage(
+        &self,
+        vshard: VShard,
+        stage: StageId,
+        ordinals: Range<u32>,
+    ) -> Result<u64, EngineError> {
         let (mut removed, mut after) = (0, None);
         loop {
-            let rows = self.0.stage_rows(vshard, stage, ordinals.clone(), after, STEP)?;
+            let rows = self
+                .0
+                .stage_rows(vshard, stage, ordinals.clone(), after, STEP)?;
             let _alone = self.0.changing.lock();
             for (key, _) in &rows {
                 removed += u64::from(self.0.set(*key, None)?.is_some());
@@ -177,13 +202,22 @@ impl Places {
     /// segment lies before `complete`), it may be unlinked.
     pub fn names(&self, stream: Stream, segment: u32) -> bool {
         let table = self.0.table.read();
-        table.ledger.live(stream, segment).items > 0 || table.durable.live(stream, segment).items > 0
+        table.ledger.live(stream, segment).items > 0
+            || table.durable.live(stream, segment).items > 0
     }
 
     /// The items in a segment: reads the whole table once.
-    pub fn items_in(&self, stream: Stream, segment: u32) -> Result<Vec<(Item, Place)>, EngineError> {
+    pub fn items_in(
+        &self,
+        stream: Stream,
+        segment: u32,
+    ) -> Result<Vec<(Item, Place)>, EngineError> {
         let inside = |place: &Place| place.stream == stream && place.position.segment() == segment;
-        self.0.collect(Bound::Unbounded, &[], inside, usize::MAX)?.into_iter().map(|(key, place)| Ok((key.item()?, place))).collect()
+        self.0
+            .collect(Bound::Unbounded, &[], inside, usize::MAX)?
+            .into_iter()
+            .map(|(key, place)| Ok((key.item()?, place)))
+            .collect()
     }
 
     /// Up to where the durable checkpoint knows every item: recovery scans the log from there on.
@@ -199,7 +233,10 @@ impl Places {
         table.ledger.advance(complete);
         let (wanted, at_least) = (table.changes, table.ledger.complete());
         drop(table);
-        on_env_thread("places", async move { inner.checkpoint(wanted, at_least).await })
+        on_env_thread(
+            "places",
+            async move { inner.checkpoint(wanted, at_least).await },
+        )
     }
 
     /// Bytes that a checkpoint would let go.
@@ -260,80 +297,6 @@ impl Inner {
         Ok(old)
     }
 
-    fn stage_rows(
-        &self,
-        vshard: VShard,
-        stage: StageId,
-        ordinals: Range<u32>,
-        after: Option<PlaceKey>,
-        most: usize,
-    ) -> Result<Vec<(PlaceKey, Place)>, EngineError> {
-        if ordinals.is_empty() {
-            return Ok(Vec::new());
-        }
-        let first = PlaceKey::frame(vshard, stage, ordinals.start, 0);
-        let last = PlaceKey::frame(vshard, stage, ordinals.end - 1, u32::MAX);
-        let from = after.map_or(Bound::Included(first), Bound::Excluded);
-        self.collect(from, &last.behind(), |_| true, most)
-    }
-
-    /// Rows of a range that `wanted` takes, ascending, at most so many.
-    fn collect(
-        &self,
-        mut from: Bound<PlaceKey>,
-        to: &[u8],
-        wanted: impl Fn(&Place) -> bool,
-        most: usize,
-    ) -> Result<Vec<(PlaceKey, Place)>, EngineError> {
-        let mut found = Vec::new();
-        loop {
-            let (page, last) = self.page(from, to)?;
-            for row in page {
-                let (key, place) = row?;
-                found.extend(place.filter(&wanted).map(|place| (key, place)));
-                if found.len() == most {
-                    return Ok(found);
-                }
-            }
-            match last {
-                Some(last) => from = Bound::Excluded(last),
-                None => return Ok(found),
-            }
-        }
-    }
-
-    /// As much of the range as can be taken while the table is locked for a moment only, dropped rows included; and its
-    /// last key if there may be more behind it.
-    fn page(&self, from: Bound<PlaceKey>, to: &[u8]) -> Result<(Page, Option<PlaceKey>), EngineError> {
-        // Overlay before runs, as everywhere: a checkpoint moves rows the other way.
-        let (mut newer, mut last) = (Rows::new(), None::<PlaceKey>);
-        {
-            let table = self.table.read();
-            for rows in table.frozen.iter().rev().map(|rows| &**rows).chain([&table.newest]) {
-                let rows = rows.range((from, Bound::Unbounded)).take_while(|(key, _)| to.is_empty() || key.bytes() < to);
-                let taken: Vec<_> = rows.take(PAGE).map(|(key, place)| (*key, *place)).collect();
-                if let (PAGE, Some((key, _))) = (taken.len(), taken.last()) {
-                    last = Some(last.map_or(*key, |last| last.min(*key)));
-                }
-                newer.extend(taken);
-            }
-        }
-        if let Some(last) = last {
-            newer.retain(|key, _| *key <= last);
-        }
-        let run_from = match from {
-            Bound::Included(key) => key.bytes().to_vec(),
-            Bound::Excluded(key) => key.behind(),
-            Bound::Unbounded => Vec::new(),
-        };
-        let run_to = last.map_or(to.to_vec(), |last| last.behind());
-        let set = self.store.set();
-        let mut sources = Vec::new();
-        // A look through the whole table leaves the cache to those who look for single items.
-        set.add_sources(&run_from, &run_to, !to.is_empty(), &mut sources)?;
-        Ok((Page { newer: newer.into_iter().peekable(), older: Merged::new(sources, &run_to, false).peekable() }, last))
-    }
-
     async fn checkpoint(&self, wanted: u64, at_least: Complete) -> Result<(), EngineError> {
         let mut covered = self.covered.lock().await;
         let durable = self.table.read().durable.complete();
@@ -354,10 +317,19 @@ impl Inner {
             [] => Arc::default(),
             [only] => only.clone(),
             // A checkpoint before this one failed.
-            several => Arc::new(several.iter().rev().flat_map(|rows| rows.iter().map(|(key, place)| (*key, *place))).collect()),
+            several => Arc::new(
+                several
+                    .iter()
+                    .rev()
+                    .flat_map(|rows| rows.iter().map(|(key, place)| (*key, *place)))
+                    .collect(),
+            ),
         };
         let below = !self.store.set().runs().is_empty();
-        let run = self.store.write_run(&mut RowsOf::new(&merged, below), None).await?;
+        let run = self
+            .store
+            .write_run(&mut RowsOf::new(&merged, below), None)
+            .await?;
         let extra = ledger.encode();
         let change = |manifest: &mut super::manifest::Manifest| {
             manifest.runs.splice(0..0, run);
@@ -377,42 +349,7 @@ impl Inner {
     }
 }
 
-/// Rows of the overlay over rows of the runs.
-struct Page {
-    newer: Peekable<std::collections::btree_map::IntoIter<PlaceKey, Option<Place>>>,
-    older: Peekable<Merged>,
-}
-
-impl Iterator for Page {
-    type Item = Result<(PlaceKey, Option<Place>), EngineError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let older = match self.older.peek() {
-            Some(Ok((key, _))) => Some(PlaceKey::read(key)),
-            Some(Err(error)) => Some(Err(error.clone())),
-            None => None,
-        };
-        let older = match older.transpose() {
-            Ok(older) => older,
-            Err(error) => return Some(Err(error)),
-        };
-        match (self.newer.peek().map(|(key, _)| *key), older) {
-            (Some(newer), older) if older.is_none_or(|older| newer <= older) => {
-                if older == Some(newer) {
-                    self.older.next();
-                }
-                self.newer.next().map(Ok)
-            }
-            (_, Some(key)) => {
-                let row = self.older.next()?;
-                Some(row.and_then(|(_, row)| Ok((key, Some(decode(&row)?)))))
-            }
-            _ => None,
-        }
-    }
-}
-
-fn decode(row: impl AsRef<[u8]>) -> Result<Place, EngineError> {
+pub(super) fn decode(row: impl AsRef<[u8]>) -> Result<Place, EngineError> {
     Place::decode(row.as_ref()).ok_or_else(|| damaged("a run of the places", "a row is no place"))
 }
 
@@ -426,7 +363,12 @@ struct RowsOf<'a> {
 
 impl<'a> RowsOf<'a> {
     fn new(rows: &'a Rows, tombstones: bool) -> RowsOf<'a> {
-        RowsOf { rows: rows.iter(), tombstones, key: PlaceKey::FIRST, place: None }
+        RowsOf {
+            rows: rows.iter(),
+            tombstones,
+            key: PlaceKey::FIRST,
+            place: None,
+        }
     }
 }
 
@@ -457,10 +399,12 @@ impl Liveness for Places {
     }
 
     fn live_items(&self, stream: Stream, segment: u32) -> Result<Vec<(Item, Place)>, String> {
-        self.items_in(stream, segment).map_err(|error| error.to_string())
+        self.items_in(stream, segment)
+            .map_err(|error| error.to_string())
     }
 
     fn moved(&self, item: &Item, from: Place, to: Place) -> Result<bool, String> {
-        self.replace_if(item, from, to).map_err(|error| error.to_string())
+        self.replace_if(item, from, to)
+            .map_err(|error| error.to_string())
     }
 }

@@ -35,28 +35,55 @@ async fn open(disk: &SimDisk, twins: bool) -> Places {
         birth: Birth::MayCreate,
         cache: Arc::new(BlockCache::new(1 << 20)),
     };
-    Places::open(options, OverlayBudget::new(64 << 20), Merger::new(0)).await.unwrap()
+    Places::open(options, OverlayBudget::new(64 << 20), Merger::new(0))
+        .await
+        .unwrap()
 }
 
 fn payload(index: u64) -> Item {
-    Item::Payload(PayloadId { group: GroupId(1 + (index % 3) as u16), index, term: 2 })
+    Item::Payload(PayloadId {
+        group: GroupId(1 + (index % 3) as u16),
+        index,
+        term: 2,
+    })
 }
 
 fn stage(number: u64) -> (VShard, StageId) {
-    (VShard(number as u8), StageId { group: GroupId(1), incarnation: 1, index: number })
+    (
+        VShard(number as u8),
+        StageId {
+            group: GroupId(1),
+            incarnation: 1,
+            index: number,
+        },
+    )
 }
 
 fn frame(number: u64, ordinal: u32, frame: u32) -> Item {
     let (vshard, stage) = stage(number);
-    Item::Frame { chunk: ChunkId { vshard, stage, ordinal }, frame }
+    Item::Frame {
+        chunk: ChunkId {
+            vshard,
+            stage,
+            ordinal,
+        },
+        frame,
+    }
 }
 
 fn place(stream: Stream, segment: u32, offset: u32) -> Place {
-    Place { stream, position: Position::new(segment, offset), len: offset % 1000 }
+    Place {
+        stream,
+        position: Position::new(segment, offset),
+        len: offset % 1000,
+    }
 }
 
 fn complete(meta: u64, blob: u64) -> Complete {
-    Complete { meta: Position(meta), blob: Position(blob) }
+    Complete {
+        meta: Position(meta),
+        blob: Position(blob),
+    }
 }
 
 /// Rows, look-ups and figures of segments all agree with the model.
@@ -71,10 +98,16 @@ fn same(places: &Places, model: &Model) {
         figures.items += 1;
         inside.entry(key).or_default().insert(*item, *place);
     }
-    let expected: Vec<_> = live.into_iter().map(|((stream, segment), live)| (stream, segment, live)).collect();
+    let expected: Vec<_> = live
+        .into_iter()
+        .map(|((stream, segment), live)| (stream, segment, live))
+        .collect();
     assert_eq!(places.segments(), expected);
     for ((stream, segment), items) in inside {
-        assert_eq!(Model::from_iter(places.items_in(stream, segment).unwrap()), items);
+        assert_eq!(
+            Model::from_iter(places.items_in(stream, segment).unwrap()),
+            items
+        );
         assert!(places.names(stream, segment));
     }
 }
@@ -91,22 +124,34 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let item = || prop_oneof![
-        (0u64..40).prop_map(payload),
-        (0u64..3, 0u32..6, 0u32..4).prop_map(|(number, ordinal, part)| frame(number, ordinal, part)),
-    ];
-    let place = || (any::<bool>(), 1u32..4, 0u32..5000).prop_map(|(blob, segment, offset)| {
-        place(if blob { Stream::Blob } else { Stream::Meta }, segment, offset)
-    });
-    proptest::collection::vec(prop_oneof![
-        10 => (item(), place()).prop_map(|(item, place)| Step::Insert(item, place)),
-        4 => item().prop_map(Step::Remove),
-        4 => (item(), any::<bool>(), place()).prop_map(|(item, right, to)| Step::Move(item, right, to)),
-        1 => (0u64..3, 0u32..6, 0u32..6).prop_map(|(number, from, to)| Step::RemoveStage(number, from, to)),
-        1 => Just(Step::Checkpoint),
-        1 => Just(Step::Merge),
-        1 => Just(Step::Reopen),
-    ], 0..120)
+    let item = || {
+        prop_oneof![
+            (0u64..40).prop_map(payload),
+            (0u64..3, 0u32..6, 0u32..4)
+                .prop_map(|(number, ordinal, part)| frame(number, ordinal, part)),
+        ]
+    };
+    let place = || {
+        (any::<bool>(), 1u32..4, 0u32..5000).prop_map(|(blob, segment, offset)| {
+            place(
+                if blob { Stream::Blob } else { Stream::Meta },
+                segment,
+                offset,
+            )
+        })
+    };
+    proptest::collection::vec(
+        prop_oneof![
+            10 => (item(), place()).prop_map(|(item, place)| Step::Insert(item, place)),
+            4 => item().prop_map(Step::Remove),
+            4 => (item(), any::<bool>(), place()).prop_map(|(item, right, to)| Step::Move(item, right, to)),
+            1 => (0u64..3, 0u32..6, 0u32..6).prop_map(|(number, from, to)| Step::RemoveStage(number, from, to)),
+            1 => Just(Step::Checkpoint),
+            1 => Just(Step::Merge),
+            1 => Just(Step::Reopen),
+        ],
+        0..120,
+    )
 }
 
 proptest! {
@@ -162,13 +207,25 @@ fn telling_a_place_again_changes_nothing() {
         let disk = new_disk();
         let places = open(&disk, false).await;
         let spot = place(Stream::Meta, 1, 700);
-        places.change((0..100).map(|n| (payload(n), Some(spot)))).unwrap();
+        places
+            .change((0..100).map(|n| (payload(n), Some(spot))))
+            .unwrap();
         places.checkpoint(complete(500, 0)).await.unwrap();
         let places = open(&disk, false).await;
         assert_eq!(places.complete(), complete(500, 0));
-        places.change((50..150).map(|n| (payload(n), Some(spot)))).unwrap();
-        assert_eq!(places.live(Stream::Meta, 1), Live { bytes: 150 * 700, items: 150 });
-        places.change((0..150).chain(0..150).map(|n| (payload(n), None))).unwrap();
+        places
+            .change((50..150).map(|n| (payload(n), Some(spot))))
+            .unwrap();
+        assert_eq!(
+            places.live(Stream::Meta, 1),
+            Live {
+                bytes: 150 * 700,
+                items: 150
+            }
+        );
+        places
+            .change((0..150).chain(0..150).map(|n| (payload(n), None)))
+            .unwrap();
         assert_eq!(places.live(Stream::Meta, 1), Live::default());
     });
 }
@@ -184,7 +241,10 @@ fn segment_stays_named_until_a_checkpoint_is_durable() {
         places.checkpoint(Complete::default()).await.unwrap();
         assert!(places.replace_if(&payload(1), old, new).unwrap());
         assert_eq!(places.live(Stream::Meta, 1).items, 0);
-        assert!(places.names(Stream::Meta, 1), "a crash now would look for it there");
+        assert!(
+            places.names(Stream::Meta, 1),
+            "a crash now would look for it there"
+        );
         places.checkpoint(Complete::default()).await.unwrap();
         assert!(!places.names(Stream::Meta, 1) && places.names(Stream::Blob, 5));
     });
@@ -197,25 +257,36 @@ fn checkpoints_that_come_together_are_one() {
         let disk = new_disk();
         let places = open(&disk, false).await;
         let before = places.store().set().info().generation;
-        let calls: Vec<_> = (0..9).map(|n| {
-            places.insert(&payload(n), place(Stream::Meta, 1, 8)).unwrap();
-            let (places, disk) = (places.clone(), disk.clone());
-            let call = places.checkpoint(complete(n, 0));
-            crate::env::task::spawn(async move {
-                call.await.unwrap();
-                let after = disk.after_power_cut(&Choice::None);
-                let reopened = open(&after, false).await;
-                assert!(reopened.get(&payload(n)).unwrap().is_some(), "what came before the call is durable");
-                assert!(reopened.complete().meta >= Position(n));
+        let calls: Vec<_> = (0..9)
+            .map(|n| {
+                places
+                    .insert(&payload(n), place(Stream::Meta, 1, 8))
+                    .unwrap();
+                let (places, disk) = (places.clone(), disk.clone());
+                let call = places.checkpoint(complete(n, 0));
+                crate::env::task::spawn(async move {
+                    call.await.unwrap();
+                    let after = disk.after_power_cut(&Choice::None);
+                    let reopened = open(&after, false).await;
+                    assert!(
+                        reopened.get(&payload(n)).unwrap().is_some(),
+                        "what came before the call is durable"
+                    );
+                    assert!(reopened.complete().meta >= Position(n));
+                })
             })
-        }).collect();
+            .collect();
         for call in calls {
             call.await.unwrap();
         }
         let made = places.store().set().info().generation - before;
         assert!(made <= 2, "{made} checkpoints were written");
         places.checkpoint(complete(3, 0)).await.unwrap();
-        assert_eq!(places.store().set().info().generation - before, made, "nothing is new");
+        assert_eq!(
+            places.store().set().info().generation - before,
+            made,
+            "nothing is new"
+        );
     });
 }
 
@@ -223,7 +294,13 @@ fn checkpoints_that_come_together_are_one() {
 #[test]
 fn failed_checkpoint_of_the_places_is_made_up_for() {
     sim::run(1, async {
-        for kind in [OpKind::Create, OpKind::Write, OpKind::Sync, OpKind::SyncDir, OpKind::Rename] {
+        for kind in [
+            OpKind::Create,
+            OpKind::Write,
+            OpKind::Sync,
+            OpKind::SyncDir,
+            OpKind::Rename,
+        ] {
             let disk = new_disk();
             let places = open(&disk, false).await;
             let mut model = Model::new();
@@ -236,7 +313,8 @@ fn failed_checkpoint_of_the_places_is_made_up_for() {
                 }
                 if round < 2 {
                     disk.fail_next(kind, Fault::Eio);
-                    let failed: Result<(), EngineError> = places.checkpoint(Complete::default()).await;
+                    let failed: Result<(), EngineError> =
+                        places.checkpoint(Complete::default()).await;
                     assert!(failed.is_err(), "{kind:?}");
                     same(&places, &model);
                 }
@@ -284,9 +362,13 @@ fn crash_anywhere_leaves_a_table_that_was_there_once() {
                     sim::run(2, async {
                         let places = open(&after, twins).await;
                         let found = promised.iter().find(|(model, complete)| {
-                            places.complete() == *complete && model.iter().all(|(item, place)| places.get(item).unwrap() == Some(*place))
+                            places.complete() == *complete
+                                && model
+                                    .iter()
+                                    .all(|(item, place)| places.get(item).unwrap() == Some(*place))
                         });
-                        let (model, _) = found.unwrap_or_else(|| panic!("op {op}, {cut:?}: no promised table"));
+                        let (model, _) =
+                            found.unwrap_or_else(|| panic!("op {op}, {cut:?}: no promised table"));
                         same(&places, model);
                     });
                 }

@@ -8,7 +8,7 @@
 //! * a row is given out only from a block whose checksum, run and offset were right;
 //! * "absent" is answered only when the blocks that would hold the key were read.
 //!
-//! Elsewhere: writing (`run_writer`), which runs there are (`manifest`), mending (`run_store`).
+//! Elsewhere: writing (`run_writer`), which runs there are (`manifest`), mending (`heal`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,10 +17,12 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 
 use super::EngineError;
-use super::block::{BadBlock, BlockKind, HEADER, Rows, RowsCursor, RunId, peek, take_varint, u32_at, u64_at, unseal};
+use super::block::{BadBlock, BlockKind, HEADER, RunId, peek, u32_at, u64_at, unseal};
 use super::block_cache::{BlockCache, Cached, FileId};
 use super::damage::{DamageBook, damaged};
 use super::filter::{self, KeyHash};
+use super::rows::{Rows, take_varint};
+use super::run_index::Root;
 use crate::env::disk::{Disk, File, Open};
 
 /// The format this version writes, and the newest it reads.
@@ -58,62 +60,6 @@ impl RunMeta {
     }
 }
 
-/// One index block and its filter.
-#[derive(Clone, Debug)]
-struct Part {
-    index: (u64, usize),
-    filter: (u64, usize),
-}
-
-/// The upper end of the index.
-#[derive(Default)]
-struct Root {
-    keys: Vec<u8>,
-    ends: Vec<u32>,
-    parts: Vec<Part>,
-}
-
-impl Root {
-    fn parse(body: Bytes) -> Result<Root, BadBlock> {
-        let mut root = Root::default();
-        let mut cursor = Rows::parse(body)?.cursor();
-        while cursor.advance()? {
-            let mut at = 0;
-            let mut number = || take_varint(cursor.row().unwrap_or_default(), &mut at);
-            let numbers = [number(), number(), number(), number()];
-            let [Some(index_at), Some(index_len), Some(filter_at), Some(filter_len)] = numbers else {
-                return Err(BadBlock("a place in the root is cut".into()));
-            };
-            root.keys.extend_from_slice(cursor.key());
-            root.ends.push(root.keys.len() as u32);
-            root.parts.push(Part {
-                index: (index_at, index_len as usize),
-                filter: (filter_at, filter_len as usize),
-            });
-        }
-        Ok(root)
-    }
-
-    fn key(&self, number: usize) -> &[u8] {
-        let from = if number == 0 { 0 } else { self.ends[number - 1] };
-        &self.keys[from as usize..self.ends[number] as usize]
-    }
-
-    /// The first part that may hold `key` or keys above it.
-    fn find(&self, key: &[u8]) -> usize {
-        let (mut low, mut high) = (0, self.parts.len());
-        while low < high {
-            let middle = (low + high) / 2;
-            if self.key(middle) < key {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        low
-    }
-}
-
 /// An open run.
 pub struct Run {
     meta: RunMeta,
@@ -133,16 +79,26 @@ impl Drop for Run {
 
 impl Run {
     /// Opens a run (and its twin). Never fails: what is bad or missing is noted, and answered when it is asked for.
-    pub fn open(disk: &dyn Disk, dir: &Path, meta: RunMeta, twins: bool, cache: Arc<BlockCache>, book: Arc<DamageBook>) -> Run {
+    pub fn open(
+        disk: &dyn Disk,
+        dir: &Path,
+        meta: RunMeta,
+        twins: bool,
+        cache: Arc<BlockCache>,
+        book: Arc<DamageBook>,
+    ) -> Run {
         let mut faults = Vec::new();
         let copies: Vec<_> = (0..=usize::from(twins))
             .map(|copy| {
                 let name = meta.file_name(copy == 1);
-                let opened = disk.open(&dir.join(&name), Open::Read).and_then(|file| Ok((file.len()?, file)));
+                let opened = disk
+                    .open(&dir.join(&name), Open::Read)
+                    .and_then(|file| Ok((file.len()?, file)));
                 match opened {
                     Ok((len, file)) => {
                         if len != meta.len {
-                            faults.push((name, format!("{len} bytes long instead of {}", meta.len)));
+                            faults
+                                .push((name, format!("{len} bytes long instead of {}", meta.len)));
                         }
                         Some(file)
                     }
@@ -154,10 +110,24 @@ impl Run {
             })
             .collect();
         let file = cache.new_file();
-        let mut run = Run { meta, copies: RwLock::new(copies), root: Ok(Root::default()), cache, file, book };
+        let mut run = Run {
+            meta,
+            copies: RwLock::new(copies),
+            root: Ok(Root::default()),
+            cache,
+            file,
+            book,
+        };
         run.root = run.read_root().map_err(|error| error.to_string());
+        if let Err(what) = &run.root {
+            faults.push((run.meta.file_name(false), what.clone()));
+        }
         for (name, what) in faults {
-            run.book.note(&name, &what, run.root.is_ok() && run.copies.read().len() > 1);
+            run.book.note(
+                &name,
+                &what,
+                run.root.is_ok() && run.copies.read().len() > 1,
+            );
         }
         run
     }
@@ -167,12 +137,19 @@ impl Run {
         let at = at.ok_or_else(|| self.damage("too short for a footer"))?;
         let footer = self.read_block(BlockKind::Footer, at, FOOTER_LEN)?;
         if u32_at(&footer, 0) != FORMAT {
-            return Err(self.damage(&format!("format {}, this version reads {FORMAT}", u32_at(&footer, 0))));
+            return Err(self.damage(&format!(
+                "format {}, this version reads {FORMAT}",
+                u32_at(&footer, 0)
+            )));
         }
         if (u64_at(&footer, 16), u64_at(&footer, 24)) != (self.meta.rows, self.meta.tombstones) {
             return Err(self.damage("footer and manifest disagree"));
         }
-        let root = self.read_block(BlockKind::Root, u64_at(&footer, 8), u32_at(&footer, 4) as usize)?;
+        let root = self.read_block(
+            BlockKind::Root,
+            u64_at(&footer, 8),
+            u32_at(&footer, 4) as usize,
+        )?;
         Root::parse(root).map_err(|bad| self.damage(&bad.0))
     }
 
@@ -180,11 +157,11 @@ impl Run {
         damaged(self.meta.file_name(false), what)
     }
 
-    fn bad(&self, bad: BadBlock) -> EngineError {
+    pub(super) fn bad(&self, bad: BadBlock) -> EngineError {
         self.damage(&bad.0)
     }
 
-    fn root(&self) -> Result<&Root, EngineError> {
+    pub(super) fn root(&self) -> Result<&Root, EngineError> {
         self.root.as_ref().map_err(|what| self.damage(what))
     }
 
@@ -218,13 +195,16 @@ impl Run {
 
     /// A checked body from the first copy that has it.
     fn read_block(&self, kind: BlockKind, at: u64, len: usize) -> Result<Bytes, EngineError> {
-        self.from_any_copy(|copy| {
+        self.first_good(|copy| {
             let block = self.read_copy(copy, at, len)?;
             unseal(kind, self.meta.id, at, &block).map_err(|bad| bad.0)
         })
     }
 
-    fn from_any_copy<T>(&self, mut read: impl FnMut(usize) -> Result<T, String>) -> Result<T, EngineError> {
+    fn first_good<T>(
+        &self,
+        mut read: impl FnMut(usize) -> Result<T, String>,
+    ) -> Result<T, EngineError> {
         let copies = self.copies.read().len();
         let mut faults: Vec<(usize, String)> = Vec::new();
         for copy in 0..copies {
@@ -238,7 +218,9 @@ impl Run {
                 Err(what) => faults.push((copy, what)),
             }
         }
-        let first = faults.first().map_or_else(String::new, |(_, what)| what.clone());
+        let first = faults
+            .first()
+            .map_or_else(String::new, |(_, what)| what.clone());
         for (bad, what) in faults {
             self.book.note(&self.meta.file_name(bad == 1), &what, false);
         }
@@ -258,23 +240,33 @@ impl Run {
 
     /// The whole checked block that begins at `at`, header included: for copying and shipping a run.
     pub fn raw_block(&self, at: u64) -> Result<Bytes, EngineError> {
-        self.from_any_copy(|copy| self.read_whole_block(copy, at))
+        self.first_good(|copy| self.read_whole_block(copy, at))
     }
 
     /// Checks the block at `at` in every copy, notes what is bad, and says where the next one begins.
     pub fn scrub_block(&self, at: u64) -> Result<u64, EngineError> {
         let copies = self.copies.read().len();
-        let read: Vec<_> = (0..copies).map(|copy| self.read_whole_block(copy, at)).collect();
+        let read: Vec<_> = (0..copies)
+            .map(|copy| self.read_whole_block(copy, at))
+            .collect();
         let good = read.iter().find_map(|block| block.as_ref().ok());
         for (copy, block) in read.iter().enumerate() {
             if let Err(what) = block {
-                self.book.note(&self.meta.file_name(copy == 1), what, good.is_some());
+                self.book
+                    .note(&self.meta.file_name(copy == 1), what, good.is_some());
             }
         }
-        good.map(|block| at + block.len() as u64).ok_or_else(|| self.damage(&format!("block at {at} is bad")))
+        good.map(|block| at + block.len() as u64)
+            .ok_or_else(|| self.damage(&format!("block at {at} is bad")))
     }
 
-    fn cached(&self, kind: BlockKind, at: u64, len: usize, keep: bool) -> Result<Cached, EngineError> {
+    fn cached(
+        &self,
+        kind: BlockKind,
+        at: u64,
+        len: usize,
+        keep: bool,
+    ) -> Result<Cached, EngineError> {
         if let Some(found) = self.cache.get(self.file, at) {
             return Ok(found);
         }
@@ -292,14 +284,20 @@ impl Run {
         Ok(block)
     }
 
-    fn rows(&self, kind: BlockKind, at: u64, len: usize, keep: bool) -> Result<Rows, EngineError> {
+    pub(super) fn rows(
+        &self,
+        kind: BlockKind,
+        at: u64,
+        len: usize,
+        keep: bool,
+    ) -> Result<Rows, EngineError> {
         match self.cached(kind, at, len, keep)? {
             Cached::Rows(rows) => Ok(rows),
             Cached::Filter(_) => Err(self.damage(&format!("a filter lies at {at}"))),
         }
     }
 
-    fn place(&self, place: &[u8]) -> Result<(u64, usize), EngineError> {
+    pub(super) fn place(&self, place: &[u8]) -> Result<(u64, usize), EngineError> {
         let mut at = 0;
         match (take_varint(place, &mut at), take_varint(place, &mut at)) {
             (Some(offset), Some(len)) => Ok((offset, len as usize)),
@@ -313,113 +311,23 @@ impl Run {
             return Ok(None);
         }
         let root = self.root()?;
-        let Some(part) = root.parts.get(root.find(key)) else { return Ok(None) };
+        let Some(part) = root.parts.get(root.find(key)) else {
+            return Ok(None);
+        };
         if part.filter.1 > 0
-            && let Cached::Filter(body) = self.cached(BlockKind::Filter, part.filter.0, part.filter.1, true)?
+            && let Cached::Filter(body) =
+                self.cached(BlockKind::Filter, part.filter.0, part.filter.1, true)?
             && !filter::may_hold(&body, hash)
         {
             return Ok(None);
         }
         let index = self.rows(BlockKind::Index, part.index.0, part.index.1, true)?;
-        let Some(place) = index.at_or_after(key).map_err(|bad| self.bad(bad))? else { return Ok(None) };
+        let Some(place) = index.at_or_after(key).map_err(|bad| self.bad(bad))? else {
+            return Ok(None);
+        };
         let (at, len) = self.place(&index.slice(place))?;
         let data = self.rows(BlockKind::Data, at, len, true)?;
         let found = data.find(key).map_err(|bad| self.bad(bad))?;
         Ok(found.map(|row| row.map(|row| data.slice(row))))
-    }
-}
-
-/// Walks over a run in order of keys.
-pub struct RunCursor {
-    run: Arc<Run>,
-    part: usize,
-    index: RowsCursor,
-    data: RowsCursor,
-    keep: bool,
-}
-
-impl RunCursor {
-    /// A cursor that stands nowhere yet. `keep`: blocks it reads stay in the cache (a merge's would push out all others).
-    pub fn new(run: Arc<Run>, keep: bool) -> RunCursor {
-        RunCursor { run, part: 0, index: RowsCursor::empty(), data: RowsCursor::empty(), keep }
-    }
-
-    /// To the first key not below `key`.
-    pub fn seek(&mut self, key: &[u8]) -> Result<(), EngineError> {
-        self.data.enter_nothing();
-        if *key > *self.run.meta.max {
-            return Ok(());
-        }
-        let run = self.run.clone();
-        self.part = run.root()?.find(key);
-        if !self.enter_part()? {
-            return Ok(());
-        }
-        let below = self.index.seek(key).map_err(|bad| run.bad(bad))?;
-        if below && self.enter_data()? && !self.data.seek(key).map_err(|bad| run.bad(bad))? {
-            // The separator may lie above the block's last key, and `key` between them.
-            return self.next_block();
-        }
-        Ok(())
-    }
-
-    /// One row on.
-    pub fn advance(&mut self) -> Result<(), EngineError> {
-        if !self.data.advance().map_err(|bad| self.run.bad(bad))? {
-            return self.next_block();
-        }
-        Ok(())
-    }
-
-    fn enter_part(&mut self) -> Result<bool, EngineError> {
-        let run = &self.run;
-        let Some(part) = run.root()?.parts.get(self.part) else { return Ok(false) };
-        self.index.enter(run.rows(BlockKind::Index, part.index.0, part.index.1, self.keep)?);
-        Ok(true)
-    }
-
-    fn enter_data(&mut self) -> Result<bool, EngineError> {
-        let Some(place) = self.index.row() else { return Ok(false) };
-        let (at, len) = self.run.place(place)?;
-        self.data.enter(self.run.rows(BlockKind::Data, at, len, self.keep)?);
-        Ok(true)
-    }
-
-    fn next_block(&mut self) -> Result<(), EngineError> {
-        self.data.enter_nothing();
-        let run = self.run.clone();
-        loop {
-            if self.index.advance().map_err(|bad| run.bad(bad))? {
-                self.enter_data()?;
-                if self.data.advance().map_err(|bad| run.bad(bad))? {
-                    return Ok(());
-                }
-                continue;
-            }
-            self.part += 1;
-            if !self.enter_part()? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Whether it stands on a row.
-    pub fn on_row(&self) -> bool {
-        self.data.on_row()
-    }
-
-    /// The key it stands on.
-    pub fn key(&self) -> &[u8] {
-        self.data.key()
-    }
-
-    /// The row it stands on; `None` for a tombstone.
-    pub fn row(&self) -> Option<&[u8]> {
-        self.data.row()
-    }
-
-    /// The row it stands on, sharing the block's memory.
-    pub fn shared_row(&self) -> Option<Bytes> {
-        self.data.shared_row()
     }
 }

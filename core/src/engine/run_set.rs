@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::filter::KeyHash;
 use super::manifest::Manifest;
 use super::merged::{Merged, Source};
-use super::run::{Run, RunCursor};
+use super::run::Run;
+use super::run_cursor::RunCursor;
 use super::{CheckpointInfo, EngineError, RowIter, View};
 
 /// Open runs, newest first.
@@ -59,7 +60,13 @@ impl RunSet {
     }
 
     /// Adds a cursor at `from` for every run that may hold keys of the range. `keep`: see [`RunCursor::new`].
-    pub fn add_sources(&self, from: &[u8], to: &[u8], keep: bool, sources: &mut Vec<Source>) -> Result<(), EngineError> {
+    pub fn add_sources(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        keep: bool,
+        sources: &mut Vec<Source>,
+    ) -> Result<(), EngineError> {
         for run in &self.runs {
             let meta = run.meta();
             if *meta.max < *from || (!to.is_empty() && *meta.min >= *to) {

@@ -5,17 +5,16 @@
 //! Always true:
 //! * the set in memory is the manifest in force, or the one before it while a switch is under way;
 //! * a file is removed only after a manifest that does not name it is durable;
-//! * files that no manifest names (a crash left them) are removed at open, files of other names never;
 //! * nothing of a failed switch is removed or written over: it may have reached the disk and be in force.
 //!
 //! With `twins` every run, manifest and CURRENT is written twice (a single voter has no peer to ask). Either copy is good
 //! for reading; a bad one is written anew by `heal`.
 //!
 //! Everything here that is `async` blocks on a real disk: call it on an env thread.
-//! Elsewhere: bytes (`manifest`, `run_writer`), when to merge (`merge`), mending (`heal`), taking in (`incoming`).
+//! Elsewhere: opening (`store_open`), bytes (`manifest`, `run_writer`), when to merge (`merge`), mending (`heal`), taking in (`incoming`).
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,7 +26,7 @@ use super::EngineError;
 use super::block::RunId;
 use super::block_cache::BlockCache;
 use super::damage::{Damage, DamageBook, Healed, damaged};
-use super::manifest::{CURRENT, Current, Manifest, StoreKind};
+use super::manifest::{CURRENT, Current, Manifest};
 use super::merge::Pace;
 use super::run::{Run, RunMeta};
 use super::run_set::RunSet;
@@ -60,9 +59,9 @@ pub struct StoreOptions {
 
 /// What a switch holds on to.
 #[derive(Default)]
-struct Switch {
+pub(super) struct Switch {
     /// Highest generation that was ever begun.
-    attempted: u64,
+    pub(super) attempted: u64,
     /// Files of failed switches, removed after the next good one.
     leftovers: Vec<String>,
 }
@@ -74,155 +73,36 @@ pub struct RunStore {
     pub(super) twins: bool,
     pub(super) cache: Arc<BlockCache>,
     pub(super) book: Arc<DamageBook>,
-    set: RwLock<Arc<RunSet>>,
-    switch: Mutex<Switch>,
-    next_run: AtomicU64,
+    pub(super) set: RwLock<Arc<RunSet>>,
+    pub(super) switch: Mutex<Switch>,
+    pub(super) next_run: AtomicU64,
     /// Held by whoever rewrites runs that are in force (a merge, an install): one at a time.
     pub(super) rewriting: Mutex<()>,
 }
 
 /// Makes an error that says what was being done.
 pub(super) fn io_error<T: AsRef<str>>(step: T) -> impl FnOnce(io::Error) -> EngineError {
-    move |cause| EngineError::Io { step: step.as_ref().to_owned(), cause: Arc::new(cause) }
-}
-
-/// The whole content of a small file.
-pub(super) fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Bytes> {
-    let file = disk.open(path, Open::Read)?;
-    let mut content = vec![0; file.len()? as usize];
-    let read = file.read_at(&mut content, 0)?;
-    content.truncate(read);
-    Ok(Bytes::from(content))
+    move |cause| EngineError::Io {
+        step: step.as_ref().to_owned(),
+        cause: Arc::new(cause),
+    }
 }
 
 impl RunStore {
-    /// Opens the store and removes what no manifest names. Bad runs do not hinder it (see `damage`); without a
-    /// readable manifest there is no store, and that is an error.
-    pub async fn open(options: StoreOptions, kind: StoreKind) -> Result<Arc<RunStore>, EngineError> {
-        let StoreOptions { disk, dir, twins, birth, cache } = options;
-        let book = Arc::new(DamageBook::default());
-        disk.create_dir_all(&dir).map_err(io_error("create the store's directory"))?;
-        let empty = RunSet { manifest: Manifest::empty(kind), runs: Vec::new() };
-        let mut store = RunStore {
-            disk,
-            dir,
-            twins,
+    pub(super) fn open_run(&self, meta: RunMeta) -> Arc<Run> {
+        let (cache, book) = (self.cache.clone(), self.book.clone());
+        Arc::new(Run::open(
+            &*self.disk,
+            &self.dir,
+            meta,
+            self.twins,
             cache,
             book,
-            set: RwLock::new(Arc::new(empty)),
-            switch: Mutex::default(),
-            next_run: AtomicU64::new(1),
-            rewriting: Mutex::new(()),
-        };
-        let names = store.names()?;
-        match store.find_manifest(&names, birth)? {
-            None => {
-                if let Some(parent) = store.dir.parent() {
-                    store.disk.sync_dir(parent).await.map_err(io_error("sync the directory above a new store"))?;
-                }
-                store.remove_orphans(&names);
-                store.switch(|_| {}, RunStore::publish).await?;
-            }
-            Some((manifest, whole)) => {
-                if manifest.kind != kind {
-                    return Err(damaged(CURRENT, format!("a store of {:?} where {kind:?} was expected", manifest.kind)));
-                }
-                store.next_run = AtomicU64::new(manifest.next_run);
-                store.switch.get_mut().attempted = manifest.generation;
-                let runs = manifest.runs.iter().map(|meta| store.open_run(meta.clone())).collect();
-                store.set = RwLock::new(Arc::new(RunSet { manifest, runs }));
-                store.remove_orphans(&names);
-                if !whole {
-                    // A copy of CURRENT or of the manifest is old, bad or missing: a switch writes them all anew. What
-                    // can be read is good enough to serve, so a disk that refuses now is no reason to stay down.
-                    if let Err(error) = store.switch(|_| {}, RunStore::publish).await {
-                        tracing::warn!(%error, dir = %store.dir.display(), "manifest stays with one copy for now");
-                    }
-                }
-            }
-        }
-        Ok(Arc::new(store))
-    }
-
-    fn names(&self) -> Result<Vec<String>, EngineError> {
-        let entries = self.disk.list(&self.dir).map_err(io_error("list the store's directory"))?;
-        let files = entries.into_iter().filter(|entry| !entry.is_dir);
-        Ok(files.filter_map(|entry| entry.path.file_name()?.to_str().map(str::to_owned)).collect())
-    }
-
-    /// The manifest in force, and whether every copy of it and of CURRENT is as it should be. `None`: a new store.
-    fn find_manifest(&self, names: &[String], birth: Birth) -> Result<Option<(Manifest, bool)>, EngineError> {
-        let copies: &[bool] = if self.twins { &[false, true] } else { &[false] };
-        if !copies.iter().any(|twin| names.contains(&current_name(*twin))) {
-            // A cut while the store was made leaves its first, empty manifest and nothing else that counts.
-            let first = Manifest::file_name(1, false);
-            let more = |name: &String| is_ours(name) && !name.starts_with(&first) && name != CURRENT_NEW;
-            if birth == Birth::MustExist || names.iter().any(more) {
-                return Err(damaged(CURRENT, "is missing: the store is lost"));
-            }
-            return Ok(None);
-        }
-        let (mut whole, mut best, mut fault) = (true, None::<Current>, None);
-        for name in copies.iter().map(|twin| current_name(*twin)) {
-            let read = read_file(&*self.disk, &self.dir.join(&name)).map_err(|cause| damaged(&name, cause.to_string()));
-            match read.and_then(|bytes| Current::decode(&name, &bytes)) {
-                Ok(current) => {
-                    // One switch may have been cut between the two renames; the later one counts, and is complete.
-                    whole &= best.is_none_or(|best| best.generation == current.generation);
-                    best = best.filter(|best| best.generation >= current.generation).or(Some(current));
-                }
-                Err(error @ EngineError::Newer { .. }) => return Err(error),
-                Err(error) => {
-                    whole = false;
-                    if names.contains(&name) {
-                        self.book.note(&name, &error.to_string(), true);
-                    }
-                    fault = fault.or(Some(error));
-                }
-            }
-        }
-        let Some(current) = best else {
-            return Err(fault.unwrap_or_else(|| damaged(CURRENT, "cannot be read")));
-        };
-        let mut found = None;
-        for name in copies.iter().map(|twin| Manifest::file_name(current.generation, *twin)) {
-            let read = read_file(&*self.disk, &self.dir.join(&name)).map_err(|cause| damaged(&name, cause.to_string()));
-            let checked = read.and_then(|bytes| match Current::of(current.generation, &bytes) == current {
-                true => Manifest::decode(&name, &bytes),
-                false => Err(damaged(&name, "is not the one that CURRENT names")),
-            });
-            match checked {
-                Ok(manifest) => found = found.or(Some(manifest)),
-                Err(error @ EngineError::Newer { .. }) => return Err(error),
-                Err(error) => {
-                    whole = false;
-                    self.book.note(&name, &error.to_string(), true);
-                    fault = Some(error);
-                }
-            }
-        }
-        match found {
-            Some(manifest) => Ok(Some((manifest, whole))),
-            None => Err(fault.unwrap_or_else(|| damaged(CURRENT, "names no manifest"))),
-        }
-    }
-
-    fn open_run(&self, meta: RunMeta) -> Arc<Run> {
-        let (cache, book) = (self.cache.clone(), self.book.clone());
-        Arc::new(Run::open(&*self.disk, &self.dir, meta, self.twins, cache, book))
-    }
-
-    fn remove_orphans(&self, names: &[String]) {
-        let set = self.set();
-        let named = self.files_of(&set.manifest);
-        for name in names.iter().filter(|name| is_ours(name) && !named.contains(name)) {
-            tracing::info!(file = name, dir = %self.dir.display(), "removing a file that no manifest names");
-            self.remove(name);
-        }
+        ))
     }
 
     /// Every file that belongs to a manifest.
-    fn files_of(&self, manifest: &Manifest) -> Vec<String> {
+    pub(super) fn files_of(&self, manifest: &Manifest) -> Vec<String> {
         let copies: &[bool] = if self.twins { &[false, true] } else { &[false] };
         let mut files = Vec::new();
         for twin in copies {
@@ -233,7 +113,7 @@ impl RunStore {
         files
     }
 
-    fn remove(&self, name: &str) {
+    pub(super) fn remove(&self, name: &str) {
         self.book.strike(name);
         match self.disk.remove(&self.dir.join(name)) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
@@ -261,23 +141,40 @@ impl RunStore {
     pub(super) fn create(&self, name: &str) -> Result<Arc<dyn File>, EngineError> {
         let path = self.dir.join(name);
         let _ = self.disk.remove(&path); // Left by a failed attempt: never in force under this name.
-        self.disk.open(&path, Open::CreateNew).map_err(io_error(format!("create {name}")))
+        self.disk
+            .open(&path, Open::CreateNew)
+            .map_err(io_error(format!("create {name}")))
     }
 
     /// Writes rows as a new run (and its twin), fsynced, but in no manifest yet. `None`: there were no rows.
-    pub async fn write_run(&self, rows: &mut dyn RowSource, mut pace: Option<&mut Pace>) -> Result<Option<RunMeta>, EngineError> {
+    pub async fn write_run(
+        &self,
+        rows: &mut dyn RowSource,
+        mut pace: Option<&mut Pace>,
+    ) -> Result<Option<RunMeta>, EngineError> {
         if !rows.advance()? {
             return Ok(None);
         }
-        let id = RunId { number: self.next_run.fetch_add(1, Ordering::Relaxed), nonce: crate::env::random::u64() };
-        let names: Vec<String> = (0..=usize::from(self.twins)).map(|copy| run_name(id, copy == 1)).collect();
+        let id = RunId {
+            number: self.next_run.fetch_add(1, Ordering::Relaxed),
+            nonce: crate::env::random::u64(),
+        };
+        let names: Vec<String> = (0..=usize::from(self.twins))
+            .map(|copy| run_name(id, copy == 1))
+            .collect();
         let written = async {
-            let copies = names.iter().map(|name| self.create(name)).collect::<Result<_, _>>()?;
+            let copies = names
+                .iter()
+                .map(|name| self.create(name))
+                .collect::<Result<_, _>>()?;
             let mut writer = RunWriter::new(id, copies);
             loop {
                 writer.add(rows.key(), rows.row());
                 if writer.wants_drain() {
-                    writer.drain().await.map_err(io_error(format!("write {}", names[0])))?;
+                    writer
+                        .drain()
+                        .await
+                        .map_err(io_error(format!("write {}", names[0])))?;
                     if let Some(pace) = &mut pace {
                         pace.reached(writer.bytes()).await;
                     }
@@ -286,7 +183,10 @@ impl RunStore {
                     break;
                 }
             }
-            writer.finish().await.map_err(io_error(format!("write {}", names[0])))
+            writer
+                .finish()
+                .await
+                .map_err(io_error(format!("write {}", names[0])))
         };
         let written: Result<RunMeta, EngineError> = written.await;
         if written.is_err() {
@@ -315,46 +215,77 @@ impl RunStore {
         manifest.generation = switch.attempted;
         manifest.next_run = manifest.next_run.max(self.next_run.load(Ordering::Relaxed));
         // One that was bad is opened again: an install may have brought the same run in a whole file.
-        let usable = |run: &&Arc<Run>| run.broken().is_none() && !self.book.knows(&run.meta().file_name(false));
-        let opened = |meta: &RunMeta| old.runs.iter().filter(usable).find(|run| run.meta() == meta).cloned();
-        let runs: Vec<_> = manifest.runs.iter().map(|meta| opened(meta).unwrap_or_else(|| self.open_run(meta.clone()))).collect();
+        let usable = |run: &&Arc<Run>| {
+            run.broken().is_none() && !self.book.knows(&run.meta().file_name(false))
+        };
+        let opened = |meta: &RunMeta| {
+            old.runs
+                .iter()
+                .filter(usable)
+                .find(|run| run.meta() == meta)
+                .cloned()
+        };
+        let runs: Vec<_> = manifest
+            .runs
+            .iter()
+            .map(|meta| opened(meta).unwrap_or_else(|| self.open_run(meta.clone())))
+            .collect();
         let new = Arc::new(RunSet { manifest, runs });
         let (new_files, old_files) = (self.files_of(&new.manifest), self.files_of(&old.manifest));
         if let Err(error) = self.write_manifest(&old, &new).await {
             // CURRENT may name this generation by now: its files must stay until another one is surely in force.
-            switch.leftovers.extend(new_files.into_iter().filter(|name| !old_files.contains(name)));
+            switch.leftovers.extend(
+                new_files
+                    .into_iter()
+                    .filter(|name| !old_files.contains(name)),
+            );
             return Err(error);
         }
         let leftovers = std::mem::take(&mut switch.leftovers);
-        self.next_run.fetch_max(new.manifest.next_run, Ordering::Relaxed);
+        self.next_run
+            .fetch_max(new.manifest.next_run, Ordering::Relaxed);
         publish(&self.set, new.clone());
         // Manifest and CURRENT were written anew, in every copy: bad ones of before are healed.
         for name in old_files.iter().filter(|name| !name.contains(".run")) {
             self.book.mended(name);
         }
-        for name in old_files.iter().chain(&leftovers).filter(|name| !new_files.contains(name)) {
+        for name in old_files
+            .iter()
+            .chain(&leftovers)
+            .filter(|name| !new_files.contains(name))
+        {
             self.remove(name);
         }
         Ok(new)
     }
 
     async fn write_manifest(&self, old: &RunSet, set: &RunSet) -> Result<(), EngineError> {
-        for run in set.runs.iter().filter(|run| !old.manifest.runs.contains(run.meta())) {
+        for run in set
+            .runs
+            .iter()
+            .filter(|run| !old.manifest.runs.contains(run.meta()))
+        {
             if let Some(what) = run.broken() {
-                return Err(damaged(run.meta().file_name(false), format!("cannot be put in force: {what}")));
+                return Err(damaged(
+                    run.meta().file_name(false),
+                    format!("cannot be put in force: {what}"),
+                ));
             }
         }
         let copies: &[bool] = if self.twins { &[false, true] } else { &[false] };
         let (generation, bytes) = (set.manifest.generation, set.manifest.encode());
         for twin in copies {
-            self.write_file(&Manifest::file_name(generation, *twin), &bytes).await?;
+            self.write_file(&Manifest::file_name(generation, *twin), &bytes)
+                .await?;
         }
         self.sync_dir().await?;
         let current = Current::of(generation, &bytes).encode();
         for twin in copies {
             let name = current_name(*twin);
             self.write_file(CURRENT_NEW, &current).await?;
-            let renamed = self.disk.rename(&self.dir.join(CURRENT_NEW), &self.dir.join(&name));
+            let renamed = self
+                .disk
+                .rename(&self.dir.join(CURRENT_NEW), &self.dir.join(&name));
             renamed.map_err(io_error(format!("rename to {name}")))?;
             self.sync_dir().await?;
         }
@@ -362,33 +293,31 @@ impl RunStore {
     }
 
     pub(super) async fn sync_dir(&self) -> Result<(), EngineError> {
-        self.disk.sync_dir(&self.dir).await.map_err(io_error("sync the store's directory"))
+        self.disk
+            .sync_dir(&self.dir)
+            .await
+            .map_err(io_error("sync the store's directory"))
     }
 
     async fn write_file(&self, name: &str, content: &Bytes) -> Result<(), EngineError> {
         let file = self.create(name)?;
         let parts = [content.clone()];
-        file.write_at(&parts, 0).await.map_err(io_error(format!("write {name}")))?;
-        file.sync_data().await.map_err(io_error(format!("sync {name}")))
+        file.write_at(&parts, 0)
+            .await
+            .map_err(io_error(format!("write {name}")))?;
+        file.sync_data()
+            .await
+            .map_err(io_error(format!("sync {name}")))
     }
 }
 
 /// CURRENT before it is renamed.
-const CURRENT_NEW: &str = "CURRENT.new";
+pub(super) const CURRENT_NEW: &str = "CURRENT.new";
 
-fn current_name(twin: bool) -> String {
+pub(super) fn current_name(twin: bool) -> String {
     format!("{CURRENT}{}", if twin { ".twin" } else { "" })
 }
 
 fn run_name(id: RunId, twin: bool) -> String {
     format!("{id}.run{}", if twin { ".twin" } else { "" })
-}
-
-/// Whether a file was made by a store (and may be removed by one).
-fn is_ours(name: &str) -> bool {
-    name.ends_with(".run")
-        || name.ends_with(".run.twin")
-        || name.ends_with(".new")
-        || name.starts_with("manifest-")
-        || name == "CURRENT.twin"
 }

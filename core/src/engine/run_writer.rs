@@ -19,10 +19,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 
-use super::block::{BlockKind, RowsBuilder, RunId, put_varint, seal};
+use super::block::{BlockKind, RunId, seal};
 use super::filter::{self, KeyHash};
+use super::row::shared_prefix;
+use super::rows::{RowsBuilder, put_varint};
 use super::run::{FOOTER_BODY, FORMAT, RunMeta};
-use super::tree::shared_prefix;
 use crate::env::disk::File;
 
 /// Data and index blocks are closed once they are this long: long enough that the index of a million rows is small,
@@ -71,7 +72,11 @@ pub struct RunWriter {
 /// A key that is not below `last` and is below `next`: the beginning of `next` up to where they differ, if that is shorter.
 fn between<'a>(last: &'a [u8], next: &'a [u8]) -> &'a [u8] {
     let end = shared_prefix(last, next) + 1;
-    if end < next.len() && end < last.len() { &next[..end] } else { last }
+    if end < next.len() && end < last.len() {
+        &next[..end]
+    } else {
+        last
+    }
 }
 
 impl RunWriter {
@@ -240,8 +245,17 @@ impl RunWriter {
         let mut body = Vec::with_capacity(FOOTER_BODY);
         body.extend_from_slice(&FORMAT.to_le_bytes());
         body.extend_from_slice(&(root_len as u32).to_le_bytes());
-        let numbers = [root_at, self.rows, self.tombstones, self.data_blocks, self.key_bytes, self.row_bytes];
-        numbers.iter().for_each(|number| body.extend_from_slice(&number.to_le_bytes()));
+        let numbers = [
+            root_at,
+            self.rows,
+            self.tombstones,
+            self.data_blocks,
+            self.key_bytes,
+            self.row_bytes,
+        ];
+        numbers
+            .iter()
+            .for_each(|number| body.extend_from_slice(&number.to_le_bytes()));
         body.resize(FOOTER_BODY, 0);
         body
     }

@@ -13,55 +13,14 @@
 
 use std::sync::Arc;
 
+use super::row::{Row, shared_prefix};
+
 /// Most rows of a leaf and children of an inner node.
 const FANOUT: usize = 64;
-/// What the allocator and the counters of an `Arc` cost per row, beside its bytes.
-const ROW_COST: usize = 16 + 8;
 /// A leaf's arrays and header. They are allocated whole, so that the account is exact.
 const LEAF_COST: usize = FANOUT * (8 + 16) + 128;
 /// An inner node's.
 const INNER_COST: usize = FANOUT * (8 + 16 + 8) + 128;
-/// Bit of the length word that marks a tombstone.
-const TOMBSTONE: u32 = 1 << 31;
-const WORD: usize = 4;
-
-/// One row or tombstone: key and value in one allocation of their own (a slice of a request's buffer would pin it all).
-#[derive(Clone)]
-pub struct Row(Arc<[u8]>);
-
-impl Row {
-    /// Copies key and value; `None` makes a tombstone. `scratch` is only there to be reused.
-    pub fn new(key: &[u8], value: Option<&[u8]>, scratch: &mut Vec<u8>) -> Row {
-        assert!(key.len() < TOMBSTONE as usize, "a key of {} bytes", key.len());
-        scratch.clear();
-        let mark = if value.is_some() { 0 } else { TOMBSTONE };
-        scratch.extend_from_slice(&(key.len() as u32 | mark).to_ne_bytes());
-        scratch.extend_from_slice(key);
-        scratch.extend_from_slice(value.unwrap_or_default());
-        Row(Arc::from(&scratch[..]))
-    }
-
-    fn word(&self) -> u32 {
-        let mut word = [0; WORD];
-        word.copy_from_slice(&self.0[..WORD]);
-        u32::from_ne_bytes(word)
-    }
-
-    /// Its key.
-    pub fn key(&self) -> &[u8] {
-        &self.0[WORD..WORD + (self.word() & !TOMBSTONE) as usize]
-    }
-
-    /// Its value; `None` for a tombstone.
-    pub fn value(&self) -> Option<&[u8]> {
-        let word = self.word();
-        (word & TOMBSTONE == 0).then(|| &self.0[WORD + word as usize..])
-    }
-
-    fn cost(&self) -> usize {
-        self.0.len() + ROW_COST
-    }
-}
 
 struct Node {
     /// Length of a prefix that all keys of this node share.
@@ -97,18 +56,17 @@ fn head(key: &[u8], skip: usize) -> u64 {
     }
 }
 
-/// How many bytes two keys share at their beginning.
-pub fn shared_prefix(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(x, y)| x == y).count()
-}
-
 impl Node {
     fn empty(inner: bool) -> Node {
         Node {
             skip: 0,
             heads: Vec::with_capacity(FANOUT),
             rows: Vec::with_capacity(FANOUT),
-            children: if inner { Vec::with_capacity(FANOUT) } else { Vec::new() },
+            children: if inner {
+                Vec::with_capacity(FANOUT)
+            } else {
+                Vec::new()
+            },
         }
     }
 
@@ -131,8 +89,13 @@ impl Node {
         }
         let wanted = head(key, skip);
         let from = self.heads.partition_point(|head| *head < wanted);
-        let ties = self.heads[from..].iter().take_while(|head| **head == wanted).count();
-        match self.rows[from..from + ties].binary_search_by(|row| row.key()[skip..].cmp(&key[skip..])) {
+        let ties = self.heads[from..]
+            .iter()
+            .take_while(|head| **head == wanted)
+            .count();
+        match self.rows[from..from + ties]
+            .binary_search_by(|row| row.key()[skip..].cmp(&key[skip..]))
+        {
             Ok(at) => Ok(from + at),
             Err(at) => Err(from + at),
         }
@@ -153,7 +116,8 @@ impl Node {
         };
         let skip = self.skip;
         self.heads.clear();
-        self.heads.extend(self.rows.iter().map(|row| head(row.key(), skip)));
+        self.heads
+            .extend(self.rows.iter().map(|row| head(row.key(), skip)));
     }
 
     fn put(&mut self, at: usize, row: Row, child: Option<Arc<Node>>) {
@@ -163,7 +127,9 @@ impl Node {
             self.children.insert(at, child);
         }
         // Only a new first or last key can shorten the prefix that all share.
-        if edge && shared_prefix(self.rows[0].key(), self.rows[self.rows.len() - 1].key()) != self.skip {
+        if edge
+            && shared_prefix(self.rows[0].key(), self.rows[self.rows.len() - 1].key()) != self.skip
+        {
             self.rebuild_heads();
         } else {
             self.heads.insert(at, head(self.rows[at].key(), self.skip));
@@ -180,7 +146,11 @@ impl Node {
 
     /// Moves the upper part into a new node. Keys that arrive in order leave full nodes behind.
     fn split(&mut self, last_put: usize) -> Arc<Node> {
-        let at = if last_put + 1 == self.rows.len() { last_put } else { self.rows.len() / 2 };
+        let at = if last_put + 1 == self.rows.len() {
+            last_put
+        } else {
+            self.rows.len() / 2
+        };
         let mut right = Node::empty(!self.is_leaf());
         right.rows.extend(self.rows.drain(at..));
         if !self.is_leaf() {
@@ -202,7 +172,11 @@ pub struct Tree {
 
 impl Default for Tree {
     fn default() -> Self {
-        Tree { root: Arc::new(Node::empty(false)), rows: 0, bytes: LEAF_COST }
+        Tree {
+            root: Arc::new(Node::empty(false)),
+            rows: 0,
+            bytes: LEAF_COST,
+        }
     }
 }
 
@@ -244,7 +218,8 @@ impl Tree {
         if let Some(right) = inserted.split {
             let mut root = Node::empty(true);
             let left = std::mem::replace(&mut self.root, Arc::new(Node::empty(false)));
-            root.rows.extend([left.rows[0].clone(), right.rows[0].clone()]);
+            root.rows
+                .extend([left.rows[0].clone(), right.rows[0].clone()]);
             root.children.extend([left, right]);
             root.rebuild_heads();
             self.root = Arc::new(root);
@@ -260,7 +235,11 @@ impl Tree {
 
     fn insert_below(node: &mut Arc<Node>, row: Row) -> Inserted {
         let node = Arc::make_mut(node);
-        let mut result = Inserted { replaced: None, split: None, grown: 0 };
+        let mut result = Inserted {
+            replaced: None,
+            split: None,
+            grown: 0,
+        };
         let put = if node.is_leaf() {
             match node.find(row.key()) {
                 Ok(at) => {
@@ -282,12 +261,18 @@ impl Tree {
             let below = Self::insert_below(&mut node.children[at], row);
             result.replaced = below.replaced;
             result.grown = below.grown;
-            let Some(right) = below.split else { return result };
+            let Some(right) = below.split else {
+                return result;
+            };
             node.put(at + 1, right.rows[0].clone(), Some(right));
             at + 1
         };
         if node.rows.len() == FANOUT {
-            result.grown += if node.is_leaf() { LEAF_COST } else { INNER_COST };
+            result.grown += if node.is_leaf() {
+                LEAF_COST
+            } else {
+                INNER_COST
+            };
             result.split = Some(node.split(put));
         }
         result
@@ -318,7 +303,11 @@ impl Tree {
         }
         let at = node.child_of(key);
         // Asked before: an inner node that loses its last child would look like a leaf.
-        let cost = if node.children[at].is_leaf() { LEAF_COST } else { INNER_COST };
+        let cost = if node.children[at].is_leaf() {
+            LEAF_COST
+        } else {
+            INNER_COST
+        };
         let (row, mut freed) = Self::remove_below(&mut node.children[at], key)?;
         if node.children[at].rows.is_empty() {
             freed += cost;
@@ -338,7 +327,11 @@ impl Tree {
             node = child;
         }
         let at = node.find(from).unwrap_or_else(|at| at);
-        let mut cursor = TreeCursor { path, leaf: node, at };
+        let mut cursor = TreeCursor {
+            path,
+            leaf: node,
+            at,
+        };
         cursor.settle();
         cursor
     }
@@ -366,7 +359,9 @@ impl TreeCursor {
     /// Moves to the next leaf when this one is used up.
     fn settle(&mut self) {
         while self.at >= self.leaf.rows.len() {
-            let Some((node, at)) = self.path.last_mut() else { return };
+            let Some((node, at)) = self.path.last_mut() else {
+                return;
+            };
             *at += 1;
             let Some(child) = node.children.get(*at) else {
                 self.path.pop();
@@ -393,6 +388,8 @@ mod tests {
 
     use super::*;
 
+    type Model = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
     fn rows(tree: &Tree, from: &[u8]) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
         let mut cursor = tree.seek(from);
         let mut found = Vec::new();
@@ -411,7 +408,11 @@ mod tests {
     fn key() -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             proptest::collection::vec(0u8..3, 0..12),
-            (0u32..4000).prop_map(|n| [b"a rather long common prefix/".as_slice(), &n.to_be_bytes()].concat()),
+            (0u32..4000).prop_map(|n| [
+                b"a rather long common prefix/".as_slice(),
+                &n.to_be_bytes()
+            ]
+            .concat()),
         ]
     }
 
@@ -423,7 +424,7 @@ mod tests {
             from in key(),
         ) {
             let (mut tree, mut model) = (Tree::default(), BTreeMap::new());
-            let mut views: Vec<(Tree, BTreeMap<Vec<u8>, Option<Vec<u8>>>)> = Vec::new();
+            let mut views: Vec<(Tree, Model)> = Vec::new();
             for (key, value, kind) in steps {
                 if kind == 0 && views.len() < 8 {
                     views.push((tree.clone(), model.clone()));
@@ -454,7 +455,9 @@ mod tests {
     #[test]
     fn account_returns_to_its_start_when_all_rows_are_gone() {
         let mut tree = Tree::default();
-        let keys: Vec<Vec<u8>> = (0..20_000u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes().to_vec()).collect();
+        let keys: Vec<Vec<u8>> = (0..20_000u32)
+            .map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes().to_vec())
+            .collect();
         for key in &keys {
             put(&mut tree, key, Some(&[7; 100]));
         }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::Group;
+use super::raft_handle::RaftHandle;
 use super::registry::Registry;
 use crate::chunk::store::Store;
 use crate::engine::budget::OverlayBudget;
@@ -126,11 +127,23 @@ pub(crate) async fn make(group: &Group) -> Result<(), KvError> {
         return written.map(drop).map_err(super::read::unreadable);
     };
     if replica.is_ahead_of_checkpoint() {
-        let before = replica.checkpoints_ended();
-        raft.checkpoint().await.map_err(KvError::Unavailable)?;
-        replica.checkpoint_after(before).await?;
+        let from = replica.applied();
+        let (begun, ended) = replica.checkpoints();
+        loop {
+            // openraft drops a trigger while it has not heard of the end of the last checkpoint, so one is not enough.
+            if replica.checkpoints().0 == begun {
+                raft.checkpoint().await.map_err(KvError::Unavailable)?;
+            }
+            if replica.checkpoint_after(ended).await? {
+                break;
+            }
+        }
         if let Some(why) = replica.checkpoint_error() {
             return Err(KvError::Unavailable(why));
+        }
+        if replica.checkpoint_index() < from {
+            // It was under way before we asked, and lacks what we were asked for: the next one has it.
+            return Box::pin(make(group)).await;
         }
         replica.remember_checkpoint(appended);
     }
@@ -139,9 +152,25 @@ pub(crate) async fn make(group: &Group) -> Result<(), KvError> {
         _ => keep_for_others(group),
     };
     match upto {
-        Some(upto) if upto > 0 => raft.purge(upto).await.map_err(KvError::Unavailable),
+        Some(upto) if upto > 0 => purge(group, &raft, upto).await,
         _ => Ok(()),
     }
+}
+
+/// Has the log forget what it may. openraft clamps a purge to the newest checkpoint that it has heard of, so a purge may be
+/// asked for too early; and who asked for the checkpoint counts on the room.
+async fn purge(group: &Group, raft: &RaftHandle, upto: u64) -> Result<(), KvError> {
+    for _ in 0..100 {
+        let purged = group.log.log_state(group.id).purged;
+        if purged.is_some_and(|at| at.index >= upto) {
+            return Ok(());
+        }
+        if raft.standing().snapshot >= upto {
+            raft.purge(upto).await.map_err(KvError::Unavailable)?;
+        }
+        clock::sleep(Duration::from_millis(2)).await;
+    }
+    Ok(())
 }
 
 /// The newest checkpoint that has enough log behind it for members that lag.

@@ -21,6 +21,8 @@ pub(crate) struct LeaderMemory {
 struct Inner {
     /// Since when this member leads.
     leads_since: Instant,
+    /// Index applied when it began to.
+    leads_from: u64,
     progress: BTreeMap<StageId, Instant>,
     pins: BTreeMap<StageId, usize>,
     /// Sessions: the highest sequence seen, and since when it did not rise.
@@ -34,6 +36,7 @@ impl LeaderMemory {
         LeaderMemory {
             inner: Mutex::new(Inner {
                 leads_since: clock::now(),
+                leads_from: 0,
                 progress: BTreeMap::new(),
                 pins: BTreeMap::new(),
                 sessions: BTreeMap::new(),
@@ -43,8 +46,9 @@ impl LeaderMemory {
     }
 
     /// A term of this member began: what was known is worth nothing.
-    pub(crate) fn begin_term(&self) {
+    pub(crate) fn begin_term(&self, applied: u64) {
         let mut inner = self.inner.lock();
+        inner.leads_from = applied;
         inner.leads_since = clock::now();
         inner.progress.clear();
         inner.sessions.clear();
@@ -59,11 +63,15 @@ impl LeaderMemory {
         self.inner.lock().progress.insert(stage, clock::now());
     }
 
-    /// How long nothing came for this stage.
-    pub(crate) fn idle_for(&self, stage: StageId) -> Duration {
-        let inner = self.inner.lock();
-        let since = inner.progress.get(&stage).copied();
-        since.map_or(inner.leads_since, |at| at.max(inner.leads_since)).elapsed()
+    /// Whether nothing came for this stage for so long. One that was opened or touched in this term gets a minute at
+    /// least: before the first byte and between the last one and the claim nothing comes either.
+    pub(crate) fn is_idle(&self, stage: StageId, limit: Duration) -> bool {
+        let mut inner = self.inner.lock();
+        if stage.index > inner.leads_from {
+            let since = *inner.progress.entry(stage).or_insert_with(clock::now);
+            return since.elapsed() >= limit.max(Duration::from_secs(60));
+        }
+        inner.leads_since.elapsed() >= limit
     }
 
     /// Of sessions with these highest sequences: which did not move for so long, as this leader saw them.

@@ -15,6 +15,8 @@ pub(crate) mod raft_handle;
 pub(crate) mod raft_log;
 pub(crate) mod raft_network;
 pub(crate) mod raft_state_machine;
+#[cfg(test)]
+mod raft_suite;
 pub(crate) mod raft_types;
 pub(crate) mod read;
 pub(crate) mod registry;

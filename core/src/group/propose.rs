@@ -72,10 +72,10 @@ impl Group {
         })
     }
 
-    /// As `command`, at a place that was taken before.
+    /// As `command`, at a place that was taken before. After an answer to try again it may be delivered there once more.
     pub(crate) async fn command_under(
         &self,
-        ticket: Ticket,
+        ticket: &Ticket,
         body: Body,
         payload: &[u8],
         kind: WriteKind,
@@ -186,7 +186,9 @@ impl Group {
         if let Some(session) = self.session.read().clone() {
             return Ok(session);
         }
-        let body = Body::OpenSession(minikv_proto::entry::OpenSession {});
+        let body = Body::OpenSession(minikv_proto::entry::OpenSession {
+            gateway: format!("node-{}", self.replica.node.0),
+        });
         let mut proposal = Proposal::new(body, &[])?;
         let opened = self.send(&mut proposal, None).await.map_err(|error| match error {
             // Not knowing whether a session was opened is no harm: nobody uses it.

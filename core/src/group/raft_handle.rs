@@ -44,11 +44,9 @@ pub(crate) enum ConfirmError {
 pub(crate) struct RaftStanding {
     pub leads: bool,
     pub term: u64,
-    pub applied: Option<(u64, u64)>,
-    pub purged: u64,
+    /// Index of the newest checkpoint that openraft has heard of.
     pub snapshot: u64,
     pub voters: usize,
-    pub stopped: Option<String>,
 }
 
 /// A running member of a group.
@@ -171,15 +169,11 @@ impl RaftHandle {
     pub(crate) fn standing(&self) -> RaftStanding {
         let watched = self.raft.metrics();
         let metrics = watched.borrow_watched();
-        let applied = metrics.last_applied.as_ref();
         RaftStanding {
             leads: metrics.state == ServerState::Leader,
             term: metrics.current_term,
-            applied: applied.map(|at| (term_of(at), at.index)),
-            purged: metrics.purged.as_ref().map_or(0, |at| at.index),
             snapshot: metrics.snapshot.as_ref().map_or(0, |at| at.index),
             voters: metrics.membership_config.voter_ids().count(),
-            stopped: metrics.running_state.as_ref().err().map(|error| error.to_string()),
         }
     }
 

@@ -270,6 +270,8 @@ fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use openraft::entry::RaftPayload;
+
     use super::*;
 
     /// A group whose membership is between two sets (joint) must come back exactly so after a restart.

@@ -39,15 +39,13 @@ pub(crate) async fn as_far_as_possible(group: &Group) {
     let replica = &group.replica;
     loop {
         let from = replica.mark().at.map_or(0, |at| at.index + 1);
-        let entries = group.log.entries(group.id, from..u64::MAX, 1 << 20, Want::Heads).await;
+        let hurt = group.log.hurt(group.id).entries;
+        let first_bad = hurt.into_iter().find(|index| *index >= from).unwrap_or(u64::MAX);
+        let entries = group.log.entries(group.id, from..first_bad, 1 << 20, Want::Heads).await;
         let entries = entries.unwrap_or_default();
-        let first_bad = group.log.hurt(group.id).entries.first().copied().unwrap_or(u64::MAX);
         let mut round = Round::begin(replica);
         let mut trouble = None;
         for entry in entries {
-            if entry.id.index >= first_bad {
-                break;
-            }
             let applied = from_log(entry).and_then(|entry| {
                 let (entry, membership) = agreed(entry);
                 round.apply(entry, membership)

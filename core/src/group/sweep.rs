@@ -95,7 +95,7 @@ async fn abandon_stages(group: &Group, limits: &SweepLimits) -> Result<(), KvErr
     for owned in read::vshards(&*view).map_err(unreadable)? {
         for stage in read::stages(&*view, owned.vshard) {
             let stage = stage.map_err(unreadable)?;
-            if !stage.held && group.memory.idle_for(stage.id) >= limits.abandon_after {
+            if !stage.held && group.memory.is_idle(stage.id, limits.abandon_after) {
                 due.push((stage.vshard, stage.id));
             }
         }

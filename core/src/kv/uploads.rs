@@ -101,11 +101,17 @@ impl Kv {
         });
         let outcome = outcome.await.and_then(Outcome::done);
         claim.settle(&plan, &outcome);
-        outcome?;
-        let parts = self.parts(bucket, &key, upload, number - 1, 1).await?;
-        let part = parts.parts.into_iter().find(|part| part.number == number);
-        // Ended or completed since: the part was taken all the same.
-        part.ok_or_else(|| Refusal::NoSuchUpload.into())
+        match outcome? {
+            // What was claimed, not what lies there now: another client may have replaced it since.
+            Done::PartCounter(_) => Ok(Part {
+                number,
+                etag: part.etag,
+                size: part.size,
+                modified_ms: crate::env::clock::wall_ms(),
+                meta: part.meta,
+            }),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Parts with numbers above `after`, at most `max`, and the counter they were read at. `Refused(NoSuchUpload)`.

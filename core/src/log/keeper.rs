@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use super::admission::Room;
 use super::error::LogError;
 use super::place::Stream;
-use super::segment::{Segment, SegmentHeader, io_error};
+use super::segment::{CreateError, Segment, SegmentHeader, io_error, is_full};
 use super::shared::Shared;
 use crate::env::clock;
 use crate::env::disk::Open;
@@ -34,14 +34,6 @@ pub(super) async fn run(shared: Arc<Shared>) {
         // A poke that came meanwhile is kept for us.
         let _ = clock::timeout(shared.options.room_every, shared.poke_keeper.notified()).await;
     }
-}
-
-/// Whether the disk is only full.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
 }
 
 /// One round: refill what is missing, then look how much is left.
@@ -63,8 +55,8 @@ pub(super) async fn tend(shared: &Shared) -> Result<(), LogError> {
                 *state.spare.lock() = Some(Arc::new(segment));
                 state.spare_made.notify_one();
             }
-            Err(error) if is_full(&error) => short = true,
-            Err(error) => {
+            Err(CreateError::Full(_)) => short = true,
+            Err(CreateError::Failed(error)) => {
                 let path = shared.dir.join(Segment::name(stream, header.number));
                 return Err(LogError::Dead(
                     io_error("making", &path, &error).to_string().into(),

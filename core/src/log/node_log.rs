@@ -514,6 +514,11 @@ impl Log {
         }
     }
 
+    /// Bytes of entries held in memory.
+    pub fn cached_bytes(&self) -> usize {
+        self.shared.cached.load(Ordering::Relaxed)
+    }
+
     // ---- room and health
 
     /// Waits until `bytes` more may be on their way to the disk. Keep the permit until they are settled.
@@ -584,5 +589,18 @@ impl Log {
     /// in it. `false`: the log still needs it, or it is gone.
     pub async fn unlink(&self, stream: Stream, number: u32) -> Result<bool, LogError> {
         compaction::unlink(&self.shared, stream, number).await
+    }
+}
+
+#[cfg(test)]
+impl Log {
+    /// A segment as a reader holds it.
+    pub(super) fn shared_segment(
+        &self,
+        stream: Stream,
+        number: u32,
+    ) -> Arc<super::segment::Segment> {
+        let segment = self.shared.segments.get(stream, number);
+        segment.expect("a test names a segment that is there")
     }
 }

@@ -82,6 +82,10 @@ pub(super) async fn recover(
 ) -> Result<Opened, LogError> {
     disk.create_dir_all(dir)
         .map_err(|error| io_error("making", dir, &error))?;
+    if let Some(parent) = dir.parent() {
+        let synced = disk.sync_dir(parent).await;
+        synced.map_err(|error| io_error("fsyncing", parent, &error))?;
+    }
     let mut recovered = Recovered::default();
     let (log_id, [mut meta, mut blob]) = find_segments(disk, dir, &mut recovered).await?;
     let site = Site {
@@ -513,7 +517,7 @@ async fn next_segment(
         log_id: site.log_id,
     };
     let made = Segment::create(site.disk, site.dir, header).await;
-    let segment = made.map_err(|error| io_error("making a segment in", site.dir, &error))?;
+    let segment = made.map_err(|error| io_error("making a segment in", site.dir, error.cause()))?;
     segments.insert(number, Arc::new(segment));
     Ok(())
 }

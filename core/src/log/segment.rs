@@ -142,33 +142,63 @@ impl Segment {
         disk: &dyn Disk,
         dir: &Path,
         header: SegmentHeader,
-    ) -> io::Result<Segment> {
+    ) -> Result<Segment, CreateError> {
         let path = dir.join(Segment::name(header.stream, header.number));
         let new = path.with_extension("new");
-        let made = async {
+        let written = async {
             let file = disk.open(&new, Open::CreateNew)?;
             file.allocate(u64::from(header.length))?;
             file.write_at(&[header.page()], 0).await?;
-            file.sync_data().await?;
-            disk.rename(&new, &path)?;
-            disk.sync_dir(dir).await?;
             Ok(file)
         };
-        match made.await {
-            Ok(file) => Ok(Segment {
-                stream: header.stream,
-                number: header.number,
-                length: header.length,
-                path,
-                file,
-            }),
+        let file = match written.await {
+            Ok(file) => file,
             Err(error) => {
                 // Give the room back, or a full disk stays full. If that fails too, the next start removes it.
                 let _ = disk.remove(&new);
-                Err(error)
+                return Err(if is_full(&error) {
+                    CreateError::Full(error)
+                } else {
+                    CreateError::Failed(error)
+                });
             }
-        }
+        };
+        // From here on, "full" is as bad as any other failure: nothing is known of what an fsync did that failed.
+        file.sync_data().await.map_err(CreateError::Failed)?;
+        disk.rename(&new, &path).map_err(CreateError::Failed)?;
+        disk.sync_dir(dir).await.map_err(CreateError::Failed)?;
+        Ok(Segment {
+            stream: header.stream,
+            number: header.number,
+            length: header.length,
+            path,
+            file,
+        })
     }
+}
+
+/// Why a segment could not be made.
+#[derive(Debug)]
+pub(super) enum CreateError {
+    /// There is no room for it. Try again when there is.
+    Full(io::Error),
+    /// The disk failed.
+    Failed(io::Error),
+}
+
+impl CreateError {
+    pub(super) fn cause(&self) -> &io::Error {
+        let (CreateError::Full(cause) | CreateError::Failed(cause)) = self;
+        cause
+    }
+}
+
+/// Whether the disk is only full.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// The segments there are, for readers.
@@ -195,14 +225,6 @@ impl Segments {
     /// Numbers of all segments of a stream, ascending.
     pub(super) fn numbers(&self, stream: Stream) -> Vec<u32> {
         self.streams[stream.at()].read().keys().copied().collect()
-    }
-
-    /// Bytes reserved by all segments.
-    pub(super) fn bytes(&self) -> u64 {
-        let streams = self.streams.iter();
-        streams
-            .map(|s| s.read().values().map(|s| u64::from(s.length)).sum::<u64>())
-            .sum()
     }
 }
 

@@ -6,11 +6,15 @@
 //! * a live record never moves for nothing: a segment is emptied only while the log is more than a third larger than
 //!   what it holds, least live first.
 
+use std::time::Duration;
+
 use super::running::Node;
+use crate::chunk::store::log_failed;
+use crate::env::clock;
 use crate::group::checkpoint;
 use crate::group::read::unreadable;
 use crate::kv::KvError;
-use crate::log::{SegmentInfo, Stream};
+use crate::log::{LogError, SegmentInfo, Stream};
 
 /// A segment with more live bytes than this part of it is never emptied: moving it gives too little back.
 const MAX_LIVE: f64 = 0.85;
@@ -26,23 +30,34 @@ impl Node {
             self.let_go_of_the_log().await?;
             self.delete_dead().await?;
         }
+        // Segments that could not be emptied in this round: what is damaged in one stays until somebody drops it.
+        let mut stuck: Vec<(Stream, u32)> = Vec::new();
         while self.is_bloated() {
             let victims = self.log.victims(&self.store.places, MAX_LIVE);
-            let victim = victims.into_iter().find(|(_, live)| *live > 0);
+            let victim = victims.into_iter().find(|(victim, live)| {
+                *live > 0 && !stuck.contains(&(victim.stream, victim.number))
+            });
             let Some((victim, live)) = victim else {
                 return Ok(());
             };
             tracing::debug!(stream = %victim.stream, segment = victim.number, live, "emptying a segment");
             let emptied = self.log.empty_segment(victim.stream, victim.number, &self.store.places);
-            let emptied = emptied.await.map_err(crate::chunk::store::log_failed)?;
-            for (_, what) in &emptied.damaged {
-                self.store.note_damage(what.clone());
+            match emptied.await {
+                Ok(emptied) => {
+                    for (_, what) in &emptied.damaged {
+                        self.store.note_damage(what.clone());
+                    }
+                    if !emptied.damaged.is_empty() {
+                        stuck.push((victim.stream, victim.number));
+                    }
+                }
+                Err(error @ LogError::Io { .. }) => {
+                    self.store.note_damage(error.to_string());
+                    stuck.push((victim.stream, victim.number));
+                }
+                Err(error) => return Err(log_failed(error)),
             }
             self.delete_dead().await?;
-            if !emptied.damaged.is_empty() {
-                // It stays as long as somebody names what is damaged in it.
-                return Ok(());
-            }
         }
         Ok(())
     }
@@ -75,12 +90,13 @@ impl Node {
             return Ok(());
         }
         for group in self.router.groups.all() {
-            if group.replica.is_ahead_of_checkpoint() {
-                checkpoint::make(group).await?;
+            // A group that has stopped must not keep the others' segments.
+            if let Err(error) = checkpoint::make(group).await {
+                tracing::debug!(group = %group.id, %error, "no checkpoint for compaction");
             }
         }
         // Purging is a record in the log: the writer notes it within a batch or two.
-        crate::env::clock::sleep(std::time::Duration::from_millis(50)).await;
+        clock::sleep(Duration::from_millis(50)).await;
         Ok(())
     }
 
@@ -102,7 +118,7 @@ impl Node {
         for segment in dead {
             if !places.names(segment.stream, segment.number) && self.is_recorded(&segment) {
                 let unlinked = self.log.unlink(segment.stream, segment.number).await;
-                unlinked.map_err(crate::chunk::store::log_failed)?;
+                unlinked.map_err(log_failed)?;
             }
         }
         Ok(())

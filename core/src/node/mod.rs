@@ -6,6 +6,8 @@ mod founding;
 mod housekeeping;
 mod identity;
 mod running;
+#[cfg(test)]
+mod sim_tests;
 mod start;
 #[cfg(test)]
 mod tests;

@@ -268,7 +268,11 @@ impl Node {
         for task in self.tasks.lock().drain(..) {
             task.abort();
         }
-        let written = clock::timeout(deadline, self.checkpoint_now()).await;
+        let written = clock::timeout(deadline, async {
+            self.router.loose_ends.all_tied().await;
+            self.checkpoint_now().await
+        });
+        let written = written.await;
         match written {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "a checkpoint is missing; the next start replays"),

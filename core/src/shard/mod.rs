@@ -9,4 +9,4 @@ pub(crate) mod directory;
 mod map;
 pub(crate) mod router;
 
-pub(crate) use map::ShardMap;
+

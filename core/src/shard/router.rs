@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use minikv_proto::entry as wire;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 
 use super::map::{Home, ShardMap};
 use crate::group::Group;
@@ -18,6 +19,39 @@ use crate::state::read;
 pub(crate) struct Router {
     pub groups: Arc<Registry>,
     map: RwLock<Arc<ShardMap>>,
+    /// Work that nobody waits for, but that an orderly stop does.
+    pub loose_ends: LooseEnds,
+}
+
+/// Counts work that goes on after its request was answered.
+#[derive(Default)]
+pub(crate) struct LooseEnds {
+    count: Mutex<usize>,
+    tied: Notify,
+}
+
+impl LooseEnds {
+    pub(crate) fn begin(&self) {
+        *self.count.lock() += 1;
+    }
+
+    pub(crate) fn end(&self) {
+        *self.count.lock() -= 1;
+        self.tied.notify_waiters();
+    }
+
+    /// Waits until there is none.
+    pub(crate) async fn all_tied(&self) {
+        loop {
+            let tied = self.tied.notified();
+            tokio::pin!(tied);
+            tied.as_mut().enable();
+            if *self.count.lock() == 0 {
+                return;
+            }
+            tied.await;
+        }
+    }
 }
 
 /// Where a key lives.
@@ -45,6 +79,7 @@ impl Router {
         Router {
             groups,
             map: RwLock::new(Arc::new(ShardMap::dealt(data_groups))),
+            loose_ends: LooseEnds::default(),
         }
     }
 

@@ -2,9 +2,12 @@
 //!
 //! Groups always count usage. Of a limited bucket or tenant a group also holds an allowance, moved from the pool in
 //! group 0 by numbered transfers: agreed as a debit here first, then as a credit there, then as arrived here.
+//! A change of the limit begins a new epoch: first every group sets its allowance to nothing and says what it uses,
+//! then group 0 makes the pool of what is left of the limit.
 //!
-//! Always true, over all groups: used + reserved + allowances + pool + in transit = limit. One transfer leaves an
-//! account at a time, numbers rise, and a number that is known changes nothing: delivered twice, it moves once.
+//! Always true, over all groups at one epoch: used + reserved + allowances + pool + in transit = limit. One transfer
+//! leaves an account at a time, numbers rise, and a number that is known changes nothing: delivered twice, it moves
+//! once. What was under way when the limit changed is void.
 
 use minikv_proto::{entry as wire, row};
 
@@ -16,19 +19,29 @@ use crate::state::record::Malformed;
 impl Applying<'_> {
     /// From now on this group takes only what its allowance holds. Answers what it uses at this moment.
     pub fn set_limited(&mut self, set: &wire::SetLimited) -> Result<Done, Stop> {
-        let (limited, epoch) = (set.limited, set.epoch);
         self.with_account(set.account.as_ref(), |account, usage| {
-            if epoch > account.epoch {
-                // Rests were given back before: whatever the old limit left here is void.
-                *account = row::Account {
-                    limited,
-                    epoch,
-                    bytes: 0,
-                    objects: 0,
-                    ..account.clone()
-                };
+            if set.epoch > account.epoch {
+                begin(account, set.epoch, set.bytes_limited, set.objects_limited);
             }
             Ok(Done::Usage(usage))
+        })
+    }
+
+    /// The pool under a new limit.
+    pub fn set_limit(&mut self, set: &wire::SetLimit) -> Result<Done, Stop> {
+        let left = |limit: Option<u64>, used: u64| -> Result<i64, Malformed> {
+            let (limit, used) = (i64::try_from(limit.unwrap_or(0)), i64::try_from(used));
+            Ok(limit.map_err(|_| Malformed("limit"))? - used.map_err(|_| Malformed("usage"))?)
+        };
+        let (bytes, objects) = (left(set.bytes, set.used_bytes)?, left(set.objects, set.used_objects)?);
+        self.with_account(set.account.as_ref(), |account, _| {
+            if set.epoch > account.epoch {
+                begin(account, set.epoch, set.bytes.is_some(), set.objects.is_some());
+                (account.limit_bytes, account.limit_objects) = (set.bytes, set.objects);
+                account.bytes = if account.bytes_limited { bytes } else { 0 };
+                account.objects = if account.objects_limited { objects } else { 0 };
+            }
+            Ok(Done::Nothing)
         })
     }
 
@@ -36,10 +49,10 @@ impl Applying<'_> {
     pub fn debit(&mut self, debit: &wire::Debit) -> Result<Done, Stop> {
         let whose = AccountId::of_wire(debit.account.as_ref())?;
         self.with_account(debit.account.as_ref(), |account, _| {
-            if let Some(transit) = account
-                .transit
-                .filter(|transit| transit.number == debit.number)
-            {
+            if debit.epoch != account.epoch {
+                return Err(TryAgain::StaleEpoch(account.epoch).into());
+            }
+            if let Some(transit) = account.transit.filter(|transit| transit.number == debit.number) {
                 return Ok(Done::Transit(transit));
             }
             if debit.number <= account.debited {
@@ -48,8 +61,7 @@ impl Applying<'_> {
             if account.transit.is_some() || debit.number != account.debited + 1 {
                 return Err(TryAgain::NotYet.into());
             }
-            let (bytes_left, objects_left) =
-                (account.bytes.max(0) as u64, account.objects.max(0) as u64);
+            let (bytes_left, objects_left) = (account.bytes.max(0) as u64, account.objects.max(0) as u64);
             let (bytes, objects) = if debit.at_most {
                 (debit.bytes.min(bytes_left), debit.objects.min(objects_left))
             } else {
@@ -61,12 +73,8 @@ impl Applying<'_> {
             account.bytes -= bytes as i64;
             account.objects -= objects as i64;
             account.debited = debit.number;
-            let transit = row::Transit {
-                to_group: debit.to_group,
-                number: debit.number,
-                bytes,
-                objects,
-            };
+            let (to_group, number, epoch) = (debit.to_group, debit.number, debit.epoch);
+            let transit = row::Transit { to_group, number, bytes, objects, epoch };
             account.transit = Some(transit);
             Ok(Done::Transit(transit))
         })
@@ -74,30 +82,26 @@ impl Applying<'_> {
 
     /// Room arrives from another group's account.
     pub fn credit(&mut self, credit: &wire::Credit) -> Result<Done, Stop> {
+        let (bytes, objects) = (i64::try_from(credit.bytes), i64::try_from(credit.objects));
+        let (bytes, objects) =
+            (bytes.map_err(|_| Malformed("transfer"))?, objects.map_err(|_| Malformed("transfer"))?);
         self.with_account(credit.account.as_ref(), |account, _| {
-            let at = account
-                .credited
-                .iter()
-                .position(|known| known.from_group >= credit.from_group);
-            let at = at.unwrap_or(account.credited.len());
-            let known = account
-                .credited
-                .get_mut(at)
-                .filter(|known| known.from_group == credit.from_group);
-            match known {
+            if credit.epoch > account.epoch {
+                return Err(TryAgain::StaleEpoch(account.epoch).into());
+            }
+            let at = account.credited.partition_point(|known| known.from_group < credit.from_group);
+            match account.credited.get_mut(at).filter(|known| known.from_group == credit.from_group) {
                 Some(known) if known.number >= credit.number => return Ok(Done::Nothing),
                 Some(known) => known.number = credit.number,
                 None => {
-                    let first = row::Credited {
-                        from_group: credit.from_group,
-                        number: credit.number,
-                    };
+                    let first = row::Credited { from_group: credit.from_group, number: credit.number };
                     account.credited.insert(at, first);
                 }
             }
-            let (bytes, objects) = (i64::try_from(credit.bytes), i64::try_from(credit.objects));
-            account.bytes += bytes.map_err(|_| Malformed("transfer"))?;
-            account.objects += objects.map_err(|_| Malformed("transfer"))?;
+            if credit.epoch == account.epoch {
+                account.bytes += bytes;
+                account.objects += objects;
+            }
             Ok(Done::Nothing)
         })
     }
@@ -105,9 +109,7 @@ impl Applying<'_> {
     /// The credit was agreed on the other side.
     pub fn arrived(&mut self, arrived: &wire::Arrived) -> Result<Done, Stop> {
         self.with_account(arrived.account.as_ref(), |account, _| {
-            account.transit = account
-                .transit
-                .filter(|transit| transit.number != arrived.number);
+            account.transit = account.transit.filter(|transit| transit.number != arrived.number);
             Ok(Done::Nothing)
         })
     }
@@ -133,4 +135,12 @@ impl Applying<'_> {
             }
         }
     }
+}
+
+/// A new epoch: whatever was left or under way is void. Numbers go on, so that late copies stay known.
+fn begin(account: &mut row::Account, epoch: u64, bytes_limited: bool, objects_limited: bool) {
+    account.epoch = epoch;
+    (account.bytes_limited, account.objects_limited) = (bytes_limited, objects_limited);
+    (account.bytes, account.objects) = (0, 0);
+    account.transit = None;
 }

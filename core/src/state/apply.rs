@@ -129,7 +129,7 @@ fn follow(applying: &mut Applying, body: &Body) -> Result<Done, Stop> {
     match body {
         Body::FormGroup(form) => applying.form_group(form),
         Body::RaiseIncarnation(raise) => applying.raise_incarnation(raise),
-        Body::OpenSession(_) => applying.open_session(),
+        Body::OpenSession(open) => applying.open_session(open),
         Body::EndSessions(end) => applying.end_sessions(end),
 
         Body::Put(put) => applying.put(put),
@@ -169,6 +169,7 @@ fn follow(applying: &mut Applying, body: &Body) -> Result<Done, Stop> {
         Body::Debit(debit) => applying.debit(debit),
         Body::Credit(credit) => applying.credit(credit),
         Body::Arrived(arrived) => applying.arrived(arrived),
+        Body::SetLimit(set) => applying.set_limit(set),
 
         // The checks (epochs, `Moved`) are in every command; the way to move one is not there yet.
         Body::FreezeVshard(_) | Body::AdoptVshard(_) | Body::DropVshard(_) => {

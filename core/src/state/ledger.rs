@@ -11,7 +11,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::engine::{EngineError, View};
-use crate::state::digest;
+use crate::engine::digest;
 use crate::state::keys::KeyRange;
 
 pub(super) struct Ledger<'a> {
@@ -162,10 +162,10 @@ impl<'a> Ledger<'a> {
                 continue;
             }
             if let Some(before) = &touched.before {
-                sum = sum.wrapping_sub(digest::of_row(&key, before));
+                sum = sum.wrapping_sub(digest::row_hash(&key, before));
             }
             if let Some(now) = &touched.now {
-                sum = sum.wrapping_add(digest::of_row(&key, now));
+                sum = sum.wrapping_add(digest::row_hash(&key, now));
             }
             changes.push((key, touched.now));
         }

@@ -15,7 +15,6 @@ mod content;
 mod copy;
 mod decide;
 mod delete;
-pub mod digest;
 mod directory;
 pub mod entry;
 mod facts;
@@ -41,4 +40,4 @@ mod usage;
 mod version;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -89,11 +89,12 @@ impl Applying<'_> {
     }
 
     /// The index of this entry is the session's id.
-    pub fn open_session(&mut self) -> Result<Done, Stop> {
+    pub fn open_session(&mut self, open: &wire::OpenSession) -> Result<Done, Stop> {
         let session = row::Session {
             opened_ms: self.now_ms,
             lowest: 1,
             swept: 1,
+            gateway: open.gateway.clone(),
             ..row::Session::default()
         };
         self.ledger

@@ -164,15 +164,19 @@ fn count(usage: &mut row::Usage, delta: &Delta) -> Option<()> {
 }
 
 fn take(account: Option<&mut row::Account>, delta: &Delta, whose: AccountId) -> Result<(), Stop> {
-    let Some(account) = account.filter(|account| account.limited) else {
-        return Ok(());
-    };
+    let Some(account) = account else { return Ok(()) };
     let (bytes, objects) = delta.takes();
-    if (bytes > 0 && account.bytes < bytes) || (objects > 0 && account.objects < objects) {
-        return Err(TryAgain::NeedsAllowance(whose).into());
+    for (limited, left, taken) in [
+        (account.bytes_limited, &mut account.bytes, bytes),
+        (account.objects_limited, &mut account.objects, objects),
+    ] {
+        if limited {
+            if taken > 0 && *left < taken {
+                return Err(TryAgain::NeedsAllowance(whose).into());
+            }
+            *left -= taken;
+        }
     }
-    account.bytes -= bytes;
-    account.objects -= objects;
     Ok(())
 }
 

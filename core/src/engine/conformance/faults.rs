@@ -13,7 +13,10 @@ struct Promise {
 /// Several checkpoints with merges in between, each operation of the disk recorded.
 async fn workload<S: Subject>(disk: &SimDisk, twins: bool) -> Vec<Promise> {
     disk.record_states(true);
-    let mut promises = vec![Promise { from_op: 0, states: vec![(None, Model::new())] }];
+    let mut promises = vec![Promise {
+        from_op: 0,
+        states: vec![(None, Model::new())],
+    }];
     let engine: S = open(disk, twins).await;
     let mut model = Model::new();
     let mut durable = (None, Model::new());
@@ -21,16 +24,29 @@ async fn workload<S: Subject>(disk: &SimDisk, twins: bool) -> Vec<Promise> {
         for n in 0..5u32 {
             let key = format!("k{}", (round * 3 + n) % 8);
             let row = vec![round as u8; if n == 0 { 5000 } else { 30 }];
-            engine.write(batch(&[(key.as_bytes(), Some(&row))], &format!("{round}.{n}"))).unwrap();
+            engine
+                .write(batch(
+                    &[(key.as_bytes(), Some(&row))],
+                    &format!("{round}.{n}"),
+                ))
+                .unwrap();
             model.insert(key.into_bytes(), row);
         }
         let gone = format!("k{round}");
-        engine.write(batch(&[(gone.as_bytes(), None)], &format!("{round}.9"))).unwrap();
+        engine
+            .write(batch(&[(gone.as_bytes(), None)], &format!("{round}.9")))
+            .unwrap();
         model.remove(gone.as_bytes());
         let next = (engine.applied(), model.clone());
-        promises.push(Promise { from_op: disk.op_count(), states: vec![durable.clone(), next.clone()] });
+        promises.push(Promise {
+            from_op: disk.op_count(),
+            states: vec![durable.clone(), next.clone()],
+        });
         engine.checkpoint(None).await.unwrap();
-        promises.push(Promise { from_op: disk.op_count(), states: vec![next.clone()] });
+        promises.push(Promise {
+            from_op: disk.op_count(),
+            states: vec![next.clone()],
+        });
         durable = next;
     }
     engine.store().merge_all(0).await.unwrap();
@@ -42,8 +58,16 @@ fn recovered<S: Subject>(disk: &SimDisk, twins: bool, promised: &Promise, story:
     sim::run(8, async {
         let engine: S = open(disk, twins).await;
         let found = (engine.applied(), all(&engine));
-        assert!(promised.states.contains(&found), "{story}: {:?} is not at a promised checkpoint", found.0);
-        assert_eq!(digest::recompute(&engine).unwrap(), engine.digest(), "{story}");
+        assert!(
+            promised.states.contains(&found),
+            "{story}: {:?} is not at a promised checkpoint",
+            found.0
+        );
+        assert_eq!(
+            digest::recompute(&engine).unwrap(),
+            engine.digest(),
+            "{story}"
+        );
         assert_eq!(engine.damage(), [], "{story}");
         put(&engine, "after", story);
         engine.checkpoint(None).await.unwrap();
@@ -52,7 +76,12 @@ fn recovered<S: Subject>(disk: &SimDisk, twins: bool, promised: &Promise, story:
         assert_eq!(engine.get(b"after").unwrap().unwrap(), story.as_bytes());
         let files = disk.files().len();
         let copies = 1 + usize::from(twins);
-        assert_eq!(files, (engine.store().set().runs().len() + 2) * copies, "{story}: {:?}", disk.files());
+        assert_eq!(
+            files,
+            (engine.store().set().runs().len() + 2) * copies,
+            "{story}: {:?}",
+            disk.files()
+        );
     });
 }
 
@@ -64,18 +93,39 @@ fn crash_anywhere_leaves_the_old_checkpoint_or_the_new_one<S: Subject>() {
         let promises = sim::run(7, workload::<S>(&disk, twins));
         let mut seen = std::collections::BTreeSet::new();
         for op in 0..disk.op_count() {
-            let promised = promises.iter().rfind(|promise| promise.from_op <= op).unwrap();
+            let promised = promises
+                .iter()
+                .rfind(|promise| promise.from_op <= op)
+                .unwrap();
             let killed = disk.state_before(op).unwrap();
-            let cuts: Vec<Choice> = killed.power_cuts().into_iter().chain((0..8).map(Choice::Random)).collect();
+            let cuts: Vec<Choice> = killed
+                .power_cuts()
+                .into_iter()
+                .chain((0..8).map(Choice::Random))
+                .collect();
             for cut in &cuts {
                 let after = killed.after_power_cut(cut);
                 if seen.insert((promised.from_op, after.digest())) {
-                    recovered::<S>(&after, twins, promised, &format!("twins {twins}, op {op}, {cut:?}"));
+                    recovered::<S>(
+                        &after,
+                        twins,
+                        promised,
+                        &format!("twins {twins}, op {op}, {cut:?}"),
+                    );
                 }
             }
-            recovered::<S>(&killed, twins, promised, &format!("twins {twins}, op {op}, killed"));
+            recovered::<S>(
+                &killed,
+                twins,
+                promised,
+                &format!("twins {twins}, op {op}, killed"),
+            );
         }
-        assert!(seen.len() > 100, "{} different crashes are too few to mean anything", seen.len());
+        assert!(
+            seen.len() > 100,
+            "{} different crashes are too few to mean anything",
+            seen.len()
+        );
     }
 }
 
@@ -90,18 +140,29 @@ async fn two_runs<S: Subject>(disk: &SimDisk, twins: bool) -> Model {
 }
 
 fn files(disk: &SimDisk, part: &str) -> Vec<(PathBuf, u64)> {
-    disk.files().into_iter().filter(|(path, _)| path.to_string_lossy().contains(part)).collect()
+    disk.files()
+        .into_iter()
+        .filter(|(path, _)| path.to_string_lossy().contains(part))
+        .collect()
 }
 
 /// Reads everything; a wrong row is the one thing that must not happen. `None`: damage was answered somewhere.
-async fn read_all<S: Subject>(disk: &SimDisk, twins: bool, model: &Model) -> Result<Option<S>, EngineError> {
+async fn read_all<S: Subject>(
+    disk: &SimDisk,
+    twins: bool,
+    model: &Model,
+) -> Result<Option<S>, EngineError> {
     let mut options = options(disk, twins);
     options.birth = Birth::MustExist;
     let engine = S::open(options).await?;
     let mut whole = true;
     for (key, row) in model {
         match engine.get(key) {
-            Ok(found) => assert_eq!(found.as_deref(), Some(&row[..]), "never absent, never another row"),
+            Ok(found) => assert_eq!(
+                found.as_deref(),
+                Some(&row[..]),
+                "never absent, never another row"
+            ),
             Err(error) => {
                 assert!(error.is_damage(), "{error}");
                 whole = false;
@@ -111,7 +172,9 @@ async fn read_all<S: Subject>(disk: &SimDisk, twins: bool, model: &Model) -> Res
     let (mut expected, mut scan) = (model.iter(), engine.scan(b"", b""));
     loop {
         match scan.next() {
-            Some(Ok((key, row))) => assert_eq!(expected.next(), Some((&key.to_vec(), &row.to_vec()))),
+            Some(Ok((key, row))) => {
+                assert_eq!(expected.next(), Some((&key.to_vec(), &row.to_vec())))
+            }
             Some(Err(error)) => {
                 assert!(error.is_damage(), "{error}");
                 whole = false;
@@ -139,13 +202,23 @@ fn flipped_bit_without_a_twin_is_an_answer_not_a_row<S: Subject>() {
                 let bad = disk.after_kill();
                 bad.flip_bit(&path, byte, (byte % 8) as u8).unwrap();
                 match read_all::<S>(&bad, false, &model).await {
-                    Err(error) => assert!(error.to_string().contains(name), "{name} {byte}: {error}"),
+                    Err(error) => {
+                        assert!(error.to_string().contains(name), "{name} {byte}: {error}")
+                    }
                     Ok(Some(_)) => assert!(name.ends_with(".run"), "{name} {byte}: nobody noticed"),
                     Ok(None) => {
                         // A scrub finds what the reads found.
-                        let (engine, mut position) = (S::open(options(&bad, false)).await.unwrap(), Default::default());
+                        let (engine, mut position) = (
+                            S::open(options(&bad, false)).await.unwrap(),
+                            Default::default(),
+                        );
                         while engine.scrub_next(&mut position).is_some() {}
-                        assert!(engine.damage().iter().any(|damage| damage.file == name && !damage.healable));
+                        assert!(
+                            engine
+                                .damage()
+                                .iter()
+                                .any(|damage| damage.file == name && !damage.healable)
+                        );
                     }
                 }
             }
@@ -164,15 +237,24 @@ fn flipped_bit_with_a_twin_is_served_and_healed<S: Subject>() {
             for byte in (0..len).step_by(step).chain([len - 1]) {
                 let bad = disk.after_kill();
                 bad.flip_bit(&path, byte, 3).unwrap();
-                let engine = read_all::<S>(&bad, true, &model).await.unwrap().expect("the twin has it");
+                let engine = read_all::<S>(&bad, true, &model)
+                    .await
+                    .unwrap()
+                    .expect("the twin has it");
                 let mut position = Default::default();
                 while engine.scrub_next(&mut position).is_some() {}
                 engine.heal().await.unwrap();
                 let healed = engine.store().healed();
-                assert!(healed.iter().any(|healed| healed.file == name), "{name} {byte}: {healed:?}");
+                assert!(
+                    healed.iter().any(|healed| healed.file == name),
+                    "{name} {byte}: {healed:?}"
+                );
                 assert_eq!(engine.damage(), []);
                 drop(engine);
-                let again = read_all::<S>(&bad, true, &model).await.unwrap().expect("whole again");
+                let again = read_all::<S>(&bad, true, &model)
+                    .await
+                    .unwrap()
+                    .expect("whole again");
                 let mut position = Default::default();
                 while again.scrub_next(&mut position).is_some() {}
                 assert_eq!(again.damage(), [], "{name} {byte}");
@@ -191,7 +273,10 @@ fn two_bad_twins_heal_each_other_unless_the_same_block_is_hit<S: Subject>() {
         let bad = disk.after_kill();
         bad.flip_bit(&run, 100, 0).unwrap();
         bad.flip_bit(&twin, 9000, 0).unwrap();
-        let engine = read_all::<S>(&bad, true, &model).await.unwrap().expect("each block has a good copy");
+        let engine = read_all::<S>(&bad, true, &model)
+            .await
+            .unwrap()
+            .expect("each block has a good copy");
         let mut position = Default::default();
         while engine.scrub_next(&mut position).is_some() {}
         assert_eq!(engine.heal().await.unwrap().len(), 2);
@@ -228,7 +313,10 @@ fn missing_file_is_damage_or_made_anew<S: Subject>() {
                         drop(engine);
                         // The store went on to another generation; runs are the same files again.
                         assert_eq!(bad.files().len(), disk.files().len());
-                        let again = read_all::<S>(&bad, twins, &model).await.unwrap().expect("whole again");
+                        let again = read_all::<S>(&bad, twins, &model)
+                            .await
+                            .unwrap()
+                            .expect("whole again");
                         assert_eq!(again.damage(), []);
                     }
                 }
@@ -249,7 +337,11 @@ fn lost_directory_is_not_a_new_store<S: Subject>() {
         for (path, _) in files(&disk, "CURRENT") {
             disk.env().disk.remove(&path).unwrap();
         }
-        assert!(S::open(super::options(&disk, true)).await.is_err_and(|error| error.is_damage()));
+        assert!(
+            S::open(super::options(&disk, true))
+                .await
+                .is_err_and(|error| error.is_damage())
+        );
         assert!(!files(&disk, ".run").is_empty(), "nothing was removed");
     });
 }
@@ -274,7 +366,12 @@ fn twins_can_be_switched_on_and_off<S: Subject>() {
 /// A disk that gives the bytes of another place, or none: the same answers as for bytes that rotted.
 fn misdirected_and_failing_reads_are_noticed<S: Subject>() {
     sim::run(1, async {
-        for (fault, twins) in [(Fault::Misdirect(8192), true), (Fault::Eio, true), (Fault::FlipBit(77, 1), true), (Fault::Eio, false)] {
+        for (fault, twins) in [
+            (Fault::Misdirect(8192), true),
+            (Fault::Eio, true),
+            (Fault::FlipBit(77, 1), true),
+            (Fault::Eio, false),
+        ] {
             let disk = new_disk();
             let model = two_runs::<S>(&disk, twins).await;
             disk.count_reads(true);

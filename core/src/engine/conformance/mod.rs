@@ -77,14 +77,19 @@ pub async fn open<S: Subject>(disk: &SimDisk, twins: bool) -> S {
 pub fn batch(changes: &[(&[u8], Option<&[u8]>)], applied: &str) -> Batch {
     let own = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
     Batch {
-        changes: changes.iter().map(|(key, row)| (own(key), row.map(own))).collect(),
+        changes: changes
+            .iter()
+            .map(|(key, row)| (own(key), row.map(own)))
+            .collect(),
         applied: Some(own(applied.as_bytes())),
         digest_delta: None,
     }
 }
 
 pub fn put(engine: &dyn Engine, key: &str, row: &str) {
-    engine.write(batch(&[(key.as_bytes(), Some(row.as_bytes()))], "")).unwrap();
+    engine
+        .write(batch(&[(key.as_bytes(), Some(row.as_bytes()))], ""))
+        .unwrap();
 }
 
 pub fn all(view: &dyn View) -> Model {
@@ -93,8 +98,13 @@ pub fn all(view: &dyn View) -> Model {
 
 pub fn range(view: &dyn View, from: &[u8], to: &[u8]) -> Model {
     let rows: Vec<_> = view.scan(from, to).map(|row| row.unwrap()).collect();
-    assert!(rows.windows(2).all(|two| two[0].0 < two[1].0), "a scan gives each key once, in order");
-    rows.into_iter().map(|(key, row)| (key.to_vec(), row.to_vec())).collect()
+    assert!(
+        rows.windows(2).all(|two| two[0].0 < two[1].0),
+        "a scan gives each key once, in order"
+    );
+    rows.into_iter()
+        .map(|(key, row)| (key.to_vec(), row.to_vec()))
+        .collect()
 }
 
 pub fn same(view: &dyn View, model: &Model) {
@@ -109,7 +119,9 @@ pub fn fill(engine: &dyn Engine, model: &mut Model, from: u32, count: u32) {
     for n in from..from + count {
         let key = format!("key/{:06}", n.wrapping_mul(7919) % 1_000_000).into_bytes();
         let row = vec![n as u8; (n as usize * 37) % 600];
-        engine.write(batch(&[(&key, Some(&row))], &format!("fill {n}"))).unwrap();
+        engine
+            .write(batch(&[(&key, Some(&row))], &format!("fill {n}")))
+            .unwrap();
         model.insert(key, row);
     }
 }

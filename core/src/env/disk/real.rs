@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom};
+use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{DirEntry, DirLock, Disk, File, Open, Space};
@@ -108,7 +108,12 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir<'a>(&'a self, dir: &'a Path) -> BoxFuture<'a, io::Result<()>> {
-        async move { fs::File::open(dir)?.sync_all() }.boxed()
+        async move {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let dir = rustix::fs::open(dir, flags, Mode::empty())?;
+            Ok(rustix::fs::fsync(dir)?)
+        }
+        .boxed()
     }
 
     fn space(&self, dir: &Path) -> io::Result<Space> {

@@ -1,3 +1,5 @@
+//! The promises of simulations and scopes, and openraft's suite on both runtimes.
+
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -91,6 +93,43 @@ fn the_same_seed_gives_the_same_world_poll_for_poll() {
         run(2, busy_world()),
         "another seed is another world"
     );
+}
+
+/// Set in the process that [`another_process_sees_the_same_world_without_starting_threads`] starts.
+const CHILD: &str = "MINIKV_TEST_SIM_CHILD";
+
+/// Addresses, hash seeds and threads differ between processes; a world must not notice.
+#[test]
+fn another_process_sees_the_same_world_without_starting_threads() {
+    let world = || {
+        let (seen, trace) = Sim::new(5).shuffled().traced().run(busy_world());
+        xxhash_rust::xxh3::xxh3_64(format!("{seen:?}{trace:?}").as_bytes())
+    };
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "counts the threads of this process"
+    )]
+    let threads = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    if std::env::var_os(CHILD).is_some() {
+        let before = threads();
+        let world = world();
+        assert_eq!(
+            threads(),
+            before,
+            "spawn_thread and blocking work stay on the one thread"
+        );
+        println!("\nworld {world}");
+        return;
+    }
+    let name = "env::sim::tests::another_process_sees_the_same_world_without_starting_threads";
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&child.stdout).into_owned();
+    assert!(child.status.success(), "{output}");
+    assert!(output.contains(&format!("world {}", world())), "{output}");
 }
 
 #[test]

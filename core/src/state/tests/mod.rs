@@ -1,8 +1,9 @@
 //! Promises of the state, checked through `apply` alone: a world of one group, random histories, golden files.
 #![allow(clippy::unwrap_used)]
 
-mod world;
+pub(crate) mod world;
 
+mod allowances;
 mod golden;
 mod history;
 mod listing;

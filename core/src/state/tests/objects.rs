@@ -5,7 +5,7 @@ use minikv_proto::entry as wire;
 use super::world::*;
 use crate::ids::BucketId;
 use crate::kv::{Conditions, Refusal, VersionSelector, Versioning};
-use crate::state::answer::{AccountId, Answer, Done, TryAgain};
+use crate::state::answer::{Answer, Done, TryAgain};
 use crate::state::entry::{self, Body};
 use crate::state::read;
 use crate::state::record::Content;
@@ -241,33 +241,5 @@ fn a_command_for_a_vshard_that_is_elsewhere_changes_nothing() {
     let Body::Put(mut put) = w.put_body(b, &here, "y", &Conditions::default()) else { panic!() };
     put.target.as_mut().unwrap().vshard_epoch = 2;
     assert_eq!(w.propose(Body::Put(put), b"y"), Answer::TryAgain(TryAgain::Moved(1)));
-    w.check();
-}
-
-/// Never exceeded by one byte; and what a delete frees can be used again.
-#[test]
-fn under_a_limit_nothing_is_taken_that_the_allowance_does_not_hold() {
-    let mut w = World::new();
-    let b = w.bucket(1, Versioning::Off);
-    w.put(b, "old", "12345");
-    let account = Some(AccountId::Bucket(b).to_wire());
-    let used = w.done(Body::SetLimited(wire::SetLimited { account, limited: true, epoch: 1 }));
-    assert!(matches!(used, Done::Usage(usage) if usage.bytes == 5 && usage.objects == 1));
-    let body = |w: &World| w.put_body(b, "new", "1234567890", &Conditions::default());
-    let needs = Answer::TryAgain(TryAgain::NeedsAllowance(AccountId::Bucket(b)));
-    assert_eq!(w.propose(body(&w), b"1234567890"), needs);
-    let credit = wire::Credit { account, from_group: 0, number: 1, bytes: 9, objects: 1 };
-    w.done(Body::Credit(credit));
-    w.done(Body::Credit(credit));
-    assert_eq!(w.propose(body(&w), b"1234567890"), needs, "9 bytes: a credit delivered twice arrives once");
-    w.done(Body::Credit(wire::Credit { account, from_group: 0, number: 2, bytes: 1, objects: 0 }));
-    assert!(matches!(w.propose(body(&w), b"1234567890"), Answer::Done(_)));
-    w.delete(b, "old");
-    let debit = wire::Debit { account, to_group: 0, number: 1, bytes: 100, objects: 100, at_most: true };
-    let left = w.done(Body::Debit(debit));
-    assert!(matches!(left, Done::Transit(transit) if transit.bytes == 5 && transit.objects == 1));
-    assert_eq!(w.done(Body::Debit(debit)), left, "asked again, the same transfer");
-    w.done(Body::Arrived(wire::Arrived { account, number: 1 }));
-    assert_eq!(w.done(Body::Debit(debit)), Done::Nothing);
     w.check();
 }

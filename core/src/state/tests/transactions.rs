@@ -210,7 +210,7 @@ fn there_is_one_decision_and_a_late_pending_changes_nothing() {
     let other = w.put_body(BucketId(9), "k", "", &Conditions::default());
     assert_eq!(w.command(s, 9, 9, other, b""), Answer::TryAgain(TryAgain::FactsBehind(BucketId(9))));
     assert_eq!(w.answer(drop(&t, &[1, 2])), not_yet, "what must be tried again closes nothing");
-    let open = Body::OpenSession(wire::OpenSession {});
+    let open = Body::OpenSession(wire::OpenSession::default());
     assert!(matches!(w.command(s, 9, 9, open, b""), Answer::Done(_)));
     assert_eq!(w.done(drop(&t, &[1, 2])), Done::Nothing);
     assert_eq!(w.command(s, 3, 3, pending(&t), b""), Answer::TryAgain(TryAgain::SessionGone));

@@ -13,10 +13,10 @@ use crate::kv::{Bucket, Conditions, ListItem, ListPage, ListRequest, NewVersion,
 use crate::state::answer::{Answer, Completed, Done, versioning_to_row};
 use crate::state::apply::{Applied, Dropped, GroupContext, MAX_OPERATIONS, apply};
 use crate::state::entry::{self, Body, Entry};
-use crate::state::intent::TxnRef;
 use crate::state::read::{self, Decided, Look, Named};
 use crate::state::record::ChunkRun;
-use crate::state::{digest, list_versions, usage};
+use crate::engine::digest;
+use crate::state::{list_versions, usage};
 
 /// Rows in memory.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -28,8 +28,10 @@ impl View for Rows {
     }
 
     fn scan<'a>(&'a self, from: &[u8], to: &[u8]) -> RowIter<'a> {
-        let range = Bytes::copy_from_slice(from)..Bytes::copy_from_slice(to);
-        Box::new(self.0.range(range).map(|(key, row)| Ok((key.clone(), row.clone()))))
+        let up_to = Bytes::copy_from_slice(to);
+        let from_on = self.0.range(Bytes::copy_from_slice(from)..);
+        let rows = from_on.take_while(move |(key, _)| up_to.is_empty() || **key < up_to);
+        Box::new(rows.map(|(key, row)| Ok((key.clone(), row.clone()))))
     }
 }
 
@@ -141,7 +143,7 @@ impl World {
 
     /// Digest, usage, and what is held against what is named.
     pub fn check(&self) {
-        assert_eq!(self.digest, digest::of_view(&self.rows).unwrap(), "digest");
+        assert_eq!(self.digest, digest::recompute(&self.rows).unwrap(), "digest");
         let mut counted: BTreeMap<BucketId, row::Usage> = read::usages(&self.rows).unwrap().into_iter().collect();
         counted.retain(|_, usage| *usage != row::Usage::default());
         assert_eq!(counted, usage::recount::by_bucket(&self.rows), "usage is not what the rows say");
@@ -397,7 +399,7 @@ impl World {
     }
 
     pub fn open_session(&mut self) -> u64 {
-        match self.done(Body::OpenSession(wire::OpenSession {})) {
+        match self.done(Body::OpenSession(wire::OpenSession::default())) {
             Done::Session(session) => session,
             other => panic!("{other:?}"),
         }
@@ -408,10 +410,6 @@ impl World {
         let mut entry = self.entry(body, payload);
         entry.command = Some(wire::Command { session, sequence, lowest });
         self.apply(&entry).answer
-    }
-
-    pub fn txns_held(&self) -> Vec<TxnRef> {
-        read::prepareds(&self.rows).unwrap().into_iter().map(|prepared| prepared.txn).collect()
     }
 }
 

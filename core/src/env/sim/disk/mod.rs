@@ -21,7 +21,8 @@
 //! * copies share nothing that can be written; what is done on one is not seen on another;
 //! * the same seed and the same calls give the same answers.
 //!
-//! Elsewhere: the operations themselves (`ops`), what is durable (`state`), what a crash keeps (`crash`), which faults there are (`fault`).
+//! Elsewhere: the operations themselves (`ops`), their effect (`state`), what is durable (`sync`), what a crash keeps
+//! (`crash`), which faults there are (`fault`).
 
 mod crash;
 mod digest;
@@ -29,7 +30,10 @@ mod fault;
 mod names;
 mod ops;
 mod pages;
+#[cfg(test)]
+mod same_as_real;
 mod state;
+mod sync;
 #[cfg(test)]
 mod tests;
 
@@ -158,7 +162,8 @@ impl SimDisk {
         self.shared.inner.lock().state.capacity = capacity;
     }
 
-    /// Sets how long writes and syncs take in a simulation. None by default.
+    /// Sets how long writes and syncs take in a simulation. None by default; a long simulation needs some, because the
+    /// executor takes 100,000 polls without time passing for a busy loop.
     pub fn set_latency(&self, latency: Latency) {
         self.shared.inner.lock().plan.latency = latency;
     }

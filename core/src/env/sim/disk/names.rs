@@ -37,8 +37,6 @@ pub(super) struct Place {
 /// One change of names.
 #[derive(Clone, Debug)]
 pub(super) struct Change {
-    /// The directory whose fsync makes it durable; for a rename the one that is renamed into.
-    pub(super) owner: u64,
     /// This name goes, if it still leads there.
     pub(super) remove: Option<Place>,
     /// This name comes, over whatever is there.
@@ -48,14 +46,31 @@ pub(super) struct Change {
 }
 
 impl Change {
-    /// Whether `earlier` made the name that this one takes away.
-    pub(super) fn needs(&self, earlier: &Change) -> bool {
-        self.remove.is_some() && self.remove == earlier.add
+    /// Whether both say something about the same name in the same directory. Changes that do not can be done in any order.
+    pub(super) fn meets(&self, other: &Change) -> bool {
+        let same = |one: &Place, two: &Place| (one.dir, &one.name) == (two.dir, &two.name);
+        self.places()
+            .any(|mine| other.places().any(|theirs| same(mine, theirs)))
+    }
+
+    /// Whether a name in this directory changes: its fsync makes the change durable, and a change is whole or not at all,
+    /// so of two directories one is enough.
+    pub(super) fn touches(&self, dir: u64) -> bool {
+        self.places().any(|place| place.dir == dir)
+    }
+
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        self.add.iter().chain(&self.remove)
+    }
+
+    /// The directories whose names change.
+    pub(super) fn dirs(&self) -> impl Iterator<Item = Node> {
+        self.places().map(|place| Node::Dir(place.dir))
     }
 
     /// The nodes it moves.
     pub(super) fn nodes(&self) -> impl Iterator<Item = Node> {
-        self.add.iter().chain(&self.remove).map(|place| place.node)
+        self.places().map(|place| place.node)
     }
 }
 

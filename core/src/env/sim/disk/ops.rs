@@ -453,7 +453,8 @@ impl File for SimFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.check_writable()?;
+        // As ftruncate says it.
+        self.check_writable().map_err(|_| Errno::INVAL)?;
         let path = self.disk.label(self.file)?;
         self.disk.change(
             Op {

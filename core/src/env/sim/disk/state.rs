@@ -44,7 +44,7 @@ pub(super) struct Inode {
 /// Something that happened and that no sync made durable yet.
 #[derive(Clone)]
 pub(super) struct Pending {
-    sequence: u64,
+    pub(super) sequence: u64,
     /// A sync that should have saved it failed; no later one will.
     pub(super) lost: bool,
     pub(super) what: What,
@@ -99,7 +99,7 @@ impl State {
         self.inodes.get(&file).ok_or_else(|| Errno::BADF.into())
     }
 
-    fn inode_mut(&mut self, file: u64) -> io::Result<&mut Inode> {
+    pub(super) fn inode_mut(&mut self, file: u64) -> io::Result<&mut Inode> {
         self.inodes
             .get_mut(&file)
             .map(Arc::make_mut)
@@ -138,7 +138,6 @@ impl State {
             node: Node::File(file),
         };
         self.change(Change {
-            owner: dir,
             remove: None,
             add: Some(add),
             what: format!("create {}", path.display()),
@@ -157,7 +156,6 @@ impl State {
             node,
         };
         self.change(Change {
-            owner: dir,
             remove: None,
             add: Some(add),
             what: format!("mkdir {}", path.display()),
@@ -171,6 +169,7 @@ impl State {
         for ancestor in path.ancestors() {
             match self.cached.resolve(ancestor) {
                 Ok(Node::Dir(_)) => break,
+                Ok(Node::File(_)) if missing.is_empty() => return Err(Errno::EXIST.into()),
                 Ok(Node::File(_)) => return Err(Errno::NOTDIR.into()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     missing.push(ancestor.to_owned())
@@ -201,7 +200,6 @@ impl State {
             node,
         };
         self.change(Change {
-            owner: dir,
             remove: Some(remove),
             add: None,
             what: format!("remove {}", path.display()),
@@ -211,8 +209,19 @@ impl State {
     }
 
     pub(super) fn check_rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let node = self.cached.resolve(from)?;
+        // Both parents before the names themselves, as Linux does: it decides which error is reported.
+        self.cached.resolve_parent(from)?;
         let (dir, name) = self.cached.resolve_parent(to)?;
+        let node = self.cached.resolve(from)?;
+        if from == to {
+            return Ok(());
+        }
+        if to.starts_with(from) {
+            return Err(Errno::INVAL.into());
+        }
+        if from.starts_with(to) {
+            return Err(Errno::NOTEMPTY.into());
+        }
         match (node, self.cached.get(dir, name)) {
             (_, None) | (Node::File(_), Some(Node::File(_))) => Ok(()),
             (Node::File(_), Some(Node::Dir(_))) => Err(Errno::ISDIR.into()),
@@ -246,12 +255,7 @@ impl State {
             node,
         });
         let what = format!("rename {} to {}", from.display(), to.display());
-        self.change(Change {
-            owner: dir,
-            remove,
-            add,
-            what,
-        });
+        self.change(Change { remove, add, what });
         self.collect();
         Ok(())
     }
@@ -353,117 +357,6 @@ impl State {
         Ok(())
     }
 
-    // Durability.
-
-    /// Makes durable what a file was given before `mark`.
-    pub(super) fn sync(&mut self, file: u64, mark: u64) {
-        let of_file =
-            |pending: &Pending| pending.sequence < mark && pending.what.file() == Some(file);
-        let (synced, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending)
-            .into_iter()
-            .partition(|pending| of_file(pending) && !pending.lost);
-        let written: BTreeSet<u64> = synced
-            .iter()
-            .filter_map(|pending| pending.what.page())
-            .collect();
-        self.pending = rest;
-        // A page written again is on the device whole, with what an earlier sync had lost.
-        let saved = |pending: &Pending| {
-            pending
-                .what
-                .page()
-                .is_some_and(|page| written.contains(&page))
-        };
-        self.pending
-            .retain(|pending| !(of_file(pending) && saved(pending)));
-        let Ok(inode) = self.inode_mut(file) else {
-            return;
-        };
-        for pending in synced {
-            pending.what.reach(&mut inode.durable);
-        }
-    }
-
-    /// A sync of a file failed: what it should have saved stays readable and is saved by no later one.
-    pub(super) fn lose(&mut self, file: u64, mark: u64) {
-        for pending in &mut self.pending {
-            // Not its length: that is the file system's own business, and it tries again.
-            pending.lost |= pending.sequence < mark
-                && pending.what.file() == Some(file)
-                && pending.what.page().is_some();
-        }
-    }
-
-    /// Makes durable which names a directory had before `mark`.
-    pub(super) fn sync_names(&mut self, dir: u64, mark: u64) {
-        let mut kept = Vec::new();
-        let mut synced: Vec<Change> = Vec::new();
-        // Backwards, because a rename cannot be durable without the name it came from ever having been there.
-        for pending in std::mem::take(&mut self.pending).into_iter().rev() {
-            match pending.what {
-                What::Names(change)
-                    if pending.sequence < mark
-                        && (change.owner == dir && !pending.lost
-                            || synced.iter().any(|later| later.needs(&change))) =>
-                {
-                    synced.push(change);
-                }
-                what => kept.push(Pending { what, ..pending }),
-            }
-        }
-        kept.reverse();
-        self.pending = kept;
-        for change in synced.iter().rev() {
-            self.durable.apply(change);
-        }
-        self.collect();
-    }
-
-    pub(super) fn lose_names(&mut self, dir: u64, mark: u64) {
-        for pending in &mut self.pending {
-            pending.lost |= pending.sequence < mark
-                && matches!(&pending.what, What::Names(change) if change.owner == dir);
-        }
-    }
-
-    /// Forgets files and directories that nothing leads to any more, now or after any crash.
-    pub(super) fn collect(&mut self) {
-        let mut alive = self.cached.reachable();
-        alive.extend(self.durable.reachable());
-        loop {
-            let before = alive.len();
-            for pending in &self.pending {
-                let What::Names(change) = &pending.what else {
-                    continue;
-                };
-                if alive.contains(&Node::Dir(change.owner)) {
-                    for node in change.nodes() {
-                        self.cached.gather(node, &mut alive);
-                        self.durable.gather(node, &mut alive);
-                    }
-                }
-            }
-            if alive.len() == before {
-                break;
-            }
-        }
-        let State {
-            inodes,
-            open,
-            pending,
-            cached,
-            durable,
-            ..
-        } = self;
-        inodes.retain(|file, _| alive.contains(&Node::File(*file)) || open.contains_key(file));
-        cached.keep(&alive);
-        durable.keep(&alive);
-        pending.retain(|pending| match &pending.what {
-            What::Names(change) => alive.contains(&Node::Dir(change.owner)),
-            what => what.file().is_some_and(|file| inodes.contains_key(&file)),
-        });
-    }
-
     /// Changes a byte in every version of its page there is.
     pub(super) fn damage(&mut self, file: u64, at: u64, change: &dyn Fn(&mut u8)) {
         let (number, within) = (at / PAGE as u64, (at % PAGE as u64) as usize);
@@ -488,26 +381,6 @@ impl State {
                     let page = changed(content.page_bytes(number));
                     content.put(number, page);
                 }
-            }
-        }
-    }
-
-    /// The page cache forgets what it believes to be on the device.
-    pub(super) fn drop_caches(&mut self) {
-        let mut clean: BTreeMap<(u64, u64), bool> = BTreeMap::new();
-        for pending in &self.pending {
-            if let What::Page { file, page, .. } = pending.what {
-                clean.insert((file, page), pending.lost);
-            }
-        }
-        for ((file, page), _) in clean.into_iter().filter(|(_, lost)| *lost) {
-            if let Ok(inode) = self.inode_mut(file) {
-                let old = inode
-                    .durable
-                    .page(page)
-                    .cloned()
-                    .unwrap_or_else(|| Page::new([0; PAGE]));
-                inode.cached.put(page, old);
             }
         }
     }
