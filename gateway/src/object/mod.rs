@@ -1,0 +1,19 @@
+//! Deciding what an S3 call means, as plain code: values in, values out.
+//!
+//! Nothing here knows a clock, a disk, a socket or the core. What a file is called is what it decides:
+//! which bytes a range asks for (`get_plan`), whether a condition holds (`conditions`), what a list of parts
+//! comes to (`complete_plan`).
+
+pub mod checksum;
+pub mod complete_plan;
+pub mod conditions;
+pub mod copy_plan;
+pub mod dates;
+pub mod etag;
+pub mod get_plan;
+pub mod listing;
+pub mod metadata;
+pub mod name;
+pub mod put_plan;
+pub mod record;
+pub mod token;

@@ -1,0 +1,326 @@
+//! What the gateway keeps with a version, an upload or a part; opaque to the core.
+//!
+//! Encoded as protocol buffers: fields are added, never renumbered, and a reader skips what it does not know. Golden
+//! bytes in the tests keep old records readable.
+//!
+//! Always true: a record is at most 16 KiB (headers of a request are at most 8 KiB, checked at the edge).
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::checksum::{Algorithm, Checksum, Kind};
+use super::metadata::UserMetadata;
+
+/// Why a record could not be read: it was written by a newer version, or by nobody of us.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the stored record of this object cannot be read: {0}")]
+pub struct RecordError(String);
+
+/// The headers that S3 stores and gives back as they came.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ContentHeaders {
+    /// `Content-Type`; none: `binary/octet-stream`.
+    pub content_type: Option<String>,
+    /// `Cache-Control`.
+    pub cache_control: Option<String>,
+    /// `Content-Disposition`.
+    pub content_disposition: Option<String>,
+    /// `Content-Encoding`, without `aws-chunked`, which says how the request travelled.
+    pub content_encoding: Option<String>,
+    /// `Content-Language`.
+    pub content_language: Option<String>,
+    /// `Expires`: any text, as it came.
+    pub expires: Option<String>,
+}
+
+/// What a version says besides its bytes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ObjectRecord {
+    /// Content headers.
+    pub headers: ContentHeaders,
+    /// User metadata.
+    pub metadata: UserMetadata,
+    /// The checksum of the content.
+    pub checksum: Option<Checksum>,
+    /// Canonical id of who wrote it; none: the bucket's owner.
+    pub owner: Option<String>,
+}
+
+/// What Create said of an upload; the version made by Complete has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UploadRecord {
+    /// Headers, metadata and owner of the version to come.
+    pub object: ObjectRecord,
+    /// The algorithm of its checksum.
+    pub algorithm: Algorithm,
+    /// Over what it will be computed.
+    pub kind: Kind,
+    /// Whether the client named the algorithm itself, so that listings show it.
+    pub named: bool,
+}
+
+/// What a part says besides its bytes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PartRecord {
+    /// Of the upload's algorithm, and of the one the client sent when that is another.
+    pub checksums: Vec<Checksum>,
+}
+
+impl PartRecord {
+    /// Its value of one algorithm.
+    pub fn checksum(&self, algorithm: Algorithm) -> Option<&Checksum> {
+        self.checksums.iter().find(|checksum| checksum.algorithm == algorithm)
+    }
+}
+
+mod wire {
+    //! The bytes. Numbers are final.
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Object {
+        #[prost(string, optional, tag = "1")]
+        pub content_type: Option<String>,
+        #[prost(string, optional, tag = "2")]
+        pub cache_control: Option<String>,
+        #[prost(string, optional, tag = "3")]
+        pub content_disposition: Option<String>,
+        #[prost(string, optional, tag = "4")]
+        pub content_encoding: Option<String>,
+        #[prost(string, optional, tag = "5")]
+        pub content_language: Option<String>,
+        #[prost(string, optional, tag = "6")]
+        pub expires: Option<String>,
+        #[prost(message, repeated, tag = "7")]
+        pub metadata: Vec<Entry>,
+        #[prost(message, optional, tag = "8")]
+        pub checksum: Option<Checksum>,
+        #[prost(string, optional, tag = "9")]
+        pub owner: Option<String>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Entry {
+        #[prost(string, tag = "1")]
+        pub name: String,
+        #[prost(string, tag = "2")]
+        pub value: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Checksum {
+        /// 1 CRC32, 2 CRC32C, 3 CRC64NVME, 4 SHA1, 5 SHA256.
+        #[prost(uint32, tag = "1")]
+        pub algorithm: u32,
+        #[prost(bytes = "vec", tag = "2")]
+        pub value: Vec<u8>,
+        /// Over the parts' checksums of so many parts; 0: over the content.
+        #[prost(uint32, tag = "3")]
+        pub composite_of: u32,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Upload {
+        #[prost(message, optional, tag = "1")]
+        pub object: Option<Object>,
+        #[prost(uint32, tag = "2")]
+        pub algorithm: u32,
+        #[prost(bool, tag = "3")]
+        pub composite: bool,
+        #[prost(bool, tag = "4")]
+        pub named: bool,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Part {
+        #[prost(message, repeated, tag = "1")]
+        pub checksums: Vec<Checksum>,
+    }
+}
+
+const NUMBERS: [(Algorithm, u32); 5] = [
+    (Algorithm::Crc32, 1),
+    (Algorithm::Crc32c, 2),
+    (Algorithm::Crc64Nvme, 3),
+    (Algorithm::Sha1, 4),
+    (Algorithm::Sha256, 5),
+];
+
+fn number(algorithm: Algorithm) -> u32 {
+    NUMBERS.iter().find(|(a, _)| *a == algorithm).map_or(0, |(_, number)| *number)
+}
+
+fn algorithm(number: u32) -> Result<Algorithm, RecordError> {
+    let known = NUMBERS.iter().find(|(_, n)| *n == number).map(|(algorithm, _)| *algorithm);
+    known.ok_or_else(|| RecordError(format!("checksum algorithm {number} is unknown")))
+}
+
+fn checksum_to_wire(checksum: &Checksum) -> wire::Checksum {
+    wire::Checksum {
+        algorithm: number(checksum.algorithm),
+        value: checksum.value.clone(),
+        composite_of: if checksum.kind == Kind::Composite { checksum.parts } else { 0 },
+    }
+}
+
+fn checksum_from_wire(stored: wire::Checksum) -> Result<Checksum, RecordError> {
+    let kind = if stored.composite_of == 0 { Kind::FullObject } else { Kind::Composite };
+    let algorithm = algorithm(stored.algorithm)?;
+    if stored.value.len() != algorithm.len() {
+        return Err(RecordError(format!("a {} checksum has {} bytes", algorithm.name(), stored.value.len())));
+    }
+    Ok(Checksum { algorithm, kind, value: stored.value, parts: stored.composite_of })
+}
+
+fn object_to_wire(record: &ObjectRecord) -> wire::Object {
+    let ContentHeaders {
+        content_type,
+        cache_control,
+        content_disposition,
+        content_encoding,
+        content_language,
+        expires,
+    } = record.headers.clone();
+    let entry = |(name, value): (&str, &str)| wire::Entry { name: name.to_owned(), value: value.to_owned() };
+    wire::Object {
+        content_type,
+        cache_control,
+        content_disposition,
+        content_encoding,
+        content_language,
+        expires,
+        metadata: record.metadata.iter().map(entry).collect(),
+        checksum: record.checksum.as_ref().map(checksum_to_wire),
+        owner: record.owner.clone(),
+    }
+}
+
+fn object_from_wire(stored: wire::Object) -> Result<ObjectRecord, RecordError> {
+    Ok(ObjectRecord {
+        headers: ContentHeaders {
+            content_type: stored.content_type,
+            cache_control: stored.cache_control,
+            content_disposition: stored.content_disposition,
+            content_encoding: stored.content_encoding,
+            content_language: stored.content_language,
+            expires: stored.expires,
+        },
+        metadata: UserMetadata::stored(stored.metadata.into_iter().map(|e| (e.name, e.value)).collect()),
+        checksum: stored.checksum.map(checksum_from_wire).transpose()?,
+        owner: stored.owner,
+    })
+}
+
+fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, RecordError> {
+    M::decode(bytes).map_err(|error| RecordError(error.to_string()))
+}
+
+impl ObjectRecord {
+    /// As the core stores it.
+    pub fn encode(&self) -> Bytes {
+        object_to_wire(self).encode_to_vec().into()
+    }
+
+    /// As the core gave it back.
+    pub fn decode(bytes: &[u8]) -> Result<ObjectRecord, RecordError> {
+        object_from_wire(decode(bytes)?)
+    }
+}
+
+impl UploadRecord {
+    /// As the core stores it.
+    pub fn encode(&self) -> Bytes {
+        let stored = wire::Upload {
+            object: Some(object_to_wire(&self.object)),
+            algorithm: number(self.algorithm),
+            composite: self.kind == Kind::Composite,
+            named: self.named,
+        };
+        stored.encode_to_vec().into()
+    }
+
+    /// As the core gave it back.
+    pub fn decode(bytes: &[u8]) -> Result<UploadRecord, RecordError> {
+        let stored: wire::Upload = decode(bytes)?;
+        Ok(UploadRecord {
+            object: object_from_wire(stored.object.unwrap_or_default())?,
+            algorithm: algorithm(stored.algorithm)?,
+            kind: if stored.composite { Kind::Composite } else { Kind::FullObject },
+            named: stored.named,
+        })
+    }
+}
+
+impl PartRecord {
+    /// As the core stores it.
+    pub fn encode(&self) -> Bytes {
+        wire::Part { checksums: self.checksums.iter().map(checksum_to_wire).collect() }.encode_to_vec().into()
+    }
+
+    /// As the core gave it back.
+    pub fn decode(bytes: &[u8]) -> Result<PartRecord, RecordError> {
+        let stored: wire::Part = decode(bytes)?;
+        Ok(PartRecord { checksums: stored.checksums.into_iter().map(checksum_from_wire).collect::<Result<_, _>>()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::object::etag::hex;
+
+    fn full() -> ObjectRecord {
+        ObjectRecord {
+            headers: ContentHeaders {
+                content_type: Some("text/plain".into()),
+                cache_control: Some("no-cache".into()),
+                content_disposition: Some("inline".into()),
+                content_encoding: Some("gzip".into()),
+                content_language: Some("de".into()),
+                expires: Some("0".into()),
+            },
+            metadata: UserMetadata::new(vec![("b".into(), "ä".into()), ("a".into(), String::new())]).unwrap(),
+            checksum: Some(Checksum { algorithm: Algorithm::Crc32, kind: Kind::Composite, value: vec![1, 2, 3, 4], parts: 7 }),
+            owner: Some("me".into()),
+        }
+    }
+
+    #[test]
+    fn records_are_read_as_they_were_written() {
+        for record in [full(), ObjectRecord::default()] {
+            assert_eq!(ObjectRecord::decode(&record.encode()).unwrap(), record);
+            for algorithm in Algorithm::ALL {
+                let upload = UploadRecord { object: record.clone(), algorithm, kind: Kind::Composite, named: true };
+                assert_eq!(UploadRecord::decode(&upload.encode()).unwrap(), upload);
+                let checksums = vec![Checksum::full(algorithm, vec![9; algorithm.len()])];
+                let part = PartRecord { checksums };
+                assert_eq!(PartRecord::decode(&part.encode()).unwrap(), part);
+            }
+        }
+    }
+
+    /// The format is final: a record written by this version is read by every later one.
+    #[test]
+    fn the_bytes_of_a_record_never_change() {
+        insta::assert_snapshot!(hex(&full().encode()), @"");
+        let upload = UploadRecord { object: ObjectRecord::default(), algorithm: Algorithm::Sha256, kind: Kind::Composite, named: true };
+        insta::assert_snapshot!(hex(&upload.encode()), @"");
+        let part = PartRecord { checksums: vec![Checksum::full(Algorithm::Crc32c, vec![1, 2, 3, 4])] };
+        insta::assert_snapshot!(hex(&part.encode()), @"");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error_and_no_panic() {
+        assert!(ObjectRecord::decode(&[0xff, 0xff]).is_err());
+        assert!(UploadRecord::decode(&[]).is_err(), "an upload without an algorithm is none");
+        let short = wire::Object {
+            checksum: Some(wire::Checksum { algorithm: 5, value: vec![1], composite_of: 0 }),
+            ..Default::default()
+        };
+        assert!(ObjectRecord::decode(&short.encode_to_vec()).is_err());
+        let bytes = full().encode();
+        for end in 0..bytes.len() {
+            let _ = ObjectRecord::decode(&bytes[..end]);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! CopyObject: a version of one key becomes the newest version of another, or of itself.
+//!
+//! Where source and target share a vshard (onto itself always) the core shares the chunks and no byte moves; otherwise
+//! the bytes are read, verified, and written again.
+
+use crate::auth::permit::Action;
+use crate::auth::principal::Principal;
+use crate::object::checksum::Algorithm;
+use crate::object::conditions::{ReadConditions, Verdict};
+use crate::object::copy_plan::{self, Directive};
+use crate::object::etag::hex;
+use crate::object::name::ObjectKey;
+use crate::object::record::ObjectRecord;
+use crate::ops::head_object::find_version;
+use crate::ops::put_object::owner;
+use crate::ops::version_name::record_of;
+use crate::ops::{OpContext, OpError, VersionName};
+use crate::store::{Bucket, Conditions, Hashing, KvError, NewVersion, Refusal, Version, VersionSelector, Written};
+use crate::tenancy::bucket::{self, BucketRef};
+
+/// What is copied.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CopySource {
+    /// From where.
+    pub bucket: BucketRef,
+    /// Which key.
+    pub key: String,
+    /// One version of it.
+    pub version: Option<String>,
+    /// `x-amz-copy-source-if-…`.
+    pub conditions: ReadConditions,
+}
+
+/// The call.
+pub struct CopyObject {
+    /// What.
+    pub source: CopySource,
+    /// To where.
+    pub bucket: BucketRef,
+    /// Under which key.
+    pub key: String,
+    /// Whose headers and metadata the copy has.
+    pub directive: Directive,
+    /// Headers and metadata, when they are replaced.
+    pub record: ObjectRecord,
+    /// `x-amz-checksum-algorithm`: compute this one anew.
+    pub algorithm: Option<Algorithm>,
+    /// On the target, decided when the write is applied.
+    pub conditions: Conditions,
+}
+
+/// The answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CopyReply {
+    /// Without quotes.
+    pub etag: String,
+    /// Ms since 1970.
+    pub modified_ms: u64,
+    /// With its checksum.
+    pub record: ObjectRecord,
+    /// Of the copy, where its bucket shows names.
+    pub version: Option<VersionName>,
+    /// Of the source, where its bucket shows names.
+    pub source_version: Option<VersionName>,
+}
+
+/// Copies it.
+pub async fn copy_object(ctx: &OpContext, who: &Principal, request: CopyObject) -> Result<CopyReply, OpError> {
+    let bucket = bucket::find(ctx, who, Action::PutObject, &request.bucket).await?;
+    let key = ObjectKey::new(request.key)?;
+    let (source_bucket, source) = find_source(ctx, who, &request.source).await?;
+
+    let same_object = source_bucket.id == bucket.id
+        && source.key == key.as_str().as_bytes()
+        && request.source.version.is_none();
+    let asked = ObjectRecord { owner: owner(who, &bucket), ..request.record };
+    let source_record = record_of(&source_bucket, &source)?;
+    let mut record =
+        copy_plan::record_of_copy(source_record, source.new.size, request.directive, asked, same_object)?;
+
+    let another = request.algorithm.filter(|a| record.checksum.as_ref().is_none_or(|c| c.algorithm != *a));
+    let shared = match another {
+        None => share(ctx, &source, &bucket, &key, &record, &request.conditions).await?,
+        Some(_) => None,
+    };
+    let (etag, written) = match shared {
+        Some(written) => (source.new.etag.clone(), written),
+        None => {
+            let (etag, written) =
+                rewrite(ctx, &source, &bucket, &key, &mut record, request.algorithm, request.conditions).await?;
+            (etag, written)
+        }
+    };
+    Ok(CopyReply {
+        etag,
+        modified_ms: written.modified_ms,
+        record,
+        version: VersionName::written(&bucket, &written),
+        source_version: VersionName::shown(&source_bucket, source.id, source.is_null),
+    })
+}
+
+/// The source, permitted and with its conditions kept: one that does not hold is 412 in a copy, always.
+pub(super) async fn find_source(
+    ctx: &OpContext,
+    who: &Principal,
+    source: &CopySource,
+) -> Result<(Bucket, Version), OpError> {
+    let which = VersionName::select(source.version.as_deref())?;
+    let action = if which == VersionSelector::Current { Action::GetObject } else { Action::GetObjectVersion };
+    let bucket = bucket::find(ctx, who, action, &source.bucket).await?;
+    let key = ObjectKey::new(source.key.as_str())?;
+    let version = find_version(ctx, &bucket, &key, &which, source.version.as_deref()).await;
+    let version = version.map_err(|error| match error {
+        OpError::MarkerAsked { .. } => {
+            OpError::Request("The source of a copy request may not specifically refer to a delete marker by version id.".to_owned())
+        }
+        other => other,
+    })?;
+    match source.conditions.check(&version.new.etag, version.modified_ms) {
+        Verdict::Proceed => Ok((bucket, version)),
+        _ => Err(OpError::Precondition { condition: "x-amz-copy-source-If-*" }),
+    }
+}
+
+/// Without moving bytes, when the core can.
+async fn share(
+    ctx: &OpContext,
+    source: &Version,
+    bucket: &Bucket,
+    key: &ObjectKey,
+    record: &ObjectRecord,
+    conditions: &Conditions,
+) -> Result<Option<Written>, OpError> {
+    let new = NewVersion { etag: source.new.etag.clone(), size: source.new.size, meta: record.encode() };
+    match ctx.store().kv().copy_within(source, bucket, key.to_bytes(), new, conditions.clone()).await {
+        Ok(written) => Ok(written),
+        // The source was deleted between finding and copying it.
+        Err(KvError::Refused(Refusal::NoSuchVersion)) => {
+            Err(OpError::NoSuchKey { key: String::from_utf8_lossy(&source.key).into_owned(), marker: None })
+        }
+        Err(error) => Err(OpError::kv(error, &bucket.name, key.as_str())),
+    }
+}
+
+/// By reading and writing the bytes; they are hashed anew, so that the copy's ETag is that of its bytes.
+async fn rewrite(
+    ctx: &OpContext,
+    source: &Version,
+    bucket: &Bucket,
+    key: &ObjectKey,
+    record: &mut ObjectRecord,
+    algorithm: Option<Algorithm>,
+    conditions: Conditions,
+) -> Result<(String, Written), OpError> {
+    let store = ctx.store();
+    let content = store.fetch(source, 0..source.new.size).await;
+    let content = content.map_err(|error| OpError::kv(error, &bucket.name, &String::from_utf8_lossy(&source.key)))?;
+    let kept = record.checksum.as_ref().map(|checksum| checksum.algorithm);
+    let hashing = Hashing { fallback: algorithm.or(kept).unwrap_or(Algorithm::Crc64Nvme), also: None };
+    let open = |declared| store.kv().open_stage(bucket, key.to_bytes(), declared, &conditions);
+    let taken = store.take(content.into_payload(), hashing, open).await;
+    let (content, digests) = taken.map_err(|error| OpError::intake(error, &bucket.name, key.as_str()))?;
+    record.checksum = Some(digests.checksum);
+    let etag = hex(&digests.md5);
+    let new = NewVersion { etag: etag.clone(), size: digests.len, meta: record.encode() };
+    let written = store.kv().put(bucket, key.to_bytes(), new, content, conditions).await;
+    Ok((etag, written.map_err(|error| OpError::kv(error, &bucket.name, key.as_str()))?))
+}

@@ -1,0 +1,73 @@
+//! CreateMultipartUpload: says what the object to come will be; its parts follow.
+
+use crate::auth::permit::Action;
+use crate::auth::principal::Principal;
+use crate::object::checksum::{Algorithm, Kind};
+use crate::object::metadata::UserMetadata;
+use crate::object::name::ObjectKey;
+use crate::object::record::{ContentHeaders, ObjectRecord, UploadRecord};
+use crate::ops::put_object::owner;
+use crate::ops::{OpContext, OpError};
+use crate::tenancy::bucket::{self, BucketRef};
+
+/// The call.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CreateMultipartUpload {
+    /// Where.
+    pub bucket: BucketRef,
+    /// Under which key.
+    pub key: String,
+    /// Of the object to come.
+    pub headers: ContentHeaders,
+    /// Of the object to come.
+    pub metadata: UserMetadata,
+    /// `x-amz-checksum-algorithm`.
+    pub algorithm: Option<Algorithm>,
+    /// `x-amz-checksum-type`.
+    pub kind: Option<Kind>,
+}
+
+/// The answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CreateUploadReply {
+    /// Names the upload from now on.
+    pub upload: String,
+    /// When the client named one.
+    pub checksum: Option<(Algorithm, Kind)>,
+}
+
+/// Opens it.
+pub async fn create_multipart_upload(
+    ctx: &OpContext,
+    who: &Principal,
+    request: CreateMultipartUpload,
+) -> Result<CreateUploadReply, OpError> {
+    let bucket = bucket::find(ctx, who, Action::PutObject, &request.bucket).await?;
+    let key = ObjectKey::new(request.key)?;
+    if request.algorithm.is_none() && request.kind == Some(Kind::Composite) {
+        return Err(OpError::Request("The COMPOSITE checksum type needs an x-amz-checksum-algorithm.".to_owned()));
+    }
+    let algorithm = request.algorithm.unwrap_or(Algorithm::Crc64Nvme);
+    let kind = request.kind.unwrap_or(algorithm.default_kind());
+    if !algorithm.allows(kind) {
+        return Err(OpError::Request(format!(
+            "The {} checksum type cannot be used with the {} checksum algorithm.",
+            kind.name(),
+            algorithm.name()
+        )));
+    }
+    let record = UploadRecord {
+        object: ObjectRecord {
+            headers: request.headers,
+            metadata: request.metadata,
+            checksum: None,
+            owner: owner(who, &bucket),
+        },
+        algorithm,
+        kind,
+        named: request.algorithm.is_some(),
+    };
+    let opened = ctx.store().kv().create_upload(&bucket, key.to_bytes(), record.encode()).await;
+    let opened = opened.map_err(|error| OpError::kv(error, &bucket.name, key.as_str()))?;
+    Ok(CreateUploadReply { upload: opened.id.to_string(), checksum: request.algorithm.map(|a| (a, kind)) })
+}

@@ -1,0 +1,116 @@
+//! HeadObject: what an object is, without its bytes. GetObject begins the same way.
+
+use crate::auth::permit::Action;
+use crate::auth::principal::Principal;
+use crate::object::conditions::{ReadConditions, Verdict};
+use crate::object::get_plan::{Ask, GetPlan};
+use crate::object::name::ObjectKey;
+use crate::object::record::ObjectRecord;
+use crate::ops::version_name::record_of;
+use crate::ops::{GetObject, Marker, OpContext, OpError, VersionName};
+use crate::store::{Bucket, Version, VersionSelector};
+use crate::tenancy::bucket;
+
+/// What an answer says of an object.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ObjectHead {
+    /// Without quotes.
+    pub etag: String,
+    /// Bytes of the whole.
+    pub size: u64,
+    /// Ms since 1970.
+    pub modified_ms: u64,
+    /// Headers, metadata, checksum.
+    pub record: ObjectRecord,
+    /// Its name, where the bucket shows names.
+    pub version: Option<VersionName>,
+    /// Number of parts, when one of them was asked for.
+    pub parts: Option<u32>,
+    /// Which bytes are answered.
+    pub plan: GetPlan,
+}
+
+/// Answers without bytes.
+pub async fn head_object(ctx: &OpContext, who: &Principal, request: GetObject) -> Result<ObjectHead, OpError> {
+    Ok(find(ctx, who, &request).await?.1)
+}
+
+/// Permits, finds, checks conditions, plans.
+pub(super) async fn find(
+    ctx: &OpContext,
+    who: &Principal,
+    request: &GetObject,
+) -> Result<(Version, ObjectHead), OpError> {
+    let which = VersionName::select(request.version.as_deref())?;
+    let action = if which == VersionSelector::Current { Action::GetObject } else { Action::GetObjectVersion };
+    let bucket = bucket::find(ctx, who, action, &request.bucket).await?;
+    let key = ObjectKey::new(request.key.as_str())?;
+    let version = find_version(ctx, &bucket, &key, &which, request.version.as_deref()).await?;
+    check(&request.conditions, &bucket, &version)?;
+
+    let parts = match request.part {
+        Some(_) if version.parts > 0 => {
+            ctx.store().kv().part_sizes(&version).await.map_err(|e| OpError::kv(e, &bucket.name, key.as_str()))?
+        }
+        _ => Vec::new(),
+    };
+    let plan = GetPlan::new(Ask { range: request.range, part: request.part }, version.new.size, &parts)?;
+    let head = ObjectHead {
+        etag: version.new.etag.clone(),
+        size: version.new.size,
+        modified_ms: version.modified_ms,
+        record: record_of(&bucket, &version)?,
+        version: VersionName::shown(&bucket, version.id, version.is_null),
+        parts: request.part.and(Some(version.parts)).filter(|parts| *parts > 0),
+        plan,
+    };
+    Ok((version, head))
+}
+
+/// An object, not a delete marker: those are told apart from nothing by a header only.
+pub(super) async fn find_version(
+    ctx: &OpContext,
+    bucket: &Bucket,
+    key: &ObjectKey,
+    which: &VersionSelector,
+    asked: Option<&str>,
+) -> Result<Version, OpError> {
+    let found = ctx.store().kv().head(bucket, key.as_str().as_bytes(), which).await;
+    let found = found.map_err(|error| OpError::kv(error, &bucket.name, key.as_str()))?;
+    let key = || key.as_str().to_owned();
+    match found {
+        None if *which == VersionSelector::Current => Err(OpError::NoSuchKey { key: key(), marker: None }),
+        None => Err(OpError::NoSuchVersion { key: key(), version: asked.unwrap_or_default().to_owned() }),
+        Some(version) if version.is_delete_marker => {
+            let marker = Marker {
+                version: VersionName::shown(bucket, version.id, version.is_null),
+                modified_ms: version.modified_ms,
+            };
+            if *which == VersionSelector::Current {
+                Err(OpError::NoSuchKey { key: key(), marker: Some(marker) })
+            } else {
+                Err(OpError::MarkerAsked { marker })
+            }
+        }
+        Some(version) => Ok(version),
+    }
+}
+
+/// Conditions of a read.
+fn check(conditions: &ReadConditions, bucket: &Bucket, version: &Version) -> Result<(), OpError> {
+    if conditions.is_empty() {
+        return Ok(());
+    }
+    match conditions.check(&version.new.etag, version.modified_ms) {
+        Verdict::Proceed => Ok(()),
+        Verdict::NotModified => Err(OpError::NotModified {
+            etag: version.new.etag.clone(),
+            modified_ms: version.modified_ms,
+            version: VersionName::shown(bucket, version.id, version.is_null),
+        }),
+        Verdict::PreconditionFailed => {
+            let condition = if conditions.if_match.is_some() { "If-Match" } else { "If-Unmodified-Since" };
+            Err(OpError::Precondition { condition })
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! One S3 call per file, each read top to bottom like a table of contents: permit, plan, stage, commit, reply.
+//!
+//! Calls are typed and know nothing of HTTP or XML; the wire is translated in `s3/`, and a simulated client or another
+//! front end calls these functions as they are.
+
+mod abort_multipart_upload;
+mod complete_multipart_upload;
+mod copy_object;
+mod create_bucket;
+mod create_multipart_upload;
+mod delete_bucket;
+mod delete_object;
+mod delete_objects;
+mod error;
+mod get_object;
+mod head_bucket;
+mod head_object;
+mod list_buckets;
+mod list_multipart_uploads;
+mod list_object_versions;
+mod list_objects;
+mod list_parts;
+mod put_object;
+mod upload_part;
+mod upload_part_copy;
+mod version_name;
+
+use std::sync::Arc;
+
+use crate::auth::access_key::KeyStore;
+use crate::auth::principal::Principal;
+use crate::object::token::TokenKey;
+use crate::store::{Credentials, Store};
+
+pub use abort_multipart_upload::{AbortMultipartUpload, abort_multipart_upload};
+pub use complete_multipart_upload::{CompleteMultipartUpload, CompleteReply, complete_multipart_upload};
+pub use copy_object::{CopyObject, CopyReply, CopySource, copy_object};
+pub use create_bucket::{CreateBucketCall, create_bucket};
+pub use create_multipart_upload::{CreateMultipartUpload, CreateUploadReply, create_multipart_upload};
+pub use delete_bucket::delete_bucket;
+pub use delete_object::{DeleteObject, DeleteReply, delete_object};
+pub use delete_objects::{DeleteObjects, DeleteOutcome, DeleteTarget, delete_objects};
+pub use error::{Marker, OpError};
+pub use get_object::{GetObject, GetReply, get_object};
+pub use head_bucket::head_bucket;
+pub use head_object::{ObjectHead, head_object};
+pub use list_buckets::{BucketsPage, ListBuckets, list_buckets};
+pub use list_multipart_uploads::{ListUploads, UploadLine, UploadsReply, list_multipart_uploads};
+pub use list_object_versions::{ListVersions, VersionLine, VersionsReply, list_object_versions};
+pub use list_objects::{ListObjects, ObjectLine, ObjectsReply, Start, list_objects};
+pub use list_parts::{ListParts, PartLine, PartsReply, list_parts};
+pub use put_object::{PutObject, PutReply, put_object};
+pub use upload_part::{PartReply, UploadPart, upload_part};
+pub use upload_part_copy::{PartCopyReply, UploadPartCopy, upload_part_copy};
+pub use version_name::VersionName;
+
+/// The one region that this store is.
+pub const REGION: &str = "us-east-1";
+
+/// What every call needs. Cheap to clone.
+#[derive(Clone)]
+pub struct OpContext {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    keys: Arc<KeyStore>,
+    tokens: TokenKey,
+}
+
+impl OpContext {
+    /// On a store whose root key is this.
+    pub fn new(store: Store, root: &Credentials) -> OpContext {
+        let keys = KeyStore::new();
+        keys.put(&root.access_key, &root.secret_key, Principal::root(&root.access_key));
+        let tokens = TokenKey::derive(root.secret_key.as_bytes());
+        OpContext { inner: Arc::new(Inner { store, keys: Arc::new(keys), tokens }) }
+    }
+
+    /// The core.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// All keys that this gateway knows.
+    pub fn keys(&self) -> &Arc<KeyStore> {
+        &self.inner.keys
+    }
+
+    /// Seals and opens continuation tokens.
+    pub fn tokens(&self) -> &TokenKey {
+        &self.inner.tokens
+    }
+}

@@ -1,0 +1,70 @@
+//! PutObject: a body becomes the newest version of a key.
+
+use crate::auth::permit::Action;
+use crate::auth::principal::Principal;
+use crate::object::checksum::Checksum;
+use crate::object::etag::hex;
+use crate::object::metadata::UserMetadata;
+use crate::object::name::ObjectKey;
+use crate::object::record::{ContentHeaders, ObjectRecord};
+use crate::ops::{OpContext, OpError, VersionName};
+use crate::store::payload::Payload;
+use crate::store::{Bucket, Conditions, Hashing, NewVersion};
+use crate::tenancy::bucket::{self, BucketRef};
+
+/// The call.
+pub struct PutObject {
+    /// Where.
+    pub bucket: BucketRef,
+    /// Under which key.
+    pub key: String,
+    /// Stored as they are.
+    pub headers: ContentHeaders,
+    /// Stored as they are.
+    pub metadata: UserMetadata,
+    /// Decided when the write is applied.
+    pub conditions: Conditions,
+    /// The bytes.
+    pub payload: Payload,
+}
+
+/// The answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PutReply {
+    /// Without quotes.
+    pub etag: String,
+    /// Of the content.
+    pub checksum: Checksum,
+    /// Bytes.
+    pub size: u64,
+    /// Its name, where the bucket shows names.
+    pub version: Option<VersionName>,
+}
+
+/// Writes it.
+pub async fn put_object(ctx: &OpContext, who: &Principal, request: PutObject) -> Result<PutReply, OpError> {
+    let bucket = bucket::find(ctx, who, Action::PutObject, &request.bucket).await?;
+    let key = ObjectKey::new(request.key)?;
+    let (store, name) = (ctx.store(), key.to_bytes());
+
+    let open = |declared| store.kv().open_stage(&bucket, name.clone(), declared, &request.conditions);
+    let taken = store.take(request.payload, Hashing::default(), open).await;
+    let (content, digests) = taken.map_err(|error| OpError::intake(error, &bucket.name, key.as_str()))?;
+
+    let (etag, checksum, size) = (hex(&digests.md5), digests.checksum, digests.len);
+    let record = ObjectRecord {
+        headers: request.headers,
+        metadata: request.metadata,
+        checksum: Some(checksum.clone()),
+        owner: owner(who, &bucket),
+    };
+    let new = NewVersion { etag: etag.clone(), size, meta: record.encode() };
+    let written = store.kv().put(&bucket, name, new, content, request.conditions).await;
+    let written = written.map_err(|error| OpError::kv(error, &bucket.name, key.as_str()))?;
+    Ok(PutReply { etag, checksum, size, version: VersionName::written(&bucket, &written) })
+}
+
+/// Who owns what is written; left out when it is the bucket's owner, as nearly always.
+pub(super) fn owner(who: &Principal, bucket: &Bucket) -> Option<String> {
+    (who.tenant != bucket.tenant).then(|| who.owner_id())
+}

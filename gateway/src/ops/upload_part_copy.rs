@@ -1,0 +1,52 @@
+//! UploadPartCopy: bytes of an object become a part.
+
+use crate::auth::permit::Action;
+use crate::auth::principal::Principal;
+use crate::object::copy_plan;
+use crate::ops::copy_object::find_source;
+use crate::ops::upload_part::Target;
+use crate::ops::{CopySource, OpContext, OpError, PartReply, VersionName};
+use crate::tenancy::bucket::{self, BucketRef};
+
+/// The call.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct UploadPartCopy {
+    /// What.
+    pub source: CopySource,
+    /// `x-amz-copy-source-range`.
+    pub range: Option<String>,
+    /// Where.
+    pub bucket: BucketRef,
+    /// Of the upload.
+    pub key: String,
+    /// Of the upload.
+    pub upload: String,
+    /// 1 to 10000.
+    pub number: i32,
+}
+
+/// The answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartCopyReply {
+    /// As for UploadPart.
+    pub part: PartReply,
+    /// Of the source, where its bucket shows names.
+    pub source_version: Option<VersionName>,
+}
+
+/// Copies it.
+pub async fn upload_part_copy(
+    ctx: &OpContext,
+    who: &Principal,
+    request: UploadPartCopy,
+) -> Result<PartCopyReply, OpError> {
+    let bucket = bucket::find(ctx, who, Action::PutObject, &request.bucket).await?;
+    let target = Target::find(ctx, &bucket, &request.key, &request.upload, request.number).await?;
+    let (source_bucket, source) = find_source(ctx, who, &request.source).await?;
+    let range = copy_plan::source_range(request.range.as_deref(), source.new.size)?;
+
+    let content = ctx.store().fetch(&source, range).await;
+    let content = content.map_err(|error| OpError::kv(error, &source_bucket.name, &request.source.key))?;
+    let part = target.write(ctx, content.into_payload()).await?;
+    Ok(PartCopyReply { part, source_version: VersionName::shown(&source_bucket, source.id, source.is_null) })
+}

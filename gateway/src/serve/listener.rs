@@ -1,0 +1,334 @@
+//! Lets connections in, within limits, and runs HTTP/1.1 on them.
+//!
+//! Always true:
+//! * at most `connections` of them; the next one waits in the kernel's queue until another ends;
+//! * every wait for a client has an end: idle, half a head, a slow body, an answer nobody takes;
+//! * once the end is announced no connection is accepted, and one without a request ends at once.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::{Either, select};
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::body::{BodyError, ClientBody, Held};
+use super::patience::{Patience, Socket, Verdict};
+use super::shutdown::{Phase, Stop};
+use crate::config::Limits;
+
+/// Line and headers of a request together. S3's own limit (8 KiB of headers) is checked behind it, with S3's error.
+const LARGEST_HEAD: usize = 64 << 10;
+/// How often a connection is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Answers requests; cloned for each connection.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// Of its answers.
+    type Body: Body<Data = Bytes, Error: Into<BodyError>> + Send + Unpin + 'static;
+
+    /// Answers one.
+    fn answer(
+        &self,
+        request: Request<ClientBody>,
+        peer: SocketAddr,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+}
+
+/// Binds a port; the error names the address.
+pub async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(addr).await
+}
+
+/// Accepts until the end is announced.
+pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: Limits, mut stop: Stop) {
+    let places = Arc::new(Semaphore::new(limits.connections as usize));
+    let limits = Arc::new(limits);
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        let accepted =
+            match select(pin!(stop.reached(Phase::Draining)), pin!(listener.accept())).await {
+                Either::Left(_) => return,
+                Either::Right((accepted, _)) => accepted,
+            };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(cause) => {
+                // Out of file descriptors, or the client was gone before we looked: others may fare better.
+                tracing::warn!(%cause, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (handler, limits, stop) = (handler.clone(), limits.clone(), stop.clone());
+        tokio::spawn(async move {
+            connection(stream, peer, handler, &limits, stop).await;
+            drop(place);
+        });
+    }
+}
+
+/// Why a connection's task looks up from its connection.
+enum News {
+    /// The server is told to stop.
+    Order,
+    /// Time to look at the client.
+    Look,
+}
+
+async fn connection<H: Handler>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    handler: H,
+    limits: &Limits,
+    mut stop: Stop,
+) {
+    // Nagle and delayed acknowledgements together add 40 ms to small answers.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let patience = Patience::new();
+    let least = limits.slowest_upload_bytes_per_second;
+    let marks = patience.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let in_request = marks.request();
+        let patience = marks.clone();
+        let handler = handler.clone();
+        async move {
+            let request = request.map(|body| ClientBody::new(body, least, patience));
+            let response = handler.answer(request, peer).await;
+            Ok::<_, Infallible>(response.map(|body| Held::new(body, in_request)))
+        }
+    });
+    let socket = Socket::new(
+        stream,
+        patience.clone(),
+        Duration::from_secs(limits.stalled_download_seconds),
+    );
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_header_size(LARGEST_HEAD)
+        .serve_connection(TokioIo::new(socket), service);
+    tokio::pin!(connection);
+
+    let head = Duration::from_secs(limits.header_timeout_seconds);
+    let idle = Duration::from_secs(limits.idle_timeout_seconds);
+    let mut look = tokio::time::interval(LOOK_EVERY.min(head).min(idle));
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut announced = Phase::Draining;
+    loop {
+        let news = {
+            let (order, look) = (pin!(stop.reached(announced)), pin!(look.tick()));
+            match select(connection.as_mut(), select(order, look)).await {
+                Either::Left((ended, _)) => {
+                    if let Err(cause) = ended {
+                        tracing::debug!(%peer, %cause, "connection ended badly");
+                    }
+                    return;
+                }
+                Either::Right((Either::Left(_), _)) => News::Order,
+                Either::Right((Either::Right(_), _)) => News::Look,
+            }
+        };
+        match (news, patience.verdict(head, idle)) {
+            (News::Order, _) if announced == Phase::Cut => return,
+            (News::Order, _) => {
+                connection.as_mut().graceful_shutdown();
+                announced = Phase::Cut;
+            }
+            (News::Look, Verdict::Wait) => {}
+            (News::Look, Verdict::Idle) => connection.as_mut().graceful_shutdown(),
+            (News::Look, Verdict::SlowHead) => {
+                tracing::debug!(%peer, "cut: its request head did not come in time");
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Instant;
+
+    use http_body_util::{BodyExt, Full};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::serve::shutdown::{Stopper, stopper};
+
+    /// Answers with the body's length; `/wait` takes half a second.
+    #[derive(Clone)]
+    struct Echo;
+
+    impl Handler for Echo {
+        type Body = Full<Bytes>;
+
+        async fn answer(
+            &self,
+            request: Request<ClientBody>,
+            _peer: SocketAddr,
+        ) -> Response<Full<Bytes>> {
+            if request.uri().path() == "/refuse" {
+                return Response::new(Full::new(Bytes::from_static(b"refused")));
+            }
+            if request.uri().path() == "/wait" {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            let text = match request.into_body().collect().await {
+                Ok(body) => format!("{} bytes", body.to_bytes().len()),
+                Err(cause) => cause.to_string(),
+            };
+            Response::new(Full::new(Bytes::from(text)))
+        }
+    }
+
+    async fn server(limits: Limits) -> (SocketAddr, Stopper) {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (stopper, stop) = stopper();
+        tokio::spawn(serve(listener, Echo, limits, stop));
+        (addr, stopper)
+    }
+
+    fn quick() -> Limits {
+        Limits {
+            header_timeout_seconds: 1,
+            idle_timeout_seconds: 2,
+            ..Limits::default()
+        }
+    }
+
+    async fn said(stream: &mut TcpStream) -> String {
+        let mut text = String::new();
+        let reading = stream.read_to_string(&mut text);
+        tokio::time::timeout(Duration::from_secs(10), reading)
+            .await
+            .expect("the server ends it")
+            .unwrap();
+        text
+    }
+
+    /// A client that trickles its head is cut; one that says nothing gets longer, and is then let go.
+    #[tokio::test]
+    async fn dawdling_connection_is_ended() {
+        let (addr, _stopper) = server(quick()).await;
+        let mut slow = TcpStream::connect(addr).await.unwrap();
+        let mut idle = TcpStream::connect(addr).await.unwrap();
+        slow.write_all(b"GET / HT").await.unwrap();
+        let began = Instant::now();
+        let (slow, idle) =
+            tokio::join!(async { (said(&mut slow).await, began.elapsed()) }, async {
+                (said(&mut idle).await, began.elapsed())
+            });
+        assert_eq!((slow.0.as_str(), idle.0.as_str()), ("", ""));
+        assert!(slow.1 < idle.1, "{slow:?} {idle:?}");
+    }
+
+    /// A head without end is refused at 64 KiB, not collected.
+    #[tokio::test]
+    async fn endless_head_is_refused() {
+        let (addr, _stopper) = server(Limits::default()).await;
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        let line = format!("x: {}\r\n", "y".repeat(8000));
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: h\r\n")
+            .await
+            .unwrap();
+        let mut sent = 0;
+        while sent < 1 << 20 && stream.write_all(line.as_bytes()).await.is_ok() {
+            sent += line.len();
+        }
+        let mut answer = vec![0; 64];
+        let read = stream.read(&mut answer).await.unwrap_or(0);
+        assert!(String::from_utf8_lossy(&answer[..read]).starts_with("HTTP/1.1 431") || read == 0);
+        assert!(TcpStream::connect(addr).await.is_ok());
+    }
+
+    /// The connection above the limit is served once another one ended, not before.
+    #[tokio::test]
+    async fn connection_above_the_limit_waits() {
+        let (addr, _stopper) = server(Limits {
+            connections: 1,
+            ..Limits::default()
+        })
+        .await;
+        let first = TcpStream::connect(addr).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut second = TcpStream::connect(addr).await.unwrap();
+        second
+            .write_all(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut byte = [0];
+        let early = tokio::time::timeout(Duration::from_millis(200), second.read(&mut byte)).await;
+        assert!(early.is_err(), "answered beside the first one");
+        drop(first);
+        assert!(said(&mut second).await.ends_with("0 bytes"));
+    }
+
+    /// Told to stop: the request in flight is answered, the idle connection is closed, a new one is not accepted.
+    #[tokio::test]
+    async fn request_in_flight_outlives_the_order_to_stop() {
+        let (addr, stopper) = server(Limits::default()).await;
+        let mut busy = TcpStream::connect(addr).await.unwrap();
+        let mut idle = TcpStream::connect(addr).await.unwrap();
+        busy.write_all(b"GET /wait HTTP/1.1\r\nhost: h\r\n\r\n")
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let began = Instant::now();
+        let (all, busy, idle) = tokio::join!(
+            stopper.stop(Duration::from_secs(10)),
+            said(&mut busy),
+            said(&mut idle)
+        );
+        assert!(all && began.elapsed() < Duration::from_secs(5));
+        assert!(busy.ends_with("0 bytes"), "{busy}");
+        assert_eq!(idle, "");
+        assert!(TcpStream::connect(addr).await.is_err());
+    }
+
+    /// A request that takes longer than the drain is cut, so that the process ends.
+    #[tokio::test]
+    async fn endless_request_does_not_keep_the_process() {
+        let (addr, stopper) = server(Limits::default()).await;
+        let mut stuck = TcpStream::connect(addr).await.unwrap();
+        stuck
+            .write_all(b"PUT / HTTP/1.1\r\nhost: h\r\ncontent-length: 10\r\n\r\nhalf")
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!stopper.stop(Duration::from_millis(200)).await);
+    }
+
+    /// An upload that is refused at its head gets to read why, although it goes on sending.
+    #[tokio::test]
+    async fn refused_upload_reads_its_answer() {
+        let (addr, _stopper) = server(Limits::default()).await;
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        let head = b"PUT /refuse HTTP/1.1\r\nhost: h\r\ncontent-length: 33554432\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        let block = vec![7; 1 << 20];
+        for _ in 0..32 {
+            stream.write_all(&block).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let answer = said(&mut stream).await;
+        assert!(answer.ends_with("refused"), "{answer}");
+    }
+}

@@ -1,0 +1,104 @@
+//! Content becomes a body.
+//!
+//! Always true: the first bytes are there before an answer begins, so that damage or a lost leader that shows at once is
+//! a 500 or 503 and not a 200 that breaks off. What breaks later ends the stream with an error, and the connection with it.
+
+use std::ops::Range;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use minikv_core::kv::{ContentStream, KvError, Version};
+
+use super::Store;
+use super::payload::{Payload, PayloadError, Source};
+use crate::object::checksum::Claims;
+
+/// Bytes of a version on their way out.
+pub enum Content {
+    /// All of them are here.
+    Bytes(Bytes),
+    /// The first ones are here, the others follow.
+    Stream {
+        /// The first ones.
+        first: Bytes,
+        /// The others.
+        rest: ContentStream,
+        /// All together.
+        len: u64,
+    },
+}
+
+impl Content {
+    /// Bytes in all.
+    pub fn len(&self) -> u64 {
+        match self {
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::Stream { len, .. } => *len,
+        }
+    }
+
+    /// None.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What is read becomes what is written: a copy.
+    pub fn into_payload(self) -> Payload {
+        match self {
+            Content::Bytes(bytes) => Payload::from_bytes(bytes),
+            Content::Stream { first, rest, len } => {
+                Payload::new(Reread { first: Some(first), rest, left: len }, Some(len), Claims::default())
+            }
+        }
+    }
+}
+
+struct Reread {
+    first: Option<Bytes>,
+    rest: ContentStream,
+    left: u64,
+}
+
+impl Source for Reread {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
+        let next = match self.first.take() {
+            Some(first) => Some(Ok(first)),
+            None => futures::ready!(self.rest.poll_next_unpin(cx)),
+        };
+        Poll::Ready(match next {
+            Some(Ok(bytes)) => {
+                self.left = self.left.saturating_sub(bytes.len() as u64);
+                Some(Ok(bytes))
+            }
+            Some(Err(error)) => Some(Err(PayloadError::Source(error))),
+            None if self.left > 0 => Some(Err(PayloadError::Incomplete)),
+            None => None,
+        })
+    }
+}
+
+impl Store {
+    /// The bytes `range` of a version; it lies within `0..size`.
+    pub async fn fetch(&self, version: &Version, range: Range<u64>) -> Result<Content, KvError> {
+        let len = range.end - range.start;
+        if len == 0 {
+            return Ok(Content::Bytes(Bytes::new()));
+        }
+        if version.new.size <= self.kv().inline_limit() as u64
+            && let Some(bytes) = self.kv().small_content(version).await?
+        {
+            let whole = bytes.len() as u64 == version.new.size;
+            if !whole {
+                return Err(KvError::Damaged("the content has another length than its record".to_owned()));
+            }
+            return Ok(Content::Bytes(bytes.slice(range.start as usize..range.end as usize)));
+        }
+        let mut rest = self.kv().content(version, range);
+        let first = match rest.next().await {
+            Some(first) => first?,
+            None => return Err(KvError::Damaged("the content is shorter than its record says".to_owned())),
+        };
+        if first.len() as u64 == len { Ok(Content::Bytes(first)) } else { Ok(Content::Stream { first, rest, len }) }
+    }
+}

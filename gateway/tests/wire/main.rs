@@ -1,0 +1,14 @@
+//! The S3 port from outside: requests as clients sign and frame them, against a real node in a temporary directory.
+//!
+//! One file per kind of call; `world` starts the node and is the client.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod bad_input;
+mod buckets;
+mod checksums;
+mod copies;
+mod listings;
+mod multipart;
+mod objects;
+mod settings;
+mod world;
