@@ -198,6 +198,13 @@ pub(super) async fn unlink(shared: &Shared, stream: Stream, number: u32) -> Resu
     let io = |error: std::io::Error| io_error("deleting", &segment.path, &error);
     shared.disk.remove(&segment.path).map_err(io)?;
     shared.disk.sync_dir(&shared.dir).await.map_err(io)?;
+    if let Some(oldest) = shared.segments.numbers(stream).first() {
+        shared
+            .stream(stream)
+            .boundaries
+            .lock()
+            .forget_before(*oldest);
+    }
     shared.poke_keeper.notify_one();
     Ok(true)
 }

@@ -49,7 +49,7 @@ pub struct Frame {
     pub bytes: Bytes,
 }
 
-/// A node's log. Dropping it ends its tasks without a last fsync, as a process kill would; `close` ends it in order.
+/// A node's log. Dropping it ends its tasks as a process kill would, what is queued is not written; `close` ends it in order.
 pub struct Log {
     shared: Arc<Shared>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -69,7 +69,7 @@ impl Drop for OverlayLoan {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.shared.stop();
+        self.shared.abandon();
     }
 }
 

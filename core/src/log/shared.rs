@@ -241,6 +241,7 @@ pub(super) struct Shared {
     /// Something for the keeper to do.
     pub poke_keeper: Notify,
     stopping: AtomicBool,
+    abandoned: AtomicBool,
     failure: OnceLock<LogError>,
     failed: Notify,
 }
@@ -273,6 +274,7 @@ impl Shared {
             overlay_borrowed: AtomicU32::new(0),
             poke_keeper: Notify::new(),
             stopping: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
             failure: OnceLock::new(),
             failed: Notify::new(),
         }
@@ -352,6 +354,19 @@ impl Shared {
         }
         self.admission.close();
         self.poke_keeper.notify_one();
+    }
+
+    /// Ends at once: nothing more is written, what is queued is refused. The last handle is gone.
+    pub(super) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+        self.stop();
+        for stream in &self.streams {
+            stream.spare_made.notify_one();
+        }
+    }
+
+    pub(super) fn abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
     }
 
     pub(super) fn stopping(&self) -> bool {

@@ -87,7 +87,9 @@ impl Writer {
     /// Works until the queue is closed and empty, or something fails.
     pub(super) async fn run(mut self) {
         let result = self.work().await;
-        if let Err(error) = result {
+        if let Err(error) = result
+            && !self.shared.abandoned()
+        {
             self.shared.fail(error);
         }
         // Closed or failed: whatever is still here was not written.
@@ -102,7 +104,11 @@ impl Writer {
 
     async fn work(&mut self) -> Result<(), LogError> {
         loop {
-            match self.next().await {
+            let next = self.next().await;
+            if self.shared.abandoned() {
+                return Ok(());
+            }
+            match next {
                 Next::Jobs => self.commit().await?,
                 Next::Sync => self.sync().await?,
                 Next::Cover => self.cover().await?,
@@ -333,9 +339,8 @@ impl Writer {
         batch::lay_out(&self.chain, flags, self.position(), durable_end, [].iter())
     }
 
-    /// Seals this segment and goes on in the next.
+    /// Seals this segment and goes on in the next. The seal's fsync covers whatever was written before it.
     async fn roll(&mut self) -> Result<(), LogError> {
-        self.sync().await?;
         let seal = self.empty(batch::SEALED);
         self.write(seal, true).await?;
         let next = self.next_segment().await?;
@@ -377,6 +382,9 @@ impl Writer {
             }
             if let Some(error) = self.shared.failure() {
                 return Err(error);
+            }
+            if self.shared.abandoned() {
+                return Err(LogError::Closed);
             }
             self.shared.poke_keeper.notify_one();
             state.spare_made.notified().await;

@@ -62,10 +62,36 @@ pub(super) async fn start(env: Env, options: NodeOptions) -> Result<Arc<Node>, S
     })
 }
 
+/// Makes the data directory with a durable name: also when an earlier start made it and was cut before it could see to
+/// that, which nobody can tell. Without it a power cut takes the whole directory, fsynced files and all.
+async fn make_directory(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    disk.create_dir_all(dir)?;
+    for above in dir.ancestors().skip(1) {
+        let above = match above.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => above,
+        };
+        match disk.sync_dir(above).await {
+            // Somebody else's directory: what lies in it was there before us.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
+/// The same for the directories in it; they come after the identity, which must be the first thing there.
+async fn make_inner_directories(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    for inner in ["log", "groups", "places"] {
+        disk.create_dir_all(&dir.join(inner))?;
+    }
+    disk.sync_dir(dir).await
+}
+
 async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     let disk = &*env.disk;
     let dir = &options.data_dir;
-    make_durably(disk, dir).await?;
+    make_directory(disk, dir).await.map_err(StartError::io("make the data directory", dir))?;
     let lock = disk.lock(&dir.join("lock")).map_err(|cause| match cause.kind() {
         io::ErrorKind::WouldBlock => StartError::InUse {
             dir: dir.display().to_string(),
@@ -74,15 +100,14 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     })?;
     let opened = identity::open(disk, dir, options.data_groups).await?;
     let identity = opened.identity;
+    let made = make_inner_directories(disk, dir).await;
+    made.map_err(StartError::io("make the directories", dir))?;
     let boot = boot_number::raise(disk, dir, opened.is_new).await?;
     let storage = Storage::open(&env, &options).await?;
     if let Some(healed) = opened.healed {
         storage.store.note_damage(format!("identity: {healed}; written again from its twin"));
     }
 
-    // The names of the groups' stores hang on this one: it must be there before a log forgets what they hold.
-    disk.create_dir_all(&dir.join("groups")).map_err(StartError::io("make `groups`", dir))?;
-    disk.sync_dir(dir).await.map_err(StartError::io("sync", dir))?;
     let grown = Arc::new(Notify::new());
     let pressure = Arc::new(Pressure::new(storage.budget.clone()));
     let mut groups = Vec::new();
@@ -127,20 +152,6 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     });
     housekeeping::begin(&node);
     Ok(node)
-}
-
-/// Makes a directory and its parents, and sees to it that a power cut leaves their names.
-async fn make_durably(disk: &dyn Disk, dir: &Path) -> Result<(), StartError> {
-    let is_new = |dir: &Path| disk.list(dir).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-    let made: Vec<&Path> = dir.ancestors().take_while(|dir| is_new(dir)).collect();
-    disk.create_dir_all(dir).map_err(StartError::io("make the data directory", dir))?;
-    for dir in made {
-        // A relative path's last ancestor is the empty one: the working directory.
-        let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
-        let above = above.unwrap_or(Path::new("."));
-        disk.sync_dir(above).await.map_err(StartError::io("sync", above))?;
-    }
-    Ok(())
 }
 
 fn limits(options: &NodeOptions) -> CheckpointLimits {

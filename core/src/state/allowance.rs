@@ -33,10 +33,18 @@ impl Applying<'_> {
             let (limit, used) = (i64::try_from(limit.unwrap_or(0)), i64::try_from(used));
             Ok(limit.map_err(|_| Malformed("limit"))? - used.map_err(|_| Malformed("usage"))?)
         };
-        let (bytes, objects) = (left(set.bytes, set.used_bytes)?, left(set.objects, set.used_objects)?);
+        let (bytes, objects) = (
+            left(set.bytes, set.used_bytes)?,
+            left(set.objects, set.used_objects)?,
+        );
         self.with_account(set.account.as_ref(), |account, _| {
             if set.epoch > account.epoch {
-                begin(account, set.epoch, set.bytes.is_some(), set.objects.is_some());
+                begin(
+                    account,
+                    set.epoch,
+                    set.bytes.is_some(),
+                    set.objects.is_some(),
+                );
                 (account.limit_bytes, account.limit_objects) = (set.bytes, set.objects);
                 account.bytes = if account.bytes_limited { bytes } else { 0 };
                 account.objects = if account.objects_limited { objects } else { 0 };
@@ -52,7 +60,10 @@ impl Applying<'_> {
             if debit.epoch != account.epoch {
                 return Err(TryAgain::StaleEpoch(account.epoch).into());
             }
-            if let Some(transit) = account.transit.filter(|transit| transit.number == debit.number) {
+            if let Some(transit) = account
+                .transit
+                .filter(|transit| transit.number == debit.number)
+            {
                 return Ok(Done::Transit(transit));
             }
             if debit.number <= account.debited {
@@ -61,7 +72,8 @@ impl Applying<'_> {
             if account.transit.is_some() || debit.number != account.debited + 1 {
                 return Err(TryAgain::NotYet.into());
             }
-            let (bytes_left, objects_left) = (account.bytes.max(0) as u64, account.objects.max(0) as u64);
+            let (bytes_left, objects_left) =
+                (account.bytes.max(0) as u64, account.objects.max(0) as u64);
             let (bytes, objects) = if debit.at_most {
                 (debit.bytes.min(bytes_left), debit.objects.min(objects_left))
             } else {
@@ -74,7 +86,13 @@ impl Applying<'_> {
             account.objects -= objects as i64;
             account.debited = debit.number;
             let (to_group, number, epoch) = (debit.to_group, debit.number, debit.epoch);
-            let transit = row::Transit { to_group, number, bytes, objects, epoch };
+            let transit = row::Transit {
+                to_group,
+                number,
+                bytes,
+                objects,
+                epoch,
+            };
             account.transit = Some(transit);
             Ok(Done::Transit(transit))
         })
@@ -83,18 +101,29 @@ impl Applying<'_> {
     /// Room arrives from another group's account.
     pub fn credit(&mut self, credit: &wire::Credit) -> Result<Done, Stop> {
         let (bytes, objects) = (i64::try_from(credit.bytes), i64::try_from(credit.objects));
-        let (bytes, objects) =
-            (bytes.map_err(|_| Malformed("transfer"))?, objects.map_err(|_| Malformed("transfer"))?);
+        let (bytes, objects) = (
+            bytes.map_err(|_| Malformed("transfer"))?,
+            objects.map_err(|_| Malformed("transfer"))?,
+        );
         self.with_account(credit.account.as_ref(), |account, _| {
             if credit.epoch > account.epoch {
                 return Err(TryAgain::StaleEpoch(account.epoch).into());
             }
-            let at = account.credited.partition_point(|known| known.from_group < credit.from_group);
-            match account.credited.get_mut(at).filter(|known| known.from_group == credit.from_group) {
+            let at = account
+                .credited
+                .partition_point(|known| known.from_group < credit.from_group);
+            match account
+                .credited
+                .get_mut(at)
+                .filter(|known| known.from_group == credit.from_group)
+            {
                 Some(known) if known.number >= credit.number => return Ok(Done::Nothing),
                 Some(known) => known.number = credit.number,
                 None => {
-                    let first = row::Credited { from_group: credit.from_group, number: credit.number };
+                    let first = row::Credited {
+                        from_group: credit.from_group,
+                        number: credit.number,
+                    };
                     account.credited.insert(at, first);
                 }
             }
@@ -109,7 +138,9 @@ impl Applying<'_> {
     /// The credit was agreed on the other side.
     pub fn arrived(&mut self, arrived: &wire::Arrived) -> Result<Done, Stop> {
         self.with_account(arrived.account.as_ref(), |account, _| {
-            account.transit = account.transit.filter(|transit| transit.number != arrived.number);
+            account.transit = account
+                .transit
+                .filter(|transit| transit.number != arrived.number);
             Ok(Done::Nothing)
         })
     }

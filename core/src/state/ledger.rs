@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message;
 
-use crate::engine::{EngineError, View};
 use crate::engine::digest;
+use crate::engine::{EngineError, View};
 use crate::state::keys::KeyRange;
 
 pub(super) struct Ledger<'a> {

@@ -5,7 +5,7 @@ use minikv_proto::row;
 
 use crate::engine::{EngineError, RowIter, View};
 use crate::ids::{BucketId, UploadId, VShard};
-use crate::kv::{Upload, UploadsItem, UploadsRequest, UploadsPage};
+use crate::kv::{Upload, UploadsItem, UploadsPage, UploadsRequest};
 use crate::state::keys::{self, KeyRange};
 use crate::state::ledger::{damaged, decode};
 use crate::state::list::{Halt, Line, RollUp, Source, Step, merge};

@@ -164,7 +164,9 @@ fn count(usage: &mut row::Usage, delta: &Delta) -> Option<()> {
 }
 
 fn take(account: Option<&mut row::Account>, delta: &Delta, whose: AccountId) -> Result<(), Stop> {
-    let Some(account) = account else { return Ok(()) };
+    let Some(account) = account else {
+        return Ok(());
+    };
     let (bytes, objects) = delta.takes();
     for (limited, left, taken) in [
         (account.bytes_limited, &mut account.bytes, bytes),

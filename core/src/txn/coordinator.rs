@@ -125,8 +125,13 @@ enum Phase {
 impl Coordinator {
     /// Begins. The coordinator's group is asked even if it takes no part: it keeps the record.
     pub fn begin(txn: TxnRef) -> (Coordinator, Vec<Step>) {
-        let others = txn.participants.iter().filter(|group| **group != txn.id.coordinator);
-        let steps = std::iter::once(Step::Begin).chain(others.map(|group| Step::Prepare(*group))).collect();
+        let others = txn
+            .participants
+            .iter()
+            .filter(|group| **group != txn.id.coordinator);
+        let steps = std::iter::once(Step::Begin)
+            .chain(others.map(|group| Step::Prepare(*group)))
+            .collect();
         let coordinator = Coordinator {
             txn,
             phase: Phase::Voting,
@@ -155,13 +160,22 @@ impl Coordinator {
     fn on_vote(&mut self, group: GroupId, vote: Vote) -> Reaction {
         if self.phase != Phase::Voting {
             // Its intents came after the others' abort: nobody else would tell it before somebody meets them.
-            let late = vote == Vote::Yes && self.phase == Phase::Telling(false) && self.is_told(group);
-            return steps(if late { vec![Step::Finish(group, false)] } else { Vec::new() });
+            let late =
+                vote == Vote::Yes && self.phase == Phase::Telling(false) && self.is_told(group);
+            return steps(if late {
+                vec![Step::Finish(group, false)]
+            } else {
+                Vec::new()
+            });
         }
         match vote {
             Vote::Yes => {
                 self.yes.insert(group);
-                let all = self.txn.participants.iter().chain([&self.txn.id.coordinator]);
+                let all = self
+                    .txn
+                    .participants
+                    .iter()
+                    .chain([&self.txn.id.coordinator]);
                 if !all.clone().all(|group| self.yes.contains(group)) {
                     return Reaction::default();
                 }
@@ -169,9 +183,10 @@ impl Coordinator {
                 steps(vec![Step::Commit])
             }
             // Somebody met an intent before the record was there.
-            Vote::No(Refusal::Aborted) => {
-                self.abort(Outcome::TryAnew { met: Vec::new(), behind: Vec::new() })
-            }
+            Vote::No(Refusal::Aborted) => self.abort(Outcome::TryAnew {
+                met: Vec::new(),
+                behind: Vec::new(),
+            }),
             Vote::No(refusal) => self.abort(Outcome::Refused(group, refusal)),
             Vote::Blocked(other) => {
                 let times = self.cleared.entry(group).or_default();
@@ -179,12 +194,19 @@ impl Coordinator {
                     *times += 1;
                     return steps(vec![Step::Clear(group, Box::new(ClearOther(other)))]);
                 }
-                self.abort(Outcome::TryAnew { met: vec![(group, other)], behind: Vec::new() })
+                self.abort(Outcome::TryAnew {
+                    met: vec![(group, other)],
+                    behind: Vec::new(),
+                })
             }
-            Vote::FactsBehind(bucket) => {
-                self.abort(Outcome::TryAnew { met: Vec::new(), behind: vec![(group, bucket)] })
-            }
-            Vote::PlanAnew => self.abort(Outcome::TryAnew { met: Vec::new(), behind: Vec::new() }),
+            Vote::FactsBehind(bucket) => self.abort(Outcome::TryAnew {
+                met: Vec::new(),
+                behind: vec![(group, bucket)],
+            }),
+            Vote::PlanAnew => self.abort(Outcome::TryAnew {
+                met: Vec::new(),
+                behind: Vec::new(),
+            }),
             Vote::Unknown => self.abort(Outcome::Unreachable(group)),
         }
     }
@@ -208,23 +230,35 @@ impl Coordinator {
         let outcome = match (&self.phase, state) {
             (Phase::Committing, Some(TxnState::Committed)) => Outcome::Committed,
             // Somebody met it and did not wait.
-            (Phase::Committing, Some(TxnState::Aborted)) => {
-                Outcome::TryAnew { met: Vec::new(), behind: Vec::new() }
-            }
+            (Phase::Committing, Some(TxnState::Aborted)) => Outcome::TryAnew {
+                met: Vec::new(),
+                behind: Vec::new(),
+            },
             (Phase::Aborting(answer), Some(TxnState::Aborted)) => answer.clone(),
             (Phase::Committing | Phase::Aborting(_), _) => {
                 self.phase = Phase::Over;
-                return Reaction { steps: Vec::new(), outcome: Some(Outcome::Unknown) };
+                return Reaction {
+                    steps: Vec::new(),
+                    outcome: Some(Outcome::Unknown),
+                };
             }
             _ => return Reaction::default(),
         };
         self.phase = Phase::Telling(committed);
-        let told = self.txn.participants.iter().copied().filter(|group| self.is_told(*group));
+        let told = self
+            .txn
+            .participants
+            .iter()
+            .copied()
+            .filter(|group| self.is_told(*group));
         let steps: Vec<Step> = told.map(|group| Step::Finish(group, committed)).collect();
         let outcome = Some(outcome);
         if steps.is_empty() {
             self.phase = Phase::Over;
-            return Reaction { steps: vec![Step::Drop], outcome };
+            return Reaction {
+                steps: vec![Step::Drop],
+                outcome,
+            };
         }
         Reaction { steps, outcome }
     }
@@ -236,8 +270,14 @@ impl Coordinator {
 
     fn on_finished(&mut self, group: GroupId) -> Reaction {
         self.finished.insert(group);
-        let all = self.txn.participants.iter().filter(|group| self.is_told(**group));
-        if !matches!(self.phase, Phase::Telling(_)) || !all.clone().all(|group| self.finished.contains(group)) {
+        let all = self
+            .txn
+            .participants
+            .iter()
+            .filter(|group| self.is_told(**group));
+        if !matches!(self.phase, Phase::Telling(_))
+            || !all.clone().all(|group| self.finished.contains(group))
+        {
             return Reaction::default();
         }
         self.phase = Phase::Over;
@@ -246,7 +286,10 @@ impl Coordinator {
 }
 
 fn steps(steps: Vec<Step>) -> Reaction {
-    Reaction { steps, outcome: None }
+    Reaction {
+        steps,
+        outcome: None,
+    }
 }
 
 #[cfg(test)]
@@ -258,7 +301,15 @@ mod tests {
     const B: GroupId = GroupId(2);
 
     fn txn(age_ms: u64) -> TxnRef {
-        TxnRef { id: TxnId { coordinator: A, session: age_ms, sequence: 1 }, age_ms, participants: vec![A, B] }
+        TxnRef {
+            id: TxnId {
+                coordinator: A,
+                session: age_ms,
+                sequence: 1,
+            },
+            age_ms,
+            participants: vec![A, B],
+        }
     }
 
     #[test]
@@ -268,33 +319,61 @@ mod tests {
         assert_eq!(c.on(Event::Said(B, Vote::Yes)), Reaction::default());
         assert_eq!(c.on(Event::Said(A, Vote::Yes)).steps, [Step::Commit]);
         let answered = c.on(Event::Decided(Some(TxnState::Committed)));
-        assert_eq!((answered.outcome, answered.steps), (Some(Outcome::Committed), vec![Step::Finish(B, true)]));
+        assert_eq!(
+            (answered.outcome, answered.steps),
+            (Some(Outcome::Committed), vec![Step::Finish(B, true)])
+        );
         assert_eq!(c.on(Event::Finished(B)).steps, [Step::Drop]);
     }
 
     #[test]
     fn one_no_is_enough_and_late_words_change_nothing() {
         let (mut c, _) = Coordinator::begin(txn(1));
-        assert_eq!(c.on(Event::Said(B, Vote::No(Refusal::CheckFailed(3)))).steps, [Step::Abort]);
+        assert_eq!(
+            c.on(Event::Said(B, Vote::No(Refusal::CheckFailed(3))))
+                .steps,
+            [Step::Abort]
+        );
         assert_eq!(c.on(Event::Said(A, Vote::Yes)), Reaction::default());
         let answered = c.on(Event::Decided(Some(TxnState::Aborted)));
-        assert_eq!(answered.outcome, Some(Outcome::Refused(B, Refusal::CheckFailed(3))));
+        assert_eq!(
+            answered.outcome,
+            Some(Outcome::Refused(B, Refusal::CheckFailed(3)))
+        );
         assert_eq!(answered.steps, [Step::Finish(B, false)]);
-        assert_eq!(c.on(Event::Decided(Some(TxnState::Aborted))), Reaction::default());
+        assert_eq!(
+            c.on(Event::Decided(Some(TxnState::Aborted))),
+            Reaction::default()
+        );
         // A copy of the prepare that came after the abort is told once more.
-        assert_eq!(c.on(Event::Said(B, Vote::Yes)).steps, [Step::Finish(B, false)]);
+        assert_eq!(
+            c.on(Event::Said(B, Vote::Yes)).steps,
+            [Step::Finish(B, false)]
+        );
     }
 
     #[test]
     fn the_older_one_clears_its_way_and_the_younger_one_tries_anew() {
         let (mut older, _) = Coordinator::begin(txn(1));
         let reaction = older.on(Event::Said(B, Vote::Blocked(txn(2))));
-        assert_eq!(reaction.steps, [Step::Clear(B, Box::new(ClearOther(txn(2))))]);
+        assert_eq!(
+            reaction.steps,
+            [Step::Clear(B, Box::new(ClearOther(txn(2))))]
+        );
         assert_eq!(older.on(Event::Cleared(B, true)).steps, [Step::Prepare(B)]);
         let (mut younger, _) = Coordinator::begin(txn(2));
-        assert_eq!(younger.on(Event::Said(B, Vote::Blocked(txn(1)))).steps, [Step::Abort]);
+        assert_eq!(
+            younger.on(Event::Said(B, Vote::Blocked(txn(1)))).steps,
+            [Step::Abort]
+        );
         let outcome = younger.on(Event::Decided(Some(TxnState::Aborted))).outcome;
-        assert_eq!(outcome, Some(Outcome::TryAnew { met: vec![(B, txn(1))], behind: vec![] }));
+        assert_eq!(
+            outcome,
+            Some(Outcome::TryAnew {
+                met: vec![(B, txn(1))],
+                behind: vec![]
+            })
+        );
     }
 
     #[test]
@@ -303,7 +382,13 @@ mod tests {
         c.on(Event::Said(A, Vote::Yes));
         c.on(Event::Said(B, Vote::Yes));
         let answered = c.on(Event::Decided(None));
-        assert_eq!((answered.outcome, answered.steps), (Some(Outcome::Unknown), vec![]));
-        assert_eq!(c.on(Event::Decided(Some(TxnState::Committed))), Reaction::default());
+        assert_eq!(
+            (answered.outcome, answered.steps),
+            (Some(Outcome::Unknown), vec![])
+        );
+        assert_eq!(
+            c.on(Event::Decided(Some(TxnState::Committed))),
+            Reaction::default()
+        );
     }
 }

@@ -30,7 +30,9 @@ impl Vote {
             Answer::Done(_) => (Vote::Yes, Vec::new()),
             Answer::Refused(refusal) => (Vote::No(refusal), Vec::new()),
             Answer::TryAgain(TryAgain::Blocked(txn)) => (Vote::Blocked(txn), Vec::new()),
-            Answer::TryAgain(TryAgain::FactsBehind(bucket)) => (Vote::FactsBehind(bucket), Vec::new()),
+            Answer::TryAgain(TryAgain::FactsBehind(bucket)) => {
+                (Vote::FactsBehind(bucket), Vec::new())
+            }
             // An earlier delivery may have been applied.
             Answer::TryAgain(TryAgain::SessionGone) => (Vote::Unknown, Vec::new()),
             Answer::TryAgain(_) => (Vote::PlanAnew, Vec::new()),

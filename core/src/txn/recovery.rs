@@ -74,10 +74,19 @@ mod tests {
 
     #[test]
     fn only_a_record_decides() {
-        assert_eq!(clear(Known::Record(TxnState::Committed), true), Next::Finish { committed: true });
-        assert_eq!(clear(Known::Record(TxnState::Aborted), true), Next::Finish { committed: false });
+        assert_eq!(
+            clear(Known::Record(TxnState::Committed), true),
+            Next::Finish { committed: true }
+        );
+        assert_eq!(
+            clear(Known::Record(TxnState::Aborted), true),
+            Next::Finish { committed: false }
+        );
         assert_eq!(clear(Known::Record(TxnState::Pending), true), Next::Wait);
-        assert_eq!(clear(Known::Record(TxnState::Pending), false), Next::HaveAborted);
+        assert_eq!(
+            clear(Known::Record(TxnState::Pending), false),
+            Next::HaveAborted
+        );
         assert_eq!(clear(Known::NoRecord, false), Next::LookAgain);
         assert_eq!(clear(Known::NoRecordButIntent, true), Next::HaveAborted);
     }

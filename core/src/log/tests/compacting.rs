@@ -186,6 +186,36 @@ fn dead_segments_go_and_live_items_stay_readable() {
     });
 }
 
+/// Nothing in them is live as far as places know, but a group may still have to send or apply what they hold.
+#[test]
+fn segments_with_unpurged_entries_never_go() {
+    let disk = disk(1);
+    sim::run(1, async {
+        let log = open(&disk).await.log;
+        for index in 0..60 {
+            log.appended(G1, vec![entry(1, index, 2000, 0)])
+                .await
+                .unwrap();
+        }
+        log.purged(G1, id(1, 29)).await.unwrap();
+        let table = Table::default();
+        assert!(log.victims(&table, 1.0).len() < log.segments().len() - 3);
+        let current = log.durable_end(Stream::Meta).segment();
+        let mut kept = Vec::new();
+        for number in 1..=current + 1 {
+            if !log.unlink(Stream::Meta, number).await.unwrap() {
+                kept.push(number);
+            }
+        }
+        assert!(kept.len() > 2 && kept[0] > 1, "{kept:?}");
+        assert_eq!(log.all(G1).await.unwrap().len(), 30);
+    });
+    reopen(&disk, async |opened| {
+        assert_eq!(opened.recovered.damage, []);
+        assert_eq!(opened.log.all(G1).await.unwrap().len(), 30);
+    });
+}
+
 /// A reader that found its place before it was moved still reads; one that comes later looks the place up again.
 #[test]
 fn a_reader_of_an_unlinked_segment_finishes() {

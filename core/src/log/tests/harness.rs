@@ -272,7 +272,7 @@ pub fn random_steps(
     for _ in 0..lists {
         let mut together = Vec::new();
         for _ in 0..1 + rng.next_u32() % 4 {
-            let group = if rng.next_u32() % 3 == 0 { G2 } else { G1 };
+            let group = if rng.next_u32().is_multiple_of(3) { G2 } else { G1 };
             let model = models.entry(group).or_default();
             let first = model.entries.keys().next().copied();
             let last = model
@@ -309,7 +309,7 @@ pub fn random_steps(
                     (None, Some(last)) => Step::Purge(group, id(7, last + 3)),
                     _ => continue,
                 },
-                9 if rng.next_u32() % 4 == 0 => Step::Remove(group),
+                9 if rng.next_u32().is_multiple_of(4) => Step::Remove(group),
                 _ => {
                     *ordinal += 1;
                     let len = [100, 1000, 6000][rng.next_u32() as usize % 3];

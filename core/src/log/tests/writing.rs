@@ -335,6 +335,59 @@ fn votes_are_durable_under_every_policy_and_intervals_end() {
     });
 }
 
+/// Dropping the last handle is like killing the process: another log may be opened there at once.
+#[test]
+fn a_dropped_log_writes_nothing_more() {
+    let disk = disk(1);
+    sim::run(1, async {
+        let log = open(&disk).await.log;
+        log.appended(G1, vec![entry(1, 0, 20, 20)]).await.unwrap();
+        let (ack, done) = ack();
+        log.append(G1, vec![entry(1, 1, 20, 20)], ack).unwrap();
+        let before = disk.op_count();
+        drop(log);
+        assert_eq!(done.await.unwrap(), Err(LogError::Closed));
+        clock::sleep(Duration::from_secs(5)).await;
+        assert_eq!(disk.op_count(), before);
+    });
+}
+
+/// The same seed and the same calls: the same operations on the disk, in the same order, byte for byte.
+#[test]
+fn the_log_is_the_same_from_the_same_seed() {
+    let run = || {
+        let disk = disk(3);
+        disk.set_latency(sim::Latency {
+            write: (Duration::from_micros(10), Duration::from_micros(900)),
+            sync: (Duration::from_micros(100), Duration::from_millis(3)),
+        });
+        let ((), trace) = sim::run_traced(3, async {
+            let log = open(&disk).await.log;
+            let writers = (0..10_u16).map(|n| {
+                let log = Arc::clone(&log);
+                task::spawn(async move {
+                    let group = crate::ids::GroupId(n);
+                    for index in 0..10 {
+                        log.appended(group, vec![entry(1, index, 20, 700)])
+                            .await
+                            .unwrap();
+                        log.framed(u32::from(n) * 10 + index as u32, 900)
+                            .await
+                            .unwrap();
+                    }
+                })
+            });
+            for writer in writers.collect::<Vec<_>>() {
+                writer.await.unwrap();
+            }
+        });
+        (trace, disk.history(), disk.digest())
+    };
+    let (first, second) = (run(), run());
+    assert_eq!(first.1, second.1);
+    assert_eq!(first, second);
+}
+
 #[test]
 fn what_does_not_follow_or_is_too_long_is_refused() {
     let disk = disk(1);

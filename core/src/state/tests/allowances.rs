@@ -12,7 +12,12 @@ use crate::state::entry::Body;
 use crate::state::{keys, read};
 
 fn limited(w: &mut World, account: Option<wire::AccountName>, epoch: u64) -> row::Usage {
-    let set = wire::SetLimited { account, epoch, bytes_limited: true, objects_limited: true };
+    let set = wire::SetLimited {
+        account,
+        epoch,
+        bytes_limited: true,
+        objects_limited: true,
+    };
     match w.done(Body::SetLimited(set)) {
         Done::Usage(usage) => usage,
         other => panic!("{other:?}"),
@@ -20,7 +25,14 @@ fn limited(w: &mut World, account: Option<wire::AccountName>, epoch: u64) -> row
 }
 
 fn credit(account: Option<wire::AccountName>, number: u64, bytes: u64, objects: u64) -> Body {
-    Body::Credit(wire::Credit { account, epoch: 1, from_group: 0, number, bytes, objects })
+    Body::Credit(wire::Credit {
+        account,
+        epoch: 1,
+        from_group: 0,
+        number,
+        bytes,
+        objects,
+    })
 }
 
 /// Never exceeded by one byte; and what a delete frees can be used again.
@@ -37,14 +49,33 @@ fn under_a_limit_nothing_is_taken_that_the_allowance_does_not_hold() {
     assert_eq!(w.propose(body(&w), b"1234567890"), needs);
     w.done(credit(account, 1, 9, 1));
     w.done(credit(account, 1, 9, 1));
-    assert_eq!(w.propose(body(&w), b"1234567890"), needs, "9 bytes: a credit delivered twice arrives once");
+    assert_eq!(
+        w.propose(body(&w), b"1234567890"),
+        needs,
+        "9 bytes: a credit delivered twice arrives once"
+    );
     w.done(credit(account, 2, 1, 0));
-    assert!(matches!(w.propose(body(&w), b"1234567890"), Answer::Done(_)));
+    assert!(matches!(
+        w.propose(body(&w), b"1234567890"),
+        Answer::Done(_)
+    ));
     w.delete(b, "old");
-    let debit = wire::Debit { account, epoch: 1, to_group: 0, number: 1, bytes: 100, objects: 100, at_most: true };
+    let debit = wire::Debit {
+        account,
+        epoch: 1,
+        to_group: 0,
+        number: 1,
+        bytes: 100,
+        objects: 100,
+        at_most: true,
+    };
     let left = w.done(Body::Debit(debit));
     assert!(matches!(left, Done::Transit(transit) if transit.bytes == 5 && transit.objects == 1));
-    assert_eq!(w.done(Body::Debit(debit)), left, "asked again, the same transfer");
+    assert_eq!(
+        w.done(Body::Debit(debit)),
+        left,
+        "asked again, the same transfer"
+    );
     w.done(Body::Arrived(wire::Arrived { account, number: 1 }));
     assert_eq!(w.done(Body::Debit(debit)), Done::Nothing);
     // A new limit makes everything void that was under way.
@@ -61,7 +92,11 @@ fn a_full_bucket_can_be_emptied() {
     let mut w = World::new();
     let b = w.bucket(1, Versioning::Enabled);
     w.put(b, "k", "12345");
-    limited(&mut w, Some(AccountId::Tenant(crate::ids::TenantId(TENANT)).to_wire()), 1);
+    limited(
+        &mut w,
+        Some(AccountId::Tenant(crate::ids::TenantId(TENANT)).to_wire()),
+        1,
+    );
     assert!(w.delete(b, "k").marker.is_some());
     w.check();
 }
@@ -74,7 +109,10 @@ fn room_is_neither_lost_nor_made() {
     for seed in 0..20 {
         let mut dice = Dice::new(seed);
         let mut pool = World::of(GroupId::DIRECTORY, vec![]);
-        let mut groups = [World::of(GroupId(1), (0..=255).collect()), World::of(GroupId(2), (0..=255).collect())];
+        let mut groups = [
+            World::of(GroupId(1), (0..=255).collect()),
+            World::of(GroupId(2), (0..=255).collect()),
+        ];
         let b = BucketId(1);
         for group in &mut groups {
             group.bucket(1, Versioning::Off);
@@ -96,7 +134,14 @@ fn room_is_neither_lost_nor_made() {
         pool.done(Body::SetLimit(limit));
         // Objects are not limited in the pool; give the groups plenty.
         for group in &mut groups {
-            group.done(Body::Credit(wire::Credit { account, epoch: 1, from_group: 9, number: 1, bytes: 0, objects: 10_000 }));
+            group.done(Body::Credit(wire::Credit {
+                account,
+                epoch: 1,
+                from_group: 9,
+                number: 1,
+                bytes: 0,
+                objects: 10_000,
+            }));
         }
         let mut sent: Vec<(usize, usize, row::Transit)> = Vec::new();
         let mut refused = 0;
@@ -105,19 +150,43 @@ fn room_is_neither_lost_nor_made() {
             match dice.below(5) {
                 0 | 1 => {
                     let data = "x".repeat(dice.below(60) as usize);
-                    let body = groups[at].put_body(b, &format!("k{}", dice.below(30)), &data, &Conditions::default());
-                    refused += u32::from(matches!(groups[at].propose(body, data.as_bytes()), Answer::TryAgain(_)));
+                    let body = groups[at].put_body(
+                        b,
+                        &format!("k{}", dice.below(30)),
+                        &data,
+                        &Conditions::default(),
+                    );
+                    refused += u32::from(matches!(
+                        groups[at].propose(body, data.as_bytes()),
+                        Answer::TryAgain(_)
+                    ));
                 }
                 2 => drop(groups[at].delete(b, &format!("k{}", dice.below(30)))),
                 // A debit, here or at the pool, perhaps one that was made before.
                 3 => {
                     let from_pool = dice.below(3) != 0;
-                    let from = if from_pool { &mut pool } else { &mut groups[at] };
+                    let from = if from_pool {
+                        &mut pool
+                    } else {
+                        &mut groups[at]
+                    };
                     let number = account_of(from, b).debited + dice.below(2);
                     let to_group = if from_pool { at as u32 + 1 } else { 0 };
-                    let debit = wire::Debit { account, epoch: 1, to_group, number, bytes: 1 + dice.below(200), objects: 0, at_most: true };
+                    let debit = wire::Debit {
+                        account,
+                        epoch: 1,
+                        to_group,
+                        number,
+                        bytes: 1 + dice.below(200),
+                        objects: 0,
+                        at_most: true,
+                    };
                     if let Answer::Done(Done::Transit(transit)) = from.answer(Body::Debit(debit)) {
-                        sent.push((if from_pool { 0 } else { at + 1 }, transit.to_group as usize, transit));
+                        sent.push((
+                            if from_pool { 0 } else { at + 1 },
+                            transit.to_group as usize,
+                            transit,
+                        ));
                     }
                 }
                 // A credit for something that was sent, perhaps long ago; sometimes its sender hears of it.
@@ -131,10 +200,21 @@ fn room_is_neither_lost_nor_made() {
                         bytes: transit.bytes,
                         objects: transit.objects,
                     });
-                    if to == 0 { pool.done(body) } else { groups[to - 1].done(body) };
+                    if to == 0 {
+                        pool.done(body)
+                    } else {
+                        groups[to - 1].done(body)
+                    };
                     if dice.below(2) == 0 {
-                        let arrived = Body::Arrived(wire::Arrived { account, number: transit.number });
-                        if from == 0 { pool.done(arrived) } else { groups[from - 1].done(arrived) };
+                        let arrived = Body::Arrived(wire::Arrived {
+                            account,
+                            number: transit.number,
+                        });
+                        if from == 0 {
+                            pool.done(arrived)
+                        } else {
+                            groups[from - 1].done(arrived)
+                        };
                     }
                 }
                 _ => {}
@@ -147,8 +227,15 @@ fn room_is_neither_lost_nor_made() {
             // In transit: left, and not arrived according to the receiver.
             for (from, world) in [(0, &pool), (1, &groups[0]), (2, &groups[1])] {
                 if let Some(transit) = account_of(world, b).transit {
-                    let to = if transit.to_group == 0 { &pool } else { &groups[transit.to_group as usize - 1] };
-                    let known = account_of(to, b).credited.iter().any(|c| c.from_group == from && c.number >= transit.number);
+                    let to = if transit.to_group == 0 {
+                        &pool
+                    } else {
+                        &groups[transit.to_group as usize - 1]
+                    };
+                    let known = account_of(to, b)
+                        .credited
+                        .iter()
+                        .any(|c| c.from_group == from && c.number >= transit.number);
                     sum += if known { 0 } else { transit.bytes as i64 };
                 }
             }
@@ -161,5 +248,8 @@ fn room_is_neither_lost_nor_made() {
 
 fn account_of(w: &World, b: BucketId) -> row::Account {
     let row = w.rows.get(&keys::bucket(b)).unwrap().unwrap_or_default();
-    row::Bucket::decode(row).unwrap().account.unwrap_or_default()
+    row::Bucket::decode(row)
+        .unwrap()
+        .account
+        .unwrap_or_default()
 }

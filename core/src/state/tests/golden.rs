@@ -11,7 +11,9 @@ use bytes::Bytes;
 use minikv_proto::{entry as wire, row};
 use prost::Message;
 
-use crate::ids::{BucketId, GroupId, PayloadId, StageId, TenantId, TxnId, UploadId, VShard, VersionId};
+use crate::ids::{
+    BucketId, GroupId, PayloadId, StageId, TenantId, TxnId, UploadId, VShard, VersionId,
+};
 use crate::kv::{Bucket, Deleted, Refusal, Versioning, Written};
 use crate::state::answer::{AccountId, Answer, Completed, Done, TryAgain};
 use crate::state::entry::{self, Body, Entry};
@@ -27,9 +29,19 @@ fn check(folder: &str, name: &str, lines: &[(&str, &[u8])]) {
         });
         writeln!(text, "{label} {hex}").unwrap();
     }
-    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "src/state/golden", folder, &format!("{name}.hex")].iter().collect();
+    let path: PathBuf = [
+        env!("CARGO_MANIFEST_DIR"),
+        "src/state/golden",
+        folder,
+        &format!("{name}.hex"),
+    ]
+    .iter()
+    .collect();
     match std::fs::read_to_string(&path) {
-        Ok(kept) => assert_eq!(text, kept, "the format of {folder}/{name} changed: stores out there hold the old one"),
+        Ok(kept) => assert_eq!(
+            text, kept,
+            "the format of {folder}/{name} changed: stores out there hold the old one"
+        ),
         Err(_) if std::env::var_os("MINIKV_WRITE_GOLDEN").is_some() => {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, text).unwrap();
@@ -51,7 +63,11 @@ const B: BucketId = BucketId(0x0102);
 const KEY: &[u8] = b"a/\x00b";
 
 fn stage_id() -> StageId {
-    StageId { group: GroupId(3), incarnation: 2, index: 0x1234 }
+    StageId {
+        group: GroupId(3),
+        incarnation: 2,
+        index: 0x1234,
+    }
 }
 
 fn upload() -> UploadId {
@@ -63,20 +79,42 @@ fn name() -> keys::UploadName {
 }
 
 fn txn_id() -> TxnId {
-    TxnId { coordinator: GroupId(4), session: 55, sequence: 66 }
+    TxnId {
+        coordinator: GroupId(4),
+        session: 55,
+        sequence: 66,
+    }
 }
 
 fn txn() -> TxnRef {
-    TxnRef { id: txn_id(), age_ms: 77, participants: vec![GroupId(1), GroupId(4)] }
+    TxnRef {
+        id: txn_id(),
+        age_ms: 77,
+        participants: vec![GroupId(1), GroupId(4)],
+    }
 }
 
 fn payload_id() -> PayloadId {
-    PayloadId { group: GroupId(3), index: 0x99, term: 8 }
+    PayloadId {
+        group: GroupId(3),
+        index: 0x99,
+        term: 8,
+    }
 }
 
 fn of_payload() -> Option<row::Content> {
-    let piece = row::Payload { group: 3, index: 0x99, term: 8, offset: 5, len: 6, crc64: 0x1122_3344_5566_7788 };
-    Some(row::Content { kind: Some(row::content::Kind::Payload(piece)), shared: true })
+    let piece = row::Payload {
+        group: 3,
+        index: 0x99,
+        term: 8,
+        offset: 5,
+        len: 6,
+        crc64: 0x1122_3344_5566_7788,
+    };
+    Some(row::Content {
+        kind: Some(row::content::Kind::Payload(piece)),
+        shared: true,
+    })
 }
 
 fn of_chunks() -> Option<row::Content> {
@@ -87,16 +125,28 @@ fn of_chunks() -> Option<row::Content> {
         chunk_size: 4 << 20,
         len: (12 << 20) - 1,
     };
-    Some(row::Content { kind: Some(row::content::Kind::Chunks(run)), shared: false })
+    Some(row::Content {
+        kind: Some(row::content::Kind::Chunks(run)),
+        shared: false,
+    })
 }
 
 fn ranges() -> Vec<row::PartRange> {
-    vec![row::PartRange { first: 1, last: 3 }, row::PartRange { first: 7, last: 7 }]
+    vec![
+        row::PartRange { first: 1, last: 3 },
+        row::PartRange { first: 7, last: 7 },
+    ]
 }
 
 fn of_upload() -> Option<row::Content> {
-    let content = row::UploadContent { upload: name().to_vec().into(), parts: ranges() };
-    Some(row::Content { kind: Some(row::content::Kind::Upload(content)), shared: false })
+    let content = row::UploadContent {
+        upload: name().to_vec().into(),
+        parts: ranges(),
+    };
+    Some(row::Content {
+        kind: Some(row::content::Kind::Upload(content)),
+        shared: false,
+    })
 }
 
 fn version(content: Option<row::Content>) -> row::Version {
@@ -113,20 +163,46 @@ fn version(content: Option<row::Content>) -> row::Version {
 }
 
 fn marker() -> row::Version {
-    row::Version { seq: 0x0FEE, delete_marker: true, modified_ms: 9, ..row::Version::default() }
+    row::Version {
+        seq: 0x0FEE,
+        delete_marker: true,
+        modified_ms: 9,
+        ..row::Version::default()
+    }
 }
 
 fn facts() -> row::Facts {
     let versioning = row::Versioning::Suspended as i32;
-    row::Facts { bucket: B.0, tenant: 5, epoch: 6, gone: true, versioning, lock: true }
+    row::Facts {
+        bucket: B.0,
+        tenant: 5,
+        epoch: 6,
+        gone: true,
+        versioning,
+        lock: true,
+    }
 }
 
 fn usage() -> row::Usage {
-    row::Usage { bytes: 1, objects: 2, versions: 3, markers: 4, uploads: 5, reserved: 6, reserved_versions: 7 }
+    row::Usage {
+        bytes: 1,
+        objects: 2,
+        versions: 3,
+        markers: 4,
+        uploads: 5,
+        reserved: 6,
+        reserved_versions: 7,
+    }
 }
 
 fn transit() -> row::Transit {
-    row::Transit { to_group: 1, number: 2, bytes: 3, objects: 4, epoch: 5 }
+    row::Transit {
+        to_group: 1,
+        number: 2,
+        bytes: 3,
+        objects: 4,
+        epoch: 5,
+    }
 }
 
 fn account() -> row::Account {
@@ -138,7 +214,10 @@ fn account() -> row::Account {
         objects: 5,
         debited: 6,
         transit: Some(transit()),
-        credited: vec![row::Credited { from_group: 7, number: 8 }],
+        credited: vec![row::Credited {
+            from_group: 7,
+            number: 8,
+        }],
         limit_bytes: Some(9),
         limit_objects: Some(10),
     }
@@ -161,12 +240,24 @@ fn directory_bucket() -> row::DirectoryBucket {
 
 fn tenant() -> row::DirectoryTenant {
     let settings = Bytes::from_static(b"settings");
-    row::DirectoryTenant { id: 5, name: "acme".into(), created_ms: 6, settings, revision: 7 }
+    row::DirectoryTenant {
+        id: 5,
+        name: "acme".into(),
+        created_ms: 6,
+        settings,
+        revision: 7,
+    }
 }
 
 fn credential() -> row::Credential {
     let settings = Bytes::from_static(b"settings");
-    row::Credential { secret: "secret".into(), root: true, tenant: 5, created_ms: 6, settings }
+    row::Credential {
+        secret: "secret".into(),
+        root: true,
+        tenant: 5,
+        created_ms: 6,
+        settings,
+    }
 }
 
 fn node() -> row::Node {
@@ -183,38 +274,72 @@ fn node() -> row::Node {
 
 #[test]
 fn golden_rows_of_objects() {
-    check_row("current_inline", keys::current(V, B, KEY), &row::Current {
-        version: Some(version(of_payload())),
-        null_seq: 0x77,
-        intent: None,
-    });
-    check_row("current_intent_put", keys::current(V, B, KEY), &row::Current {
-        version: None,
-        null_seq: 0,
-        intent: Some(row::Intent {
-            txn: Some(txn().to_row()),
-            write: Some(row::intent::Write::Put(version(of_chunks()))),
-        }),
-    });
-    check_row("current_intent_remove", keys::current(V, B, KEY), &row::Current {
-        version: Some(marker()),
-        null_seq: 0,
-        intent: Some(row::Intent { txn: Some(txn().to_row()), write: Some(row::intent::Write::Remove(true)) }),
-    });
-    check_row("older_chunks", keys::older(V, B, KEY, 0x0FED), &version(of_chunks()));
-    check_row("older_upload", keys::older(V, B, KEY, 0x0FED), &version(of_upload()));
+    check_row(
+        "current_inline",
+        keys::current(V, B, KEY),
+        &row::Current {
+            version: Some(version(of_payload())),
+            null_seq: 0x77,
+            intent: None,
+        },
+    );
+    check_row(
+        "current_intent_put",
+        keys::current(V, B, KEY),
+        &row::Current {
+            version: None,
+            null_seq: 0,
+            intent: Some(row::Intent {
+                txn: Some(txn().to_row()),
+                write: Some(row::intent::Write::Put(version(of_chunks()))),
+            }),
+        },
+    );
+    check_row(
+        "current_intent_remove",
+        keys::current(V, B, KEY),
+        &row::Current {
+            version: Some(marker()),
+            null_seq: 0,
+            intent: Some(row::Intent {
+                txn: Some(txn().to_row()),
+                write: Some(row::intent::Write::Remove(true)),
+            }),
+        },
+    );
+    check_row(
+        "older_chunks",
+        keys::older(V, B, KEY, 0x0FED),
+        &version(of_chunks()),
+    );
+    check_row(
+        "older_upload",
+        keys::older(V, B, KEY, 0x0FED),
+        &version(of_upload()),
+    );
     check_row("older_marker", keys::older(V, B, KEY, 0x0FEE), &marker());
-    check_row("stage", keys::stage(V, stage_id()), &row::Stage {
-        bucket: B.0,
-        key: Bytes::from_static(KEY),
-        principal: Bytes::from_static(b"me"),
-        reserved: 4,
-        upload: name().to_vec().into(),
-        opened_ms: 6,
-        held_by: Some(crate::state::intent::txn_name(txn_id())),
-    });
+    check_row(
+        "stage",
+        keys::stage(V, stage_id()),
+        &row::Stage {
+            bucket: B.0,
+            key: Bytes::from_static(KEY),
+            principal: Bytes::from_static(b"me"),
+            reserved: 4,
+            upload: name().to_vec().into(),
+            opened_ms: 6,
+            held_by: Some(crate::state::intent::txn_name(txn_id())),
+        },
+    );
     let meta = Bytes::from_static(b"meta");
-    check_row("open_upload", keys::open_upload(V, B, KEY, &name()), &row::OpenUpload { created_ms: 1, meta });
+    check_row(
+        "open_upload",
+        keys::open_upload(V, B, KEY, &name()),
+        &row::OpenUpload {
+            created_ms: 1,
+            meta,
+        },
+    );
     let completed = row::Completed {
         seq: 1,
         null: true,
@@ -223,99 +348,251 @@ fn golden_rows_of_objects() {
         size: 5,
         parts: ranges(),
     };
-    check_row("upload", keys::upload(V, &name()), &row::Upload {
-        bucket: B.0,
-        key: Bytes::from_static(KEY),
-        counter: 3,
-        parts: 4,
-        bytes: 5,
-        completed: Some(completed),
-        freed: true,
-    });
-    check_row("part", keys::part(V, &name(), 10_000), &row::Part {
-        content: of_chunks(),
-        size: 2,
-        etag: "etag".into(),
-        modified_ms: 4,
-        meta: Bytes::from_static(b"meta"),
-    });
-    check_row("share_chunks", keys::share_of_chunks(V, stage_id()), &row::Share { references: 2 });
-    check_row("share_upload", keys::share_of_upload(V, &name()), &row::Share { references: 3 });
+    check_row(
+        "upload",
+        keys::upload(V, &name()),
+        &row::Upload {
+            bucket: B.0,
+            key: Bytes::from_static(KEY),
+            counter: 3,
+            parts: 4,
+            bytes: 5,
+            completed: Some(completed),
+            freed: true,
+        },
+    );
+    check_row(
+        "part",
+        keys::part(V, &name(), 10_000),
+        &row::Part {
+            content: of_chunks(),
+            size: 2,
+            etag: "etag".into(),
+            modified_ms: 4,
+            meta: Bytes::from_static(b"meta"),
+        },
+    );
+    check_row(
+        "share_chunks",
+        keys::share_of_chunks(V, stage_id()),
+        &row::Share { references: 2 },
+    );
+    check_row(
+        "share_upload",
+        keys::share_of_upload(V, &name()),
+        &row::Share { references: 3 },
+    );
 }
 
 #[test]
 fn golden_rows_of_a_group() {
     check_row("group", keys::the_group(), &row::Group { incarnation: 2 });
-    check_row("vshard", keys::vshard(V), &row::Vshard {
-        epoch: 1,
-        state: row::VshardState::VshardFrozen as i32,
-        seq_base: 3,
-        since_index: 4,
-    });
-    let member = |node, role: row::MemberRole| row::Member { node, role: role as i32, since_index: 10 + node };
+    check_row(
+        "vshard",
+        keys::vshard(V),
+        &row::Vshard {
+            epoch: 1,
+            state: row::VshardState::VshardFrozen as i32,
+            seq_base: 3,
+            since_index: 4,
+        },
+    );
+    let member = |node, role: row::MemberRole| row::Member {
+        node,
+        role: role as i32,
+        since_index: 10 + node,
+    };
     use row::MemberRole::*;
-    check_row("members", keys::members(), &row::Members {
-        members: vec![member(1, Member), member(2, Learner), member(3, Admitted), member(4, Retiring)],
-    });
-    let short = row::Short { vshard: u32::from(V.0), count: 2, missing: vec![3, 300], have: vec![1, 2] };
+    check_row(
+        "members",
+        keys::members(),
+        &row::Members {
+            members: vec![
+                member(1, Member),
+                member(2, Learner),
+                member(3, Admitted),
+                member(4, Retiring),
+            ],
+        },
+    );
+    let short = row::Short {
+        vshard: u32::from(V.0),
+        count: 2,
+        missing: vec![3, 300],
+        have: vec![1, 2],
+    };
     check_row("short", keys::short(stage_id(), 5), &short);
-    let session = row::Session { lowest: 1, highest: 2, swept: 3, ended: true, opened_ms: 5, gateway: "gw".into() };
+    let session = row::Session {
+        lowest: 1,
+        highest: 2,
+        swept: 3,
+        ended: true,
+        opened_ms: 5,
+        gateway: "gw".into(),
+    };
     check_row("session", keys::session(0x55), &session);
     let result = Answer::Done(Done::Number(7)).to_wire();
     check_row("result", keys::result(0x55, 0x66), &result);
-    check_row("bucket", keys::bucket(B), &row::Bucket {
-        facts: Some(facts()),
+    check_row(
+        "bucket",
+        keys::bucket(B),
+        &row::Bucket {
+            facts: Some(facts()),
+            usage: Some(usage()),
+            account: Some(account()),
+            closing: Some(txn().to_row()),
+            intents: 5,
+        },
+    );
+    let row = row::Tenant {
         usage: Some(usage()),
         account: Some(account()),
-        closing: Some(txn().to_row()),
-        intents: 5,
-    });
-    let row = row::Tenant { usage: Some(usage()), account: Some(account()) };
+    };
     check_row("tenant", keys::tenant(TenantId(5)), &row);
-    check_row("free_chunks", keys::free(0x88, 9), &row::Free { content: of_chunks(), freed_ms: 2 });
-    check_row("free_payload", keys::free(0x88, 10), &row::Free { content: of_payload(), freed_ms: 2 });
-    check_row("free_upload", keys::free_upload(0x88, 9), &row::FreeUpload {
-        vshard: u32::from(V.0),
-        upload: name().to_vec().into(),
-        unlisted_only: true,
-        next_part: 4,
-    });
+    check_row(
+        "free_chunks",
+        keys::free(0x88, 9),
+        &row::Free {
+            content: of_chunks(),
+            freed_ms: 2,
+        },
+    );
+    check_row(
+        "free_payload",
+        keys::free(0x88, 10),
+        &row::Free {
+            content: of_payload(),
+            freed_ms: 2,
+        },
+    );
+    check_row(
+        "free_upload",
+        keys::free_upload(0x88, 9),
+        &row::FreeUpload {
+            vshard: u32::from(V.0),
+            upload: name().to_vec().into(),
+            unlisted_only: true,
+            next_part: 4,
+        },
+    );
     let state = row::TxnState::Committed as i32;
-    check_row("txn", keys::txn(txn_id()), &row::Txn { txn: Some(txn().to_row()), state, deadline_ms: 3 });
-    check_row("prepared", keys::prepared(txn_id()), &row::Prepared {
-        txn: Some(txn().to_row()),
-        keys: vec![row::KeyName { bucket: B.0, key: Bytes::from_static(KEY) }],
-        close_bucket: B.0,
-        prepared_ms: 4,
-    });
-    check_row("share_payload", keys::share_of_payload(payload_id()), &row::Share { references: 2 });
-    check_row("applied_mark", Bytes::new(), &row::Applied {
-        term: 1,
-        node: 2,
-        index: 3,
-        membership: Bytes::from_static(b"membership"),
-        digest: Bytes::from_static(&[9; 16]),
-    });
+    check_row(
+        "txn",
+        keys::txn(txn_id()),
+        &row::Txn {
+            txn: Some(txn().to_row()),
+            state,
+            deadline_ms: 3,
+        },
+    );
+    check_row(
+        "prepared",
+        keys::prepared(txn_id()),
+        &row::Prepared {
+            txn: Some(txn().to_row()),
+            keys: vec![row::KeyName {
+                bucket: B.0,
+                key: Bytes::from_static(KEY),
+            }],
+            close_bucket: B.0,
+            prepared_ms: 4,
+        },
+    );
+    check_row(
+        "share_payload",
+        keys::share_of_payload(payload_id()),
+        &row::Share { references: 2 },
+    );
+    check_row(
+        "applied_mark",
+        Bytes::new(),
+        &row::Applied {
+            term: 1,
+            node: 2,
+            index: 3,
+            membership: Bytes::from_static(b"membership"),
+            digest: Bytes::from_static(&[9; 16]),
+        },
+    );
 }
 
 #[test]
 fn golden_rows_of_the_directory() {
     let id = Bytes::from_static(&[7; 16]);
-    let cluster = row::Cluster { id, created_ms: 2, data_groups: 8, region: "us-east-1".into() };
+    let cluster = row::Cluster {
+        id,
+        created_ms: 2,
+        data_groups: 8,
+        region: "us-east-1".into(),
+    };
     check_row("directory_cluster", keys::cluster(), &cluster);
-    check_row("directory_counters", keys::counters(), &row::Counters { bucket: 1, tenant: 2, node: 3 });
-    check_row("directory_bucket", keys::directory_bucket("photos"), &directory_bucket());
-    check_row("directory_bucket_name", keys::bucket_name(B), &row::BucketName { name: "photos".into() });
-    check_row("directory_push", keys::push(B), &row::Push { epoch: 1, confirmed: vec![2, 300] });
-    check_row("directory_tenant", keys::directory_tenant(TenantId(5)), &tenant());
-    check("rows", "directory_tenant_name", &[("key", &keys::tenant_name("acme")), ("row", &5u64.to_be_bytes())]);
-    let opaque = row::Opaque { revision: 1, value: Bytes::from_static(b"value") };
+    check_row(
+        "directory_counters",
+        keys::counters(),
+        &row::Counters {
+            bucket: 1,
+            tenant: 2,
+            node: 3,
+        },
+    );
+    check_row(
+        "directory_bucket",
+        keys::directory_bucket("photos"),
+        &directory_bucket(),
+    );
+    check_row(
+        "directory_bucket_name",
+        keys::bucket_name(B),
+        &row::BucketName {
+            name: "photos".into(),
+        },
+    );
+    check_row(
+        "directory_push",
+        keys::push(B),
+        &row::Push {
+            epoch: 1,
+            confirmed: vec![2, 300],
+        },
+    );
+    check_row(
+        "directory_tenant",
+        keys::directory_tenant(TenantId(5)),
+        &tenant(),
+    );
+    check(
+        "rows",
+        "directory_tenant_name",
+        &[
+            ("key", &keys::tenant_name("acme")),
+            ("row", &5u64.to_be_bytes()),
+        ],
+    );
+    let opaque = row::Opaque {
+        revision: 1,
+        value: Bytes::from_static(b"value"),
+    };
     check_row("directory_opaque", keys::opaque(2, b"user\x00"), &opaque);
-    check_row("directory_credential", keys::credential("AKIA"), &credential());
+    check_row(
+        "directory_credential",
+        keys::credential("AKIA"),
+        &credential(),
+    );
     check_row("directory_node", keys::node(1), &node());
-    let placement = row::Placement { nodes: vec![1, 300], epoch: 2 };
-    check_row("directory_placement", keys::placement(GroupId(3)), &placement);
-    check_row("directory_vshard_home", keys::vshard_home(V), &row::VshardHome { group: 1, epoch: 2 });
+    let placement = row::Placement {
+        nodes: vec![1, 300],
+        epoch: 2,
+    };
+    check_row(
+        "directory_placement",
+        keys::placement(GroupId(3)),
+        &placement,
+    );
+    check_row(
+        "directory_vshard_home",
+        keys::vshard_home(V),
+        &row::VshardHome { group: 1, epoch: 2 },
+    );
 }
 
 /// The file of each kind of entry. A new kind does not compile without one.
@@ -377,11 +654,20 @@ fn file_of(body: &Body) -> &'static str {
 const KINDS: usize = 50;
 
 fn target() -> Option<wire::Target> {
-    Some(wire::Target { bucket: B.0, key: Bytes::from_static(KEY), epoch: 3, vshard_epoch: 4 })
+    Some(wire::Target {
+        bucket: B.0,
+        key: Bytes::from_static(KEY),
+        epoch: 3,
+        vshard_epoch: 4,
+    })
 }
 
 fn conditions() -> Option<wire::Conditions> {
-    let etags = |etag: &str| Some(wire::EtagList { etags: vec![etag.into(), "*".into()] });
+    let etags = |etag: &str| {
+        Some(wire::EtagList {
+            etags: vec![etag.into(), "*".into()],
+        })
+    };
     Some(wire::Conditions {
         if_match: etags("a"),
         if_none_match: etags("b"),
@@ -391,12 +677,22 @@ fn conditions() -> Option<wire::Conditions> {
 }
 
 fn described() -> Option<wire::NewVersion> {
-    Some(wire::NewVersion { etag: "etag".into(), size: 5, meta: Bytes::from_static(b"meta") })
+    Some(wire::NewVersion {
+        etag: "etag".into(),
+        size: 5,
+        meta: Bytes::from_static(b"meta"),
+    })
 }
 
 fn inline() -> Option<wire::NewContent> {
-    let inline = wire::Inline { offset: 0, len: 5, crc64: entry::crc64(b"hello") };
-    Some(wire::NewContent { kind: Some(wire::new_content::Kind::Inline(inline)) })
+    let inline = wire::Inline {
+        offset: 0,
+        len: 5,
+        crc64: entry::crc64(b"hello"),
+    };
+    Some(wire::NewContent {
+        kind: Some(wire::new_content::Kind::Inline(inline)),
+    })
 }
 
 fn staged() -> Option<wire::NewContent> {
@@ -405,18 +701,37 @@ fn staged() -> Option<wire::NewContent> {
         count: 2,
         chunk_size: 3,
         len: 5,
-        copies: vec![wire::Copies { first: 0, count: 2, nodes: vec![1, 300] }],
+        copies: vec![wire::Copies {
+            first: 0,
+            count: 2,
+            nodes: vec![1, 300],
+        }],
     };
-    Some(wire::NewContent { kind: Some(wire::new_content::Kind::Staged(staged)) })
+    Some(wire::NewContent {
+        kind: Some(wire::new_content::Kind::Staged(staged)),
+    })
 }
 
 fn part_of_txn() -> Option<wire::TxnPart> {
-    let put = wire::WritePut { version: described(), content: inline() };
+    let put = wire::WritePut {
+        version: described(),
+        content: inline(),
+    };
     Some(wire::TxnPart {
-        checks: vec![wire::Check { target: target(), conditions: conditions(), seq: Some(3) }],
+        checks: vec![wire::Check {
+            target: target(),
+            conditions: conditions(),
+            seq: Some(3),
+        }],
         writes: vec![
-            wire::Write { target: target(), kind: Some(wire::write::Kind::Put(put)) },
-            wire::Write { target: target(), kind: Some(wire::write::Kind::Delete(wire::WriteDelete {})) },
+            wire::Write {
+                target: target(),
+                kind: Some(wire::write::Kind::Put(put)),
+            },
+            wire::Write {
+                target: target(),
+                kind: Some(wire::write::Kind::Delete(wire::WriteDelete {})),
+            },
         ],
         close_bucket: B.0,
     })
@@ -437,9 +752,18 @@ fn all_entries() -> Vec<Body> {
             incarnation: 4,
         }),
         Body::RaiseIncarnation(wire::RaiseIncarnation { incarnation: 1 }),
-        Body::OpenSession(wire::OpenSession { gateway: "gw".into() }),
-        Body::EndSessions(wire::EndSessions { sessions: vec![1, 300] }),
-        Body::Put(wire::Put { target: target(), conditions: conditions(), version: described(), content: inline() }),
+        Body::OpenSession(wire::OpenSession {
+            gateway: "gw".into(),
+        }),
+        Body::EndSessions(wire::EndSessions {
+            sessions: vec![1, 300],
+        }),
+        Body::Put(wire::Put {
+            target: target(),
+            conditions: conditions(),
+            version: described(),
+            content: inline(),
+        }),
         Body::OpenStage(wire::OpenStage {
             target: target(),
             conditions: conditions(),
@@ -447,9 +771,18 @@ fn all_entries() -> Vec<Body> {
             reserve: 4,
             upload: upload(),
         }),
-        Body::ExtendStage(wire::ExtendStage { target: target(), stage, reserve: 3 }),
-        Body::Abandon(wire::Abandon { stages: vec![wire::StageAt { vshard, stage }] }),
-        Body::Delete(wire::Delete { target: target(), conditions: conditions() }),
+        Body::ExtendStage(wire::ExtendStage {
+            target: target(),
+            stage,
+            reserve: 3,
+        }),
+        Body::Abandon(wire::Abandon {
+            stages: vec![wire::StageAt { vshard, stage }],
+        }),
+        Body::Delete(wire::Delete {
+            target: target(),
+            conditions: conditions(),
+        }),
         Body::DeleteVersion(wire::DeleteVersion {
             target: target(),
             conditions: conditions(),
@@ -464,7 +797,10 @@ fn all_entries() -> Vec<Body> {
             source_key: Bytes::from_static(b"source"),
             source_seq: 7,
         }),
-        Body::CreateUpload(wire::CreateUpload { target: target(), meta: Bytes::from_static(b"meta") }),
+        Body::CreateUpload(wire::CreateUpload {
+            target: target(),
+            meta: Bytes::from_static(b"meta"),
+        }),
         Body::ClaimPart(wire::ClaimPart {
             target: target(),
             upload: upload(),
@@ -480,27 +816,71 @@ fn all_entries() -> Vec<Body> {
             parts: ranges(),
             version: described(),
         }),
-        Body::AbortUpload(wire::AbortUpload { target: target(), upload: upload() }),
+        Body::AbortUpload(wire::AbortUpload {
+            target: target(),
+            upload: upload(),
+        }),
         Body::ExpireUploads(wire::ExpireUploads {
-            uploads: vec![wire::UploadAt { vshard, upload: upload() }],
+            uploads: vec![wire::UploadAt {
+                vshard,
+                upload: upload(),
+            }],
             created_before_ms: 2,
         }),
-        Body::Release(wire::Release { items: vec![wire::FreeItem { index: 1, ordinal: 2 }] }),
+        Body::Release(wire::Release {
+            items: vec![wire::FreeItem {
+                index: 1,
+                ordinal: 2,
+            }],
+        }),
         Body::AdvanceFree(wire::AdvanceFree {}),
-        Body::SetFacts(wire::SetFacts { facts: Some(facts()) }),
-        Body::Transact(wire::Transact { part: part_of_txn() }),
-        Body::Pending(wire::Pending { txn: Some(txn().to_row()), deadline_ms: 2, own: part_of_txn() }),
-        Body::Prepare(wire::Prepare { txn: Some(txn().to_row()), part: part_of_txn() }),
+        Body::SetFacts(wire::SetFacts {
+            facts: Some(facts()),
+        }),
+        Body::Transact(wire::Transact {
+            part: part_of_txn(),
+        }),
+        Body::Pending(wire::Pending {
+            txn: Some(txn().to_row()),
+            deadline_ms: 2,
+            own: part_of_txn(),
+        }),
+        Body::Prepare(wire::Prepare {
+            txn: Some(txn().to_row()),
+            part: part_of_txn(),
+        }),
         Body::Commit(wire::Commit { txn: txn_name }),
-        Body::Aborted(wire::Aborted { txn: Some(txn().to_row()) }),
-        Body::Finish(wire::Finish { txn: txn_name, committed: true }),
-        Body::DropTxn(wire::DropTxn { txn: txn_name, confirmed: vec![1, 300] }),
+        Body::Aborted(wire::Aborted {
+            txn: Some(txn().to_row()),
+        }),
+        Body::Finish(wire::Finish {
+            txn: txn_name,
+            committed: true,
+        }),
+        Body::DropTxn(wire::DropTxn {
+            txn: txn_name,
+            confirmed: vec![1, 300],
+        }),
         Body::Learner(wire::Learner { node: 1 }),
-        Body::Admit(wire::Admit { node: 1, retire: 2, confirmed_index: 3 }),
+        Body::Admit(wire::Admit {
+            node: 1,
+            retire: 2,
+            confirmed_index: 3,
+        }),
         Body::Retired(wire::Retired { node: 1 }),
         Body::CancelAdmit(wire::CancelAdmit { node: 1 }),
-        Body::ShortAdd(wire::ShortAdd { vshard, stage, first: 3, count: 4, node: 5 }),
-        Body::ShortDone(wire::ShortDone { stage, first: 2, node: 3 }),
+        Body::ShortAdd(wire::ShortAdd {
+            vshard,
+            stage,
+            first: 3,
+            count: 4,
+            node: 5,
+        }),
+        Body::ShortDone(wire::ShortDone {
+            stage,
+            first: 2,
+            node: 3,
+        }),
         Body::SetLimited(wire::SetLimited {
             account: of_tenant,
             epoch: 2,
@@ -524,10 +904,24 @@ fn all_entries() -> Vec<Body> {
             objects: 6,
             at_most: true,
         }),
-        Body::Credit(wire::Credit { account: of_tenant, epoch: 2, from_group: 3, number: 4, bytes: 5, objects: 6 }),
-        Body::Arrived(wire::Arrived { account: of_bucket, number: 2 }),
+        Body::Credit(wire::Credit {
+            account: of_tenant,
+            epoch: 2,
+            from_group: 3,
+            number: 4,
+            bytes: 5,
+            objects: 6,
+        }),
+        Body::Arrived(wire::Arrived {
+            account: of_bucket,
+            number: 2,
+        }),
         Body::FreezeVshard(wire::FreezeVshard { vshard, epoch: 2 }),
-        Body::AdoptVshard(wire::AdoptVshard { vshard, epoch: 2, seq_base: 3 }),
+        Body::AdoptVshard(wire::AdoptVshard {
+            vshard,
+            epoch: 2,
+            seq_base: 3,
+        }),
         Body::DropVshard(wire::DropVshard { vshard, epoch: 2 }),
         Body::FoundCluster(wire::FoundCluster {
             id: Bytes::from_static(&[7; 16]),
@@ -551,21 +945,36 @@ fn all_entries() -> Vec<Body> {
             settings: Some(Bytes::from_static(b"settings")),
             owner: Some("owner".into()),
         }),
-        Body::FactsConfirmed(wire::FactsConfirmed { bucket: 1, epoch: 2, group: 3 }),
-        Body::PutTenant(wire::PutTenant { tenant: Some(tenant()) }),
+        Body::FactsConfirmed(wire::FactsConfirmed {
+            bucket: 1,
+            epoch: 2,
+            group: 3,
+        }),
+        Body::PutTenant(wire::PutTenant {
+            tenant: Some(tenant()),
+        }),
         Body::PutOpaque(wire::PutOpaque {
             table: 1,
             key: Bytes::from_static(b"key"),
             value: Some(Bytes::from_static(b"value")),
             revision: 4,
         }),
-        Body::PutCredential(wire::PutCredential { access_key: "AKIA".into(), credential: Some(credential()) }),
+        Body::PutCredential(wire::PutCredential {
+            access_key: "AKIA".into(),
+            credential: Some(credential()),
+        }),
         Body::PutNode(wire::PutNode { node: Some(node()) }),
         Body::PutPlacement(wire::PutPlacement {
             group: 1,
-            placement: Some(row::Placement { nodes: vec![1, 300], epoch: 2 }),
+            placement: Some(row::Placement {
+                nodes: vec![1, 300],
+                epoch: 2,
+            }),
         }),
-        Body::PutVshardHome(wire::PutVshardHome { vshard, home: Some(row::VshardHome { group: 1, epoch: 2 }) }),
+        Body::PutVshardHome(wire::PutVshardHome {
+            vshard,
+            home: Some(row::VshardHome { group: 1, epoch: 2 }),
+        }),
     ]
 }
 
@@ -578,21 +987,52 @@ fn golden_entries() {
     assert_eq!(files.len(), KINDS, "a kind of entry without a sample");
     for body in entries {
         let name = file_of(&body);
-        let command = Some(wire::Command { session: 1, sequence: 2, lowest: 3 });
-        let entry = Entry { now_ms: 1_700_000_000_123, command, payload_len: 0, body: Some(body) };
-        let payload: &[u8] = if matches!(name, "put" | "transact" | "pending" | "prepare") { b"hello" } else { b"" };
+        let command = Some(wire::Command {
+            session: 1,
+            sequence: 2,
+            lowest: 3,
+        });
+        let entry = Entry {
+            now_ms: 1_700_000_000_123,
+            command,
+            payload_len: 0,
+            body: Some(body),
+        };
+        let payload: &[u8] = if matches!(name, "put" | "transact" | "pending" | "prepare") {
+            b"hello"
+        } else {
+            b""
+        };
         let bytes = entry::encode(entry.clone(), payload);
         let frame = entry::decode(&bytes).unwrap();
-        assert_eq!(&bytes[frame.payload.start as usize..frame.payload.end as usize], payload);
-        assert_eq!(frame.entry, Entry { payload_len: payload.len() as u32, ..entry });
+        assert_eq!(
+            &bytes[frame.payload.start as usize..frame.payload.end as usize],
+            payload
+        );
+        assert_eq!(
+            frame.entry,
+            Entry {
+                payload_len: payload.len() as u32,
+                ..entry
+            }
+        );
         check("entries", name, &[("entry", &bytes)]);
     }
 }
 
 #[test]
 fn golden_answers() {
-    let written = Written { id: VersionId::seal(V, 42), is_null: true, modified_ms: 3 };
-    let deleted = Deleted { marker: Some(written.id), marker_is_null: true, removed_marker: true, existed: true };
+    let written = Written {
+        id: VersionId::seal(V, 42),
+        is_null: true,
+        modified_ms: 3,
+    };
+    let deleted = Deleted {
+        marker: Some(written.id),
+        marker_is_null: true,
+        removed_marker: true,
+        existed: true,
+    };
     let bucket = Bucket {
         id: B,
         name: "photos".into(),
@@ -603,7 +1043,11 @@ fn golden_answers() {
         epoch: 7,
         settings: Bytes::from_static(b"settings"),
     };
-    let completed = Completed { written: written.clone(), etag: "e-2".into(), size: 3 };
+    let completed = Completed {
+        written: written.clone(),
+        etag: "e-2".into(),
+        size: 3,
+    };
     let answers = [
         ("done_nothing", Answer::Done(Done::Nothing)),
         ("done_written", Answer::Done(Done::Written(written.clone()))),
@@ -616,34 +1060,91 @@ fn golden_answers() {
         ("done_bucket", Answer::Done(Done::Bucket(bucket))),
         ("done_more", Answer::Done(Done::More(true))),
         ("done_txn", Answer::Done(Done::Txn(TxnState::Aborted))),
-        ("done_transacted", Answer::Done(Done::Transacted(vec![Some(written), None]))),
+        (
+            "done_transacted",
+            Answer::Done(Done::Transacted(vec![Some(written), None])),
+        ),
         ("done_usage", Answer::Done(Done::Usage(usage()))),
         ("done_transit", Answer::Done(Done::Transit(transit()))),
         ("done_number", Answer::Done(Done::Number(15))),
-        ("refused_precondition_failed", Answer::Refused(Refusal::PreconditionFailed)),
-        ("refused_no_such_bucket", Answer::Refused(Refusal::NoSuchBucket)),
-        ("refused_bucket_exists", Answer::Refused(Refusal::BucketExists)),
-        ("refused_bucket_not_empty", Answer::Refused(Refusal::BucketNotEmpty)),
+        (
+            "refused_precondition_failed",
+            Answer::Refused(Refusal::PreconditionFailed),
+        ),
+        (
+            "refused_no_such_bucket",
+            Answer::Refused(Refusal::NoSuchBucket),
+        ),
+        (
+            "refused_bucket_exists",
+            Answer::Refused(Refusal::BucketExists),
+        ),
+        (
+            "refused_bucket_not_empty",
+            Answer::Refused(Refusal::BucketNotEmpty),
+        ),
         ("refused_no_such_key", Answer::Refused(Refusal::NoSuchKey)),
-        ("refused_no_such_version", Answer::Refused(Refusal::NoSuchVersion)),
-        ("refused_no_such_upload", Answer::Refused(Refusal::NoSuchUpload)),
-        ("refused_invalid_part", Answer::Refused(Refusal::InvalidPart(8))),
+        (
+            "refused_no_such_version",
+            Answer::Refused(Refusal::NoSuchVersion),
+        ),
+        (
+            "refused_no_such_upload",
+            Answer::Refused(Refusal::NoSuchUpload),
+        ),
+        (
+            "refused_invalid_part",
+            Answer::Refused(Refusal::InvalidPart(8)),
+        ),
         ("refused_stage_gone", Answer::Refused(Refusal::StageGone)),
-        ("refused_quota_exceeded", Answer::Refused(Refusal::QuotaExceeded)),
+        (
+            "refused_quota_exceeded",
+            Answer::Refused(Refusal::QuotaExceeded),
+        ),
         ("refused_locked", Answer::Refused(Refusal::Locked)),
-        ("refused_check_failed", Answer::Refused(Refusal::CheckFailed(12))),
+        (
+            "refused_check_failed",
+            Answer::Refused(Refusal::CheckFailed(12)),
+        ),
         ("refused_aborted", Answer::Refused(Refusal::Aborted)),
-        ("refused_unsupported", Answer::Refused(Refusal::Unsupported("what".into()))),
-        ("refused_no_such_tenant", Answer::Refused(Refusal::NoSuchTenant)),
-        ("again_stale_placement", Answer::TryAgain(TryAgain::StalePlacement)),
-        ("again_stale_epoch", Answer::TryAgain(TryAgain::StaleEpoch(2))),
-        ("again_facts_behind", Answer::TryAgain(TryAgain::FactsBehind(B))),
-        ("again_needs_allowance", Answer::TryAgain(TryAgain::NeedsAllowance(AccountId::Bucket(B)))),
+        (
+            "refused_unsupported",
+            Answer::Refused(Refusal::Unsupported("what".into())),
+        ),
+        (
+            "refused_no_such_tenant",
+            Answer::Refused(Refusal::NoSuchTenant),
+        ),
+        (
+            "again_stale_placement",
+            Answer::TryAgain(TryAgain::StalePlacement),
+        ),
+        (
+            "again_stale_epoch",
+            Answer::TryAgain(TryAgain::StaleEpoch(2)),
+        ),
+        (
+            "again_facts_behind",
+            Answer::TryAgain(TryAgain::FactsBehind(B)),
+        ),
+        (
+            "again_needs_allowance",
+            Answer::TryAgain(TryAgain::NeedsAllowance(AccountId::Bucket(B))),
+        ),
         ("again_blocked", Answer::TryAgain(TryAgain::Blocked(txn()))),
         ("again_moved", Answer::TryAgain(TryAgain::Moved(6))),
-        ("again_session_gone", Answer::TryAgain(TryAgain::SessionGone)),
-        ("again_parts_changed", Answer::TryAgain(TryAgain::PartsChanged)),
-        ("again_source_changed", Answer::TryAgain(TryAgain::SourceChanged)),
+        (
+            "again_session_gone",
+            Answer::TryAgain(TryAgain::SessionGone),
+        ),
+        (
+            "again_parts_changed",
+            Answer::TryAgain(TryAgain::PartsChanged),
+        ),
+        (
+            "again_source_changed",
+            Answer::TryAgain(TryAgain::SourceChanged),
+        ),
         ("again_not_yet", Answer::TryAgain(TryAgain::NotYet)),
     ];
     for (name, answer) in answers {
@@ -658,21 +1159,40 @@ fn golden_answers() {
 #[test]
 fn an_unknown_kind_of_entry_stops_the_group() {
     // Field 999 is no kind of ours.
-    let unknown = Entry { now_ms: 5, ..Entry::default() };
+    let unknown = Entry {
+        now_ms: 5,
+        ..Entry::default()
+    };
     let mut bytes = unknown.encode_to_vec();
     bytes.extend_from_slice(&[0xBA, 0x3E, 0x00]);
     let entry = Entry::decode(bytes.as_slice()).unwrap();
-    let context = crate::state::apply::GroupContext { id: GroupId(1), index: 9, term: 1 };
+    let context = crate::state::apply::GroupContext {
+        id: GroupId(1),
+        index: 9,
+        term: 1,
+    };
     let rows = super::world::Rows::default();
     let error = crate::state::apply::apply(&rows, &context, &entry).unwrap_err();
-    assert!(matches!(error, crate::state::apply::ApplyError::UnknownEntry { index: 9 }));
+    assert!(matches!(
+        error,
+        crate::state::apply::ApplyError::UnknownEntry { index: 9 }
+    ));
 }
 
 /// What is not an entry is refused whole.
 #[test]
 fn bytes_that_are_no_entry_are_refused() {
-    let good = entry::encode(Entry { now_ms: 5, ..Entry::default() }, b"payload");
-    assert!(entry::decode(&good.slice(..good.len() - 1)).is_err(), "a byte of the payload is missing");
+    let good = entry::encode(
+        Entry {
+            now_ms: 5,
+            ..Entry::default()
+        },
+        b"payload",
+    );
+    assert!(
+        entry::decode(&good.slice(..good.len() - 1)).is_err(),
+        "a byte of the payload is missing"
+    );
     assert!(entry::decode(&Bytes::from_static(&[200, 1, 2])).is_err());
     assert!(entry::decode(&Bytes::new()).is_err());
 }

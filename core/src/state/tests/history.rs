@@ -42,9 +42,16 @@ struct Learned {
 fn delivered_twice_late_and_out_of_order_is_delivered_once() {
     let mut w = World::new();
     let mut dice = Dice::new(2026);
-    let buckets = [w.bucket(1, Versioning::Off), w.bucket(2, Versioning::Enabled)];
+    let buckets = [
+        w.bucket(1, Versioning::Off),
+        w.bucket(2, Versioning::Enabled),
+    ];
     let mut gateways: Vec<Gateway> = (0..3)
-        .map(|_| Gateway { session: w.open_session(), next: 1, open: BTreeSet::new() })
+        .map(|_| Gateway {
+            session: w.open_session(),
+            next: 1,
+            open: BTreeSet::new(),
+        })
         .collect();
     let mut once = w.clone();
     let mut on_their_way: Vec<Delivery> = Vec::new();
@@ -63,10 +70,22 @@ fn delivered_twice_late_and_out_of_order_is_delivered_once() {
             gateway.next += 1;
             gateway.open.insert(sequence);
             let lowest = *gateway.open.first().unwrap();
-            entry.command = Some(wire::Command { session: gateway.session, sequence, lowest });
+            entry.command = Some(wire::Command {
+                session: gateway.session,
+                sequence,
+                lowest,
+            });
             let heard = dice.below(2) == 0;
-            on_their_way.push(Delivery { gateway: at, entry: entry.clone(), heard });
-            on_their_way.push(Delivery { gateway: at, entry, heard: !heard });
+            on_their_way.push(Delivery {
+                gateway: at,
+                entry: entry.clone(),
+                heard,
+            });
+            on_their_way.push(Delivery {
+                gateway: at,
+                entry,
+                heard: !heard,
+            });
             if dice.below(5) != 0 {
                 continue;
             }
@@ -76,7 +95,11 @@ fn delivered_twice_late_and_out_of_order_is_delivered_once() {
         }
         // Usually something recent comes first, sometimes something that waited long.
         let n = on_their_way.len() as u64;
-        let pick = if dice.below(4) == 0 { dice.below(n) } else { n - 1 - dice.below(n.min(40)) };
+        let pick = if dice.below(4) == 0 {
+            dice.below(n)
+        } else {
+            n - 1 - dice.below(n.min(40))
+        };
         let delivery = on_their_way.remove(pick as usize);
         let command = delivery.entry.command.unwrap();
         let applied = w.apply(&delivery.entry);
@@ -90,7 +113,10 @@ fn delivered_twice_late_and_out_of_order_is_delivered_once() {
             (answer, Some(decided)) => {
                 repeats += 1;
                 assert_eq!(answer, decided, "asked again, another answer");
-                assert!(applied.changes.is_empty(), "a second delivery changed something");
+                assert!(
+                    applied.changes.is_empty(),
+                    "a second delivery changed something"
+                );
             }
             (answer, None) => {
                 // The first decision: the only one that the other world sees, at the same place in the log.
@@ -102,7 +128,7 @@ fn delivered_twice_late_and_out_of_order_is_delivered_once() {
         if delivery.heard {
             gateways[delivery.gateway].open.remove(&command.sequence);
         }
-        if asked % 1000 == 0 {
+        if w.index % 4000 == 0 {
             w.check();
         }
     }
@@ -110,7 +136,10 @@ fn delivered_twice_late_and_out_of_order_is_delivered_once() {
     assert_eq!(once.digest, w.digest);
     once.check();
     w.check();
-    assert!(repeats > 2000 && gone > 50, "{repeats} repeats, {gone} for closed sequences");
+    assert!(
+        repeats > 2000 && gone > 50,
+        "{repeats} repeats, {gone} for closed sequences"
+    );
     assert!(answers.len() > 9_000, "{} decided", answers.len());
 }
 
@@ -127,7 +156,10 @@ fn any_command(
     match dice.below(12) {
         0..=3 => (w.put_body(b, &key, &data, &Conditions::default()), data),
         4 => {
-            let create = Conditions { if_none_match: Some(vec!["*".into()]), ..Conditions::default() };
+            let create = Conditions {
+                if_none_match: Some(vec!["*".into()]),
+                ..Conditions::default()
+            };
             (w.put_body(b, &key, &data, &create), data)
         }
         5 | 6 => (w.delete_body(b, &key), String::new()),
@@ -142,15 +174,24 @@ fn any_command(
         }
         8 if !learned.stages.is_empty() => {
             let (b, key, stage) = dice.pick(&learned.stages).clone();
-            (w.claim_body(b, &key, stage, "staged", 1 + dice.below(2500)), String::new())
+            (
+                w.claim_body(b, &key, stage, "staged", 1 + dice.below(2500)),
+                String::new(),
+            )
         }
         9 => {
-            let create = wire::CreateUpload { target: w.target(b, &key), meta: Bytes::new() };
+            let create = wire::CreateUpload {
+                target: w.target(b, &key),
+                meta: Bytes::new(),
+            };
             (Body::CreateUpload(create), String::new())
         }
         10 if !learned.uploads.is_empty() => {
             let (b, key, upload) = dice.pick(&learned.uploads).clone();
-            (w.part_body(b, &key, upload, 1 + dice.below(5) as u32, &data), data)
+            (
+                w.part_body(b, &key, upload, 1 + dice.below(5) as u32, &data),
+                data,
+            )
         }
         11 if !learned.uploads.is_empty() => {
             let (b, key, upload) = dice.pick(&learned.uploads).clone();
@@ -159,9 +200,16 @@ fn any_command(
             }
             let parts = read::parts(&w.rows, b, &key.clone().into(), upload, 0, 100).unwrap();
             let parts = parts.unwrap_or_default();
-            let ranges: Vec<(u32, u32)> = parts.parts.iter().map(|part| (part.number, part.number)).collect();
+            let ranges: Vec<(u32, u32)> = parts
+                .parts
+                .iter()
+                .map(|part| (part.number, part.number))
+                .collect();
             let size = parts.parts.iter().map(|part| part.size).sum();
-            (w.complete_body(b, &key, upload, parts.counter, &ranges, size), String::new())
+            (
+                w.complete_body(b, &key, upload, parts.counter, &ranges, size),
+                String::new(),
+            )
         }
         _ => (Body::AdvanceFree(wire::AdvanceFree {}), String::new()),
     }
@@ -174,7 +222,10 @@ fn learn(learned: &mut Learned, entry: &Entry, answer: &Answer) {
         _ => None,
     };
     let Some(target) = target else { return };
-    let (bucket, key) = (BucketId(target.bucket), String::from_utf8(target.key.to_vec()).unwrap());
+    let (bucket, key) = (
+        BucketId(target.bucket),
+        String::from_utf8(target.key.to_vec()).unwrap(),
+    );
     match answer {
         Answer::Done(Done::Stage(stage)) => learned.stages.push((bucket, key, *stage)),
         Answer::Done(Done::Upload(upload)) => learned.uploads.push((bucket, key, *upload)),

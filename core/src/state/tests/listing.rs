@@ -16,7 +16,10 @@ fn expected(keys: &BTreeSet<String>, prefix: &str, delimiter: &str, after: &str)
     let mut lines: Vec<String> = Vec::new();
     for key in keys.iter().filter(|key| key.starts_with(prefix)) {
         let rest = &key[prefix.len()..];
-        let line = match (!delimiter.is_empty()).then(|| rest.find(delimiter)).flatten() {
+        let line = match (!delimiter.is_empty())
+            .then(|| rest.find(delimiter))
+            .flatten()
+        {
             Some(at) => format!("{}*", &key[..prefix.len() + at + delimiter.len()]),
             None => key.clone(),
         };
@@ -39,7 +42,9 @@ fn shown(items: Vec<ListItem>) -> Vec<String> {
 
 fn some_keys() -> BTreeSet<String> {
     let mut dice = Dice::new(3);
-    let parts = ["a", "b", "c", "a/", "b/", "/", "ab", "é", "\u{0}", "\u{1}", "z"];
+    let parts = [
+        "a", "b", "c", "a/", "b/", "/", "ab", "é", "\u{0}", "\u{1}", "z",
+    ];
     let mut keys = BTreeSet::from(["a/b".to_owned(), "a/b/c".to_owned(), "a".to_owned()]);
     while keys.len() < 150 {
         let key: String = (0..1 + dice.below(5)).map(|_| *dice.pick(&parts)).collect();
@@ -90,11 +95,31 @@ fn a_listing_shows_what_is_there_and_nothing_else() {
 fn a_full_last_page_is_the_last() {
     let keys: BTreeSet<String> = ["a", "b", "c", "d/1", "d/2"].map(str::to_owned).into();
     let (w, b) = world_with(&keys);
-    let page = w.page(b, &ListRequest { max: 5, ..ListRequest::default() });
+    let page = w.page(
+        b,
+        &ListRequest {
+            max: 5,
+            ..ListRequest::default()
+        },
+    );
     assert_eq!((page.items.len(), page.truncated), (5, false));
-    let page = w.page(b, &ListRequest { max: 4, delimiter: "/".into(), ..ListRequest::default() });
+    let page = w.page(
+        b,
+        &ListRequest {
+            max: 4,
+            delimiter: "/".into(),
+            ..ListRequest::default()
+        },
+    );
     assert_eq!((page.items.len(), page.truncated), (4, false));
-    let page = w.page(b, &ListRequest { max: 3, delimiter: "/".into(), ..ListRequest::default() });
+    let page = w.page(
+        b,
+        &ListRequest {
+            max: 3,
+            delimiter: "/".into(),
+            ..ListRequest::default()
+        },
+    );
     assert_eq!((page.items.len(), page.truncated), (3, true));
 }
 
@@ -107,11 +132,29 @@ fn work_for_one_page_is_bounded() {
         w.delete(b, &format!("gone/{n:06}"));
     }
     w.put(b, "here", "x");
-    let page = w.page(b, &ListRequest { max: 10, ..ListRequest::default() });
+    let page = w.page(
+        b,
+        &ListRequest {
+            max: 10,
+            ..ListRequest::default()
+        },
+    );
     assert!(page.items.is_empty() && page.truncated);
     let at = page.resume.unwrap().after;
-    assert!(at > Bytes::from("gone/005000") && at < Bytes::from("gone/025000"), "{at:?}");
-    assert_eq!(shown(w.list(b, &ListRequest { max: 10, ..ListRequest::default() })), ["here"]);
+    assert!(
+        at > Bytes::from("gone/005000") && at < Bytes::from("gone/025000"),
+        "{at:?}"
+    );
+    assert_eq!(
+        shown(w.list(
+            b,
+            &ListRequest {
+                max: 10,
+                ..ListRequest::default()
+            }
+        )),
+        ["here"]
+    );
 }
 
 #[test]
@@ -120,7 +163,8 @@ fn versions_are_listed_newest_first_and_pages_lose_none() {
     let b = w.bucket(1, Versioning::Enabled);
     let mut dice = Dice::new(5);
     let keys = ["a", "a/1", "a/2", "b", "b/1/x", "c"];
-    let mut expected: Vec<(String, Vec<(u128, bool)>)> = keys.iter().map(|k| (k.to_string(), Vec::new())).collect();
+    let mut expected: Vec<(String, Vec<(u128, bool)>)> =
+        keys.iter().map(|k| (k.to_string(), Vec::new())).collect();
     for _ in 0..80 {
         let (key, versions) = &mut expected[dice.below(6) as usize];
         if dice.below(4) == 0 {
@@ -132,31 +176,56 @@ fn versions_are_listed_newest_first_and_pages_lose_none() {
     let flat: Vec<(String, u128, bool, bool)> = expected
         .iter()
         .flat_map(|(key, versions)| {
-            versions.iter().enumerate().map(|(n, (id, marker))| (key.clone(), *id, *marker, n == 0))
+            versions
+                .iter()
+                .enumerate()
+                .map(|(n, (id, marker))| (key.clone(), *id, *marker, n == 0))
         })
         .collect();
     for max in [1, 2, 3, 50, 1000] {
-        let request = ListRequest { versions: true, max, ..ListRequest::default() };
+        let request = ListRequest {
+            versions: true,
+            max,
+            ..ListRequest::default()
+        };
         let found: Vec<_> = w
             .list(b, &request)
             .into_iter()
             .map(|item| match item {
-                ListItem::Version(v) => {
-                    (String::from_utf8(v.key.to_vec()).unwrap(), v.id.0, v.is_delete_marker, v.is_latest)
-                }
+                ListItem::Version(v) => (
+                    String::from_utf8(v.key.to_vec()).unwrap(),
+                    v.id.0,
+                    v.is_delete_marker,
+                    v.is_latest,
+                ),
                 other => panic!("{other:?}"),
             })
             .collect();
         assert_eq!(found, flat, "pages of {max}");
-        let rolled = ListRequest { versions: true, max, delimiter: "/".into(), ..ListRequest::default() };
-        let prefixes: Vec<String> =
-            shown(w.list(b, &rolled)).into_iter().filter(|line| line.ends_with('*')).collect();
+        let rolled = ListRequest {
+            versions: true,
+            max,
+            delimiter: "/".into(),
+            ..ListRequest::default()
+        };
+        let prefixes: Vec<String> = shown(w.list(b, &rolled))
+            .into_iter()
+            .filter(|line| line.ends_with('*'))
+            .collect();
         assert_eq!(prefixes, ["a/*", "b/*"]);
     }
     // Going on after a version that is gone by now.
-    let request = ListRequest { versions: true, max: 1000, ..ListRequest::default() };
+    let request = ListRequest {
+        versions: true,
+        max: 1000,
+        ..ListRequest::default()
+    };
     let after = crate::kv::VersionId(flat[1].1);
-    let resumed = ListRequest { after: flat[1].0.clone().into(), after_version: Some(after), ..request };
+    let resumed = ListRequest {
+        after: flat[1].0.clone().into(),
+        after_version: Some(after),
+        ..request
+    };
     assert_eq!(w.list(b, &resumed).len(), flat.len() - 2);
 }
 
@@ -165,7 +234,14 @@ fn versions_are_listed_newest_first_and_pages_lose_none() {
 fn pages_of_several_groups_make_one_page() {
     let keys = some_keys();
     let (w, b) = world_with(&keys);
-    let groups: Vec<Vec<VShard>> = (0..5u16).map(|g| (0..=255u8).filter(|v| u16::from(*v) % 5 == g).map(VShard).collect()).collect();
+    let groups: Vec<Vec<VShard>> = (0..5u16)
+        .map(|g| {
+            (0..=255u8)
+                .filter(|v| u16::from(*v) % 5 == g)
+                .map(VShard)
+                .collect()
+        })
+        .collect();
     assert!(covers_all(&groups));
     assert!(!covers_all(&groups[1..]));
     for delimiter in ["", "/"] {
@@ -215,7 +291,9 @@ fn merged_page(
                         after_version: at.after_version,
                         ..request.clone()
                     };
-                    let page = list_versions::page(&w.rows, &groups[group], b, &request, &Decided::new()).unwrap();
+                    let page =
+                        list_versions::page(&w.rows, &groups[group], b, &request, &Decided::new())
+                            .unwrap();
                     let Look::At(page) = page else { panic!() };
                     merge.feed(group, page);
                 }

@@ -11,8 +11,13 @@ use crate::state::read;
 
 fn claim(w: &mut World, b: BucketId, key: &str, nodes: &[u64]) -> (StageId, Answer) {
     let stage = w.open_stage(b, key, 10, None);
-    let Body::Put(mut put) = w.claim_body(b, key, stage, "e", 10) else { panic!() };
-    let Some(wire::new_content::Kind::Staged(staged)) = &mut put.content.as_mut().unwrap().kind else { panic!() };
+    let Body::Put(mut put) = w.claim_body(b, key, stage, "e", 10) else {
+        panic!()
+    };
+    let Some(wire::new_content::Kind::Staged(staged)) = &mut put.content.as_mut().unwrap().kind
+    else {
+        panic!()
+    };
     staged.copies[0].nodes = nodes.to_vec();
     (stage, w.answer(Body::Put(put)))
 }
@@ -23,21 +28,35 @@ fn learner(w: &mut World, node: u64) -> u64 {
 }
 
 fn admit(w: &mut World, node: u64, retire: u64, confirmed_index: u64) -> Answer {
-    w.answer(Body::Admit(wire::Admit { node, retire, confirmed_index }))
+    w.answer(Body::Admit(wire::Admit {
+        node,
+        retire,
+        confirmed_index,
+    }))
 }
 
 fn short_items(w: &World) -> Vec<(u64, Vec<u64>)> {
-    read::short_list(&w.rows).map(|item| item.unwrap()).map(|(id, _, short)| (id.index, short.missing)).collect()
+    read::short_list(&w.rows)
+        .map(|item| item.unwrap())
+        .map(|(id, _, short)| (id.index, short.missing))
+        .collect()
 }
 
 /// One node to three: two learners, both admitted, one change of openraft's membership.
 fn three_members(w: &mut World) {
     for node in [2, 3] {
         let entered = learner(w, node);
-        assert_eq!(admit(w, node, 0, entered), Answer::Done(crate::state::answer::Done::Nothing));
+        assert_eq!(
+            admit(w, node, 0, entered),
+            Answer::Done(crate::state::answer::Done::Nothing)
+        );
     }
     w.done(Body::Retired(wire::Retired { node: 0 }));
-    let roles: Vec<(u64, i32)> = read::members(&w.rows).unwrap().iter().map(|m| (m.node, m.role)).collect();
+    let roles: Vec<(u64, i32)> = read::members(&w.rows)
+        .unwrap()
+        .iter()
+        .map(|m| (m.node, m.role))
+        .collect();
     assert_eq!(roles, [(1, 0), (2, 0), (3, 0)]);
 }
 
@@ -48,15 +67,29 @@ fn a_claim_needs_a_majority_and_the_rest_goes_on_the_short_list() {
     three_members(&mut w);
     let again = Answer::TryAgain(TryAgain::StalePlacement);
     assert_eq!(claim(&mut w, b, "k", &[1]).1, again);
-    assert_eq!(claim(&mut w, b, "k", &[1, 7, 8]).1, again, "strangers do not count");
+    assert_eq!(
+        claim(&mut w, b, "k", &[1, 7, 8]).1,
+        again,
+        "strangers do not count"
+    );
     let (stage, done) = claim(&mut w, b, "k", &[1, 3]);
     assert!(matches!(done, Answer::Done(_)));
     assert_eq!(short_items(&w), [(stage.index, vec![2])]);
-    let done = wire::ShortDone { stage: Some(stage.to_row()), first: 0, node: 2 };
+    let done = wire::ShortDone {
+        stage: Some(stage.to_row()),
+        first: 0,
+        node: 2,
+    };
     w.done(Body::ShortDone(done));
     assert_eq!(short_items(&w), []);
     // A copy that went bad comes back on the list, until nothing names the chunks.
-    let add = wire::ShortAdd { vshard: 0, stage: Some(stage.to_row()), first: 0, count: 1, node: 3 };
+    let add = wire::ShortAdd {
+        vshard: 0,
+        stage: Some(stage.to_row()),
+        first: 0,
+        count: 1,
+        node: 3,
+    };
     w.done(Body::ShortAdd(add));
     assert_eq!(short_items(&w), [(stage.index, vec![3])]);
     w.delete(b, "k");
@@ -74,27 +107,64 @@ fn a_replacement_counts_only_after_it_has_everything() {
     let (stage, _) = claim(&mut w, b, "k", &[1, 2, 3]);
     assert_eq!(short_items(&w), [(stage.index, vec![4])]);
     let not_yet = Answer::TryAgain(TryAgain::NotYet);
-    assert_eq!(admit(&mut w, 4, 1, entered), not_yet, "the short list names it");
-    w.done(Body::ShortDone(wire::ShortDone { stage: Some(stage.to_row()), first: 0, node: 4 }));
-    assert_eq!(admit(&mut w, 4, 1, entered - 1), not_yet, "it confirmed too little");
+    assert_eq!(
+        admit(&mut w, 4, 1, entered),
+        not_yet,
+        "the short list names it"
+    );
+    w.done(Body::ShortDone(wire::ShortDone {
+        stage: Some(stage.to_row()),
+        first: 0,
+        node: 4,
+    }));
+    assert_eq!(
+        admit(&mut w, 4, 1, entered - 1),
+        not_yet,
+        "it confirmed too little"
+    );
     // Without 1, this one would be on 3 alone and on 4: still two of {2, 3, 4}.
     let (thin, _) = claim(&mut w, b, "thin", &[1, 3]);
     assert_eq!(short_items(&w), [(thin.index, vec![2, 4])]);
     assert_eq!(admit(&mut w, 4, 1, entered), not_yet);
-    w.done(Body::ShortDone(wire::ShortDone { stage: Some(thin.to_row()), first: 0, node: 4 }));
+    w.done(Body::ShortDone(wire::ShortDone {
+        stage: Some(thin.to_row()),
+        first: 0,
+        node: 4,
+    }));
     assert!(matches!(admit(&mut w, 4, 1, entered), Answer::Done(_)));
     // Both memberships count now: {1, 2, 3} and {2, 3, 4}.
-    assert_eq!(claim(&mut w, b, "x", &[1, 2]).1, Answer::TryAgain(TryAgain::StalePlacement));
+    assert_eq!(
+        claim(&mut w, b, "x", &[1, 2]).1,
+        Answer::TryAgain(TryAgain::StalePlacement)
+    );
     assert!(matches!(claim(&mut w, b, "y", &[2, 3]).1, Answer::Done(_)));
     let mut cancelled = w.clone();
     w.done(Body::Retired(wire::Retired { node: 1 }));
-    let nodes = |w: &World| read::members(&w.rows).unwrap().iter().map(|m| m.node).collect::<Vec<_>>();
+    let nodes = |w: &World| {
+        read::members(&w.rows)
+            .unwrap()
+            .iter()
+            .map(|m| m.node)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(nodes(&w), [2, 3, 4]);
-    assert_eq!(claim(&mut w, b, "z", &[1, 2]).1, Answer::TryAgain(TryAgain::StalePlacement), "1 is no member");
+    assert_eq!(
+        claim(&mut w, b, "z", &[1, 2]).1,
+        Answer::TryAgain(TryAgain::StalePlacement),
+        "1 is no member"
+    );
     cancelled.done(Body::CancelAdmit(wire::CancelAdmit { node: 4 }));
     assert_eq!(nodes(&cancelled), [1, 2, 3]);
     let is_member = |m: &row::Member| m.role == row::MemberRole::Member as i32;
-    assert!(read::members(&cancelled.rows).unwrap().iter().all(is_member));
-    assert!(matches!(claim(&mut cancelled, b, "w", &[1, 2]).1, Answer::Done(_)));
+    assert!(
+        read::members(&cancelled.rows)
+            .unwrap()
+            .iter()
+            .all(is_member)
+    );
+    assert!(matches!(
+        claim(&mut cancelled, b, "w", &[1, 2]).1,
+        Answer::Done(_)
+    ));
     w.check();
 }

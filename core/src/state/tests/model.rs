@@ -48,7 +48,13 @@ impl Model {
     }
 
     fn put(&mut self, b: BucketId, key: &str, id: VersionId, etag: &str, size: u64) {
-        let new = Known { id, null: self.null(b), marker: false, etag: etag.to_owned(), size };
+        let new = Known {
+            id,
+            null: self.null(b),
+            marker: false,
+            etag: etag.to_owned(),
+            size,
+        };
         self.install(b, key, new);
     }
 
@@ -60,12 +66,20 @@ impl Model {
 
     fn check(&self, w: &World) {
         for &b in self.versioning.keys() {
-            let request = ListRequest { versions: true, max: 37, ..ListRequest::default() };
+            let request = ListRequest {
+                versions: true,
+                max: 37,
+                ..ListRequest::default()
+            };
             let found: Vec<(String, Known, bool)> = w
                 .list(b, &request)
                 .into_iter()
                 .map(|item| match item {
-                    ListItem::Version(v) => (String::from_utf8(v.key.to_vec()).unwrap(), known(&v), v.is_latest),
+                    ListItem::Version(v) => (
+                        String::from_utf8(v.key.to_vec()).unwrap(),
+                        known(&v),
+                        v.is_latest,
+                    ),
                     other => panic!("{other:?}"),
                 })
                 .collect();
@@ -74,18 +88,38 @@ impl Model {
                 .iter()
                 .filter(|((bucket, _), _)| *bucket == b)
                 .flat_map(|((_, key), versions)| {
-                    versions.iter().enumerate().map(|(n, known)| (key.clone(), known.clone(), n == 0))
+                    versions
+                        .iter()
+                        .enumerate()
+                        .map(|(n, known)| (key.clone(), known.clone(), n == 0))
                 })
                 .collect();
             assert_eq!(found, expected);
-            let objects = w.list(b, &ListRequest { max: 11, ..ListRequest::default() }).len();
-            let newest = expected.iter().filter(|(_, known, latest)| *latest && !known.marker).count();
+            let objects = w
+                .list(
+                    b,
+                    &ListRequest {
+                        max: 11,
+                        ..ListRequest::default()
+                    },
+                )
+                .len();
+            let newest = expected
+                .iter()
+                .filter(|(_, known, latest)| *latest && !known.marker)
+                .count();
             assert_eq!(objects, newest);
         }
         for ((b, key), versions) in &self.versions {
-            assert_eq!(w.get(*b, key).as_ref().map(known), versions.first().cloned());
+            assert_eq!(
+                w.get(*b, key).as_ref().map(known),
+                versions.first().cloned()
+            );
             let null = versions.iter().find(|known| known.null).cloned();
-            assert_eq!(w.find(*b, key, VersionSelector::Null).as_ref().map(known), null);
+            assert_eq!(
+                w.find(*b, key, VersionSelector::Null).as_ref().map(known),
+                null
+            );
             for version in versions {
                 let found = w.find(*b, key, VersionSelector::Id(version.id));
                 assert_eq!(found.as_ref().map(known).as_ref(), Some(version));
@@ -128,7 +162,9 @@ fn any_history_leaves_what_the_model_says() {
             let mut keys = keys_of_one_vshard(b, 4);
             keys.push("elsewhere".into());
             let key = dice.pick(&keys).clone();
-            one_step(&mut w, &mut dice, &mut model, &mut open, b, &keys, &key, step);
+            one_step(
+                &mut w, &mut dice, &mut model, &mut open, b, &keys, &key, step,
+            );
             if step % 23 == 0 {
                 model.check(&w);
             }
@@ -157,7 +193,13 @@ fn one_step(
             assert_eq!(deleted.existed, existed);
             match deleted.marker {
                 Some(id) => {
-                    let marker = Known { id, null: model.null(b), marker: true, etag: String::new(), size: 0 };
+                    let marker = Known {
+                        id,
+                        null: model.null(b),
+                        marker: true,
+                        etag: String::new(),
+                        size: 0,
+                    };
                     model.install(b, key, marker);
                 }
                 None => drop(model.remove(b, key, |_| true)),
@@ -174,7 +216,9 @@ fn one_step(
             let (b, key, stage) = open.stages.remove(at);
             let size = 1 + dice.below(4000);
             match w.answer(w.claim_body(b, &key, stage, "staged", size)) {
-                Answer::Done(Done::Written(written)) => model.put(b, &key, written.id, "staged", size),
+                Answer::Done(Done::Written(written)) => {
+                    model.put(b, &key, written.id, "staged", size)
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -209,16 +253,28 @@ fn one_step(
 }
 
 fn put(w: &mut World, dice: &mut Dice, model: &mut Model, b: BucketId, key: &str, step: u64) {
-    let data = if dice.below(8) == 0 { String::new() } else { format!("data{step}") };
+    let data = if dice.below(8) == 0 {
+        String::new()
+    } else {
+        format!("data{step}")
+    };
     let there = model.object(b, key).cloned();
-    let etag = there.as_ref().map_or("none".to_owned(), |known| known.etag.clone());
+    let etag = there
+        .as_ref()
+        .map_or("none".to_owned(), |known| known.etag.clone());
     let (conditions, refusal) = match dice.below(6) {
         0 => {
-            let any = Conditions { if_none_match: Some(vec!["*".into()]), ..Conditions::default() };
+            let any = Conditions {
+                if_none_match: Some(vec!["*".into()]),
+                ..Conditions::default()
+            };
             (any, there.is_some().then_some(Refusal::PreconditionFailed))
         }
         1 => {
-            let same = Conditions { if_match: Some(vec![etag]), ..Conditions::default() };
+            let same = Conditions {
+                if_match: Some(vec![etag]),
+                ..Conditions::default()
+            };
             (same, there.is_none().then_some(Refusal::NoSuchKey))
         }
         _ => (Conditions::default(), None),
@@ -235,17 +291,31 @@ fn put(w: &mut World, dice: &mut Dice, model: &mut Model, b: BucketId, key: &str
 }
 
 fn delete_version(w: &mut World, dice: &mut Dice, model: &mut Model, b: BucketId, key: &str) {
-    let versions = model.versions.get(&(b, key.to_owned())).cloned().unwrap_or_default();
+    let versions = model
+        .versions
+        .get(&(b, key.to_owned()))
+        .cloned()
+        .unwrap_or_default();
     let vshard = VShard::of(b, key.as_bytes());
     let (version, id) = match dice.below(3) {
         0 => (wire::delete_version::Version::Null(true), None),
-        _ if versions.is_empty() => (wire::delete_version::Version::Seq(12_345), Some(VersionId(0))),
+        _ if versions.is_empty() => (
+            wire::delete_version::Version::Seq(12_345),
+            Some(VersionId(0)),
+        ),
         _ => {
             let id = dice.pick(&versions).id;
-            (wire::delete_version::Version::Seq(id.open(vshard).unwrap()), Some(id))
+            (
+                wire::delete_version::Version::Seq(id.open(vshard).unwrap()),
+                Some(id),
+            )
         }
     };
-    let body = wire::DeleteVersion { target: w.target(b, key), conditions: None, version: Some(version) };
+    let body = wire::DeleteVersion {
+        target: w.target(b, key),
+        conditions: None,
+        version: Some(version),
+    };
     let gone = model.remove(b, key, |known| id.map_or(known.null, |id| known.id == id));
     match w.done(Body::DeleteVersion(body)) {
         Done::Deleted(deleted) => {
@@ -258,7 +328,11 @@ fn delete_version(w: &mut World, dice: &mut Dice, model: &mut Model, b: BucketId
 
 fn copy(w: &mut World, dice: &mut Dice, model: &mut Model, b: BucketId, keys: &[String], to: &str) {
     let from = dice.pick(keys).clone();
-    let versions = model.versions.get(&(b, from.clone())).cloned().unwrap_or_default();
+    let versions = model
+        .versions
+        .get(&(b, from.clone()))
+        .cloned()
+        .unwrap_or_default();
     let vshard = VShard::of(b, from.as_bytes());
     if versions.is_empty() || vshard != VShard::of(b, to.as_bytes()) {
         return;
@@ -283,7 +357,9 @@ fn copy(w: &mut World, dice: &mut Dice, model: &mut Model, b: BucketId, keys: &[
 fn end_upload(w: &mut World, dice: &mut Dice, model: &mut Model, open: &mut Open) {
     let at = dice.below(open.uploads.len() as u64) as usize;
     let (b, key, id) = open.uploads.remove(at);
-    let parts = read::parts(&w.rows, b, &key.clone().into(), id, 0, 100).unwrap().unwrap();
+    let parts = read::parts(&w.rows, b, &key.clone().into(), id, 0, 100)
+        .unwrap()
+        .unwrap();
     let mut listed: Vec<&crate::kv::Part> = parts.parts.iter().collect();
     if dice.below(3) == 0 && listed.len() > 1 {
         listed.remove(dice.below(listed.len() as u64) as usize);
@@ -294,7 +370,10 @@ fn end_upload(w: &mut World, dice: &mut Dice, model: &mut Model, open: &mut Open
         return;
     }
     let size = listed.iter().map(|part| part.size).sum();
-    let ranges: Vec<(u32, u32)> = listed.iter().map(|part| (part.number, part.number)).collect();
+    let ranges: Vec<(u32, u32)> = listed
+        .iter()
+        .map(|part| (part.number, part.number))
+        .collect();
     let completed = w.complete(b, &key, id, parts.counter, &ranges, size);
     model.put(b, &key, completed.written.id, "whole", size);
 }

@@ -11,7 +11,10 @@ use crate::state::read;
 use crate::state::record::Content;
 
 fn if_none_match_any() -> Conditions {
-    Conditions { if_none_match: Some(vec!["*".into()]), ..Conditions::default() }
+    Conditions {
+        if_none_match: Some(vec!["*".into()]),
+        ..Conditions::default()
+    }
 }
 
 #[test]
@@ -22,7 +25,10 @@ fn an_overwrite_replaces_and_its_bytes_are_dropped() {
     let second = w.put(b, "hello", "two");
     assert_eq!(w.get(b, "hello").unwrap().new.etag, "two");
     assert_eq!(w.find(b, "hello", VersionSelector::Id(first.id)), None);
-    assert_eq!(w.find(b, "hello", VersionSelector::Null).unwrap().id, second.id);
+    assert_eq!(
+        w.find(b, "hello", VersionSelector::Null).unwrap().id,
+        second.id
+    );
     assert_eq!(w.bytes_held(), (1, 0));
     assert!(w.delete(b, "hello").existed);
     assert_eq!(w.get(b, "hello"), None);
@@ -39,7 +45,10 @@ fn a_losing_writer_leaves_nothing() {
     w.put(b, "lock", "mine");
     let before = w.rows.clone();
     let body = w.put_body(b, "lock", "yours", &if_none_match_any());
-    assert_eq!(w.propose(body, b"yours"), Answer::Refused(Refusal::PreconditionFailed));
+    assert_eq!(
+        w.propose(body, b"yours"),
+        Answer::Refused(Refusal::PreconditionFailed)
+    );
     assert!(w.rows == before);
     w.check();
 }
@@ -64,18 +73,29 @@ fn null_versions_come_and_go_as_versioning_changes() {
     w.bucket(1, Versioning::Enabled);
     let v2 = w.put(b, "k", "v2");
     assert!(!v2.is_null);
-    assert_eq!(w.find(b, "k", VersionSelector::Null).unwrap().new.etag, "null-1");
+    assert_eq!(
+        w.find(b, "k", VersionSelector::Null).unwrap().new.etag,
+        "null-1"
+    );
     let v3 = w.put(b, "k", "v3");
     w.bucket(1, Versioning::Suspended);
     let null = w.put(b, "k", "null-4");
     assert!(null.is_null);
     let versions = |w: &World| -> Vec<String> {
-        let request = crate::kv::ListRequest { versions: true, max: 100, ..Default::default() };
+        let request = crate::kv::ListRequest {
+            versions: true,
+            max: 100,
+            ..Default::default()
+        };
         w.list(b, &request)
             .into_iter()
             .map(|item| match item {
                 crate::kv::ListItem::Version(v) => {
-                    let name = if v.is_null { "null".into() } else { v.new.etag.clone() };
+                    let name = if v.is_null {
+                        "null".into()
+                    } else {
+                        v.new.etag.clone()
+                    };
                     format!("{name}{}", if v.is_delete_marker { " marker" } else { "" })
                 }
                 other => panic!("{other:?}"),
@@ -101,7 +121,10 @@ fn null_versions_come_and_go_as_versioning_changes() {
     assert!(w.get(b, "k").unwrap().is_latest);
     w.bucket(1, Versioning::Enabled);
     assert!(w.delete(b, "k").marker.is_some());
-    assert!(w.delete(b, "never was").marker.is_some(), "a marker comes even where nothing was");
+    assert!(
+        w.delete(b, "never was").marker.is_some(),
+        "a marker comes even where nothing was"
+    );
     w.check();
 }
 
@@ -115,7 +138,10 @@ fn a_claim_makes_the_stage_an_object_and_ends_it() {
     w.done(w.claim_body(b, "big", stage, "e", 2500));
     let object = w.get(b, "big").unwrap();
     assert!(matches!(object.content, Content::Chunks(run) if run.count == 3 && run.stage == stage));
-    assert_eq!(w.answer(w.claim_body(b, "big", stage, "e", 2500)), Answer::Refused(Refusal::StageGone));
+    assert_eq!(
+        w.answer(w.claim_body(b, "big", stage, "e", 2500)),
+        Answer::Refused(Refusal::StageGone)
+    );
     w.check();
     // Overwritten, its chunks wait on the free list for their release.
     w.put(b, "big", "small");
@@ -132,17 +158,38 @@ fn only_a_final_refusal_of_a_claim_frees_its_stage() {
     let b = w.bucket(1, Versioning::Off);
     let stage = w.open_stage(b, "big", 10, None);
     // Nobody fsynced it: to be tried again, the stage stays.
-    let Body::Put(mut put) = w.claim_body(b, "big", stage, "e", 10) else { panic!() };
-    let Some(wire::new_content::Kind::Staged(staged)) = &mut put.content.as_mut().unwrap().kind else { panic!() };
+    let Body::Put(mut put) = w.claim_body(b, "big", stage, "e", 10) else {
+        panic!()
+    };
+    let Some(wire::new_content::Kind::Staged(staged)) = &mut put.content.as_mut().unwrap().kind
+    else {
+        panic!()
+    };
     staged.copies[0].nodes = vec![99];
-    assert_eq!(w.answer(Body::Put(put)), Answer::TryAgain(TryAgain::StalePlacement));
-    assert!(read::stage(&w.rows, crate::ids::VShard::of(b, b"big"), stage).unwrap().is_some());
+    assert_eq!(
+        w.answer(Body::Put(put)),
+        Answer::TryAgain(TryAgain::StalePlacement)
+    );
+    assert!(
+        read::stage(&w.rows, crate::ids::VShard::of(b, b"big"), stage)
+            .unwrap()
+            .is_some()
+    );
     // The precondition fails: that is final.
     w.put(b, "big", "there");
-    let Body::Put(mut put) = w.claim_body(b, "big", stage, "e", 10) else { panic!() };
+    let Body::Put(mut put) = w.claim_body(b, "big", stage, "e", 10) else {
+        panic!()
+    };
     put.conditions = entry::conditions(&if_none_match_any());
-    assert_eq!(w.answer(Body::Put(put)), Answer::Refused(Refusal::PreconditionFailed));
-    assert!(read::stage(&w.rows, crate::ids::VShard::of(b, b"big"), stage).unwrap().is_none());
+    assert_eq!(
+        w.answer(Body::Put(put)),
+        Answer::Refused(Refusal::PreconditionFailed)
+    );
+    assert!(
+        read::stage(&w.rows, crate::ids::VShard::of(b, b"big"), stage)
+            .unwrap()
+            .is_none()
+    );
     assert_eq!(read::bucket_usage(&w.rows, b).unwrap().reserved, 0);
     w.check();
 }
@@ -152,14 +199,26 @@ fn a_late_claim_of_an_abandoned_stage_dies() {
     let mut w = World::new();
     let b = w.bucket(1, Versioning::Off);
     let stage = w.open_stage(b, "big", 10, None);
-    let extend = wire::ExtendStage { target: w.target(b, "big"), stage: Some(stage.to_row()), reserve: 500 };
+    let extend = wire::ExtendStage {
+        target: w.target(b, "big"),
+        stage: Some(stage.to_row()),
+        reserve: 500,
+    };
     w.done(Body::ExtendStage(extend));
     assert_eq!(read::bucket_usage(&w.rows, b).unwrap().reserved, 500);
     let vshard = u32::from(crate::ids::VShard::of(b, b"big").0);
-    let at = wire::StageAt { vshard, stage: Some(stage.to_row()) };
-    w.done(Body::Abandon(wire::Abandon { stages: vec![at.clone()] }));
+    let at = wire::StageAt {
+        vshard,
+        stage: Some(stage.to_row()),
+    };
+    w.done(Body::Abandon(wire::Abandon {
+        stages: vec![at.clone()],
+    }));
     w.done(Body::Abandon(wire::Abandon { stages: vec![at] }));
-    assert_eq!(w.answer(w.claim_body(b, "big", stage, "e", 10)), Answer::Refused(Refusal::StageGone));
+    assert_eq!(
+        w.answer(w.claim_body(b, "big", stage, "e", 10)),
+        Answer::Refused(Refusal::StageGone)
+    );
     w.check();
 }
 
@@ -178,7 +237,10 @@ fn a_copy_shares_its_bytes_until_the_last_name_goes() {
             source_bucket: b.0,
             source_epoch: w.epoch(b),
             source_key: from.as_bytes().to_vec().into(),
-            source_seq: source.id.open(crate::ids::VShard::of(b, from.as_bytes())).unwrap(),
+            source_seq: source
+                .id
+                .open(crate::ids::VShard::of(b, from.as_bytes()))
+                .unwrap(),
         })
     };
     let stage = w.open_stage(b, &keys[0], 10, None);
@@ -188,7 +250,11 @@ fn a_copy_shares_its_bytes_until_the_last_name_goes() {
     w.done(copy(&w, &keys[0], &keys[1]));
     w.done(copy(&w, &keys[1], &keys[2]));
     w.check();
-    assert_eq!(read::bucket_usage(&w.rows, b).unwrap().bytes, 30, "each version is charged");
+    assert_eq!(
+        read::bucket_usage(&w.rows, b).unwrap().bytes,
+        30,
+        "each version is charged"
+    );
     let late = copy(&w, &keys[0], &keys[1]);
     w.delete(b, &keys[0]);
     assert_eq!(w.answer(late), Answer::TryAgain(TryAgain::SourceChanged));
@@ -214,16 +280,30 @@ fn a_command_planned_with_other_facts_is_planned_anew() {
     let mut w = World::new();
     let b = BucketId(5);
     let unknown = w.put_body(b, "k", "x", &Conditions::default());
-    assert_eq!(w.propose(unknown, b"x"), Answer::TryAgain(TryAgain::FactsBehind(b)));
+    assert_eq!(
+        w.propose(unknown, b"x"),
+        Answer::TryAgain(TryAgain::FactsBehind(b))
+    );
     w.bucket(5, Versioning::Off);
     let old = w.put_body(b, "k", "x", &Conditions::default());
     w.bucket(5, Versioning::Enabled);
-    assert_eq!(w.propose(old, b"x"), Answer::TryAgain(TryAgain::StaleEpoch(2)));
+    assert_eq!(
+        w.propose(old, b"x"),
+        Answer::TryAgain(TryAgain::StaleEpoch(2))
+    );
     w.facts.get_mut(&b).unwrap().epoch = 9;
     let ahead = w.put_body(b, "k", "x", &Conditions::default());
-    assert_eq!(w.propose(ahead, b"x"), Answer::TryAgain(TryAgain::FactsBehind(b)));
+    assert_eq!(
+        w.propose(ahead, b"x"),
+        Answer::TryAgain(TryAgain::FactsBehind(b))
+    );
     // An older copy of the facts changes nothing.
-    let old = minikv_proto::row::Facts { bucket: 5, tenant: TENANT, epoch: 1, ..Default::default() };
+    let old = minikv_proto::row::Facts {
+        bucket: 5,
+        tenant: TENANT,
+        epoch: 1,
+        ..Default::default()
+    };
     w.done(Body::SetFacts(wire::SetFacts { facts: Some(old) }));
     assert_eq!(read::facts(&w.rows, b).unwrap().unwrap().epoch, 2);
     w.check();
@@ -235,11 +315,18 @@ fn a_command_for_a_vshard_that_is_elsewhere_changes_nothing() {
     let b = w.bucket(1, Versioning::Off);
     let here = keys_of_one_vshard(b, 1).remove(0);
     w.put(b, &here, "x");
-    let elsewhere = (0..).map(|n| format!("o{n}")).find(|key| crate::ids::VShard::of(b, key.as_bytes()).0 != 77);
+    let elsewhere = (0..)
+        .map(|n| format!("o{n}"))
+        .find(|key| crate::ids::VShard::of(b, key.as_bytes()).0 != 77);
     let body = w.put_body(b, &elsewhere.unwrap(), "x", &Conditions::default());
     assert_eq!(w.propose(body, b"x"), Answer::TryAgain(TryAgain::Moved(0)));
-    let Body::Put(mut put) = w.put_body(b, &here, "y", &Conditions::default()) else { panic!() };
+    let Body::Put(mut put) = w.put_body(b, &here, "y", &Conditions::default()) else {
+        panic!()
+    };
     put.target.as_mut().unwrap().vshard_epoch = 2;
-    assert_eq!(w.propose(Body::Put(put), b"y"), Answer::TryAgain(TryAgain::Moved(1)));
+    assert_eq!(
+        w.propose(Body::Put(put), b"y"),
+        Answer::TryAgain(TryAgain::Moved(1))
+    );
     w.check();
 }

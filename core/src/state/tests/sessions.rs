@@ -22,11 +22,20 @@ fn a_second_delivery_gets_the_first_ones_answer() {
     assert!(w.rows == before);
     w.check();
     // A refusal is kept as well.
-    let create = Conditions { if_none_match: Some(vec!["*".into()]), ..Conditions::default() };
+    let create = Conditions {
+        if_none_match: Some(vec!["*".into()]),
+        ..Conditions::default()
+    };
     let refused = w.put_body(b, "k", "two", &create);
-    assert_eq!(w.command(s, 2, 1, refused.clone(), b"two"), Answer::Refused(Refusal::PreconditionFailed));
+    assert_eq!(
+        w.command(s, 2, 1, refused.clone(), b"two"),
+        Answer::Refused(Refusal::PreconditionFailed)
+    );
     w.delete(b, "k");
-    assert_eq!(w.command(s, 2, 1, refused, b"two"), Answer::Refused(Refusal::PreconditionFailed));
+    assert_eq!(
+        w.command(s, 2, 1, refused, b"two"),
+        Answer::Refused(Refusal::PreconditionFailed)
+    );
     w.check();
 }
 
@@ -39,7 +48,11 @@ fn what_comes_for_a_closed_sequence_or_an_unknown_session_changes_nothing() {
     w.command(s, 5, 5, body.clone(), b"x");
     let before = w.rows.clone();
     let gone = Answer::TryAgain(TryAgain::SessionGone);
-    assert_eq!(w.command(s, 4, 4, body.clone(), b"x"), gone, "closed, though it never came");
+    assert_eq!(
+        w.command(s, 4, 4, body.clone(), b"x"),
+        gone,
+        "closed, though it never came"
+    );
     assert_eq!(w.command(s + 100, 1, 1, body.clone(), b"x"), gone);
     assert_eq!(w.command(s, 0, 0, body, b"x"), gone, "sequences begin at 1");
     assert!(w.rows == before);
@@ -53,7 +66,10 @@ fn an_answer_to_try_again_is_not_kept() {
     let s = w.open_session();
     let early = w.put_body(b, "k", "x", &Conditions::default());
     w.bucket(1, Versioning::Enabled);
-    assert_eq!(w.command(s, 1, 1, early, b"x"), Answer::TryAgain(TryAgain::StaleEpoch(2)));
+    assert_eq!(
+        w.command(s, 1, 1, early, b"x"),
+        Answer::TryAgain(TryAgain::StaleEpoch(2))
+    );
     let anew = w.put_body(b, "k", "x", &Conditions::default());
     assert!(matches!(w.command(s, 1, 1, anew, b"x"), Answer::Done(_)));
     w.check();
@@ -73,7 +89,11 @@ fn results_are_kept_for_open_sequences_only() {
     assert_eq!(kept, 11);
     let body = w.put_body(b, "k", "x", &Conditions::default());
     let full = w.command(s, 490 + WINDOW, 1, body, b"x");
-    assert_eq!(full, Answer::TryAgain(TryAgain::NotYet), "its gateway waits");
+    assert_eq!(
+        full,
+        Answer::TryAgain(TryAgain::NotYet),
+        "its gateway waits"
+    );
     w.check();
 }
 
@@ -86,10 +106,15 @@ fn an_ended_session_is_unknown_at_once_and_its_results_follow() {
         let body = w.put_body(b, "k", "x", &Conditions::default());
         w.command(s, sequence, 1, body, b"x");
     }
-    let end = Body::EndSessions(wire::EndSessions { sessions: vec![s, s + 1] });
+    let end = Body::EndSessions(wire::EndSessions {
+        sessions: vec![s, s + 1],
+    });
     assert_eq!(w.done(end.clone()), Done::More(true));
     let body = w.put_body(b, "k", "y", &Conditions::default());
-    assert_eq!(w.command(s, 701, 1, body, b"y"), Answer::TryAgain(TryAgain::SessionGone));
+    assert_eq!(
+        w.command(s, 701, 1, body, b"y"),
+        Answer::TryAgain(TryAgain::SessionGone)
+    );
     let mut entries = 1;
     while w.done(end.clone()) == Done::More(true) {
         entries += 1;

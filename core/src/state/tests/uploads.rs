@@ -21,20 +21,43 @@ fn complete_is_repeatable_and_its_rows_never_change_again() {
     w.check();
     let first = w.complete(b, "big", id, counter, &[(1, 1), (3, 3), (7, 7)], 5003);
     w.check();
-    assert_eq!(w.complete(b, "big", id, 99, &[(1, 1)], 1), first, "asked again, the same answer");
+    assert_eq!(
+        w.complete(b, "big", id, 99, &[(1, 1)], 1),
+        first,
+        "asked again, the same answer"
+    );
     let object = w.get(b, "big").unwrap();
-    assert_eq!((object.parts, object.new.size, object.id), (3, 5003, first.written.id));
-    let Content::Upload { upload, parts } = object.content else { panic!() };
+    assert_eq!(
+        (object.parts, object.new.size, object.id),
+        (3, 5003, first.written.id)
+    );
+    let Content::Upload { upload, parts } = object.content else {
+        panic!()
+    };
     assert_eq!(upload, id);
     let vshard = VShard::of(b, b"big");
     let pieces = read::part_contents(&w.rows, vshard, id, &parts, &(2999..3001)).unwrap();
-    let found: Vec<_> = pieces.iter().map(|p| (p.number, p.offset, p.size)).collect();
+    let found: Vec<_> = pieces
+        .iter()
+        .map(|p| (p.number, p.offset, p.size))
+        .collect();
     assert_eq!(found, [(1, 0, 3000), (3, 3000, 2000)]);
-    assert_eq!(read::part_contents(&w.rows, vshard, id, &parts, &(5000..5003)).unwrap().len(), 1);
+    assert_eq!(
+        read::part_contents(&w.rows, vshard, id, &parts, &(5000..5003))
+            .unwrap()
+            .len(),
+        1
+    );
 
     let late = w.part_body(b, "big", id, 2, "late");
-    assert_eq!(w.propose(late, b"late"), Answer::Refused(Refusal::NoSuchUpload));
-    assert_eq!(w.answer(w.abort_body(b, "big", id)), Answer::Refused(Refusal::NoSuchUpload));
+    assert_eq!(
+        w.propose(late, b"late"),
+        Answer::Refused(Refusal::NoSuchUpload)
+    );
+    assert_eq!(
+        w.answer(w.abort_body(b, "big", id)),
+        Answer::Refused(Refusal::NoSuchUpload)
+    );
     assert_eq!(w.complete(b, "big", id, counter, &[(1, 1)], 1), first);
     w.check();
 }
@@ -71,10 +94,14 @@ fn a_whole_upload_goes_as_one_item() {
     let abort = w.abort_body(b, "k", id);
     w.answer(abort);
     w.check();
-    assert!(read::bucket_usage(&w.rows, b).unwrap().bytes > 0, "its parts are still there");
+    assert!(
+        read::bucket_usage(&w.rows, b).unwrap().bytes > 0,
+        "its parts are still there"
+    );
     assert_eq!(read::upload(&w.rows, b, &"k".into(), id).unwrap(), None);
     let mut steps = 0;
-    while w.done(Body::AdvanceFree(wire::AdvanceFree {})) == crate::state::answer::Done::More(true) {
+    while w.done(Body::AdvanceFree(wire::AdvanceFree {})) == crate::state::answer::Done::More(true)
+    {
         steps += 1;
         w.check();
     }
@@ -111,7 +138,11 @@ fn parts_that_complete_did_not_list_are_freed() {
     other.release_all();
     assert_eq!(other.bytes_held(), (0, 0));
     other.check();
-    assert!(read::upload(&other.rows, b, &"k".into(), id).unwrap().is_none());
+    assert!(
+        read::upload(&other.rows, b, &"k".into(), id)
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]
@@ -122,11 +153,25 @@ fn uploads_expire_by_their_age_only() {
     w.part(b, "k", old, 1, "x");
     let limit = w.now_ms;
     let young = w.create_upload(b, "k");
-    let at = |id: UploadId| wire::UploadAt { vshard: u32::from(VShard::of(b, b"k").0), upload: name_of(id) };
+    let at = |id: UploadId| wire::UploadAt {
+        vshard: u32::from(VShard::of(b, b"k").0),
+        upload: name_of(id),
+    };
     let uploads = vec![at(old), at(young)];
-    w.done(Body::ExpireUploads(wire::ExpireUploads { uploads, created_before_ms: limit }));
-    assert!(read::upload(&w.rows, b, &"k".into(), old).unwrap().is_none());
-    assert!(read::upload(&w.rows, b, &"k".into(), young).unwrap().is_some());
+    w.done(Body::ExpireUploads(wire::ExpireUploads {
+        uploads,
+        created_before_ms: limit,
+    }));
+    assert!(
+        read::upload(&w.rows, b, &"k".into(), old)
+            .unwrap()
+            .is_none()
+    );
+    assert!(
+        read::upload(&w.rows, b, &"k".into(), young)
+            .unwrap()
+            .is_some()
+    );
     w.release_all();
     w.check();
 }
@@ -150,7 +195,10 @@ fn uploads_are_listed_by_key_and_then_by_age() {
                 (request.after, request.after_upload) = match item {
                     UploadsItem::Upload(upload) => {
                         let nth = ids.iter().position(|(_, id)| *id == upload.id).unwrap();
-                        lines.push(format!("{} {nth}", std::str::from_utf8(&upload.key).unwrap()));
+                        lines.push(format!(
+                            "{} {nth}",
+                            std::str::from_utf8(&upload.key).unwrap()
+                        ));
                         (upload.key.clone(), Some(upload.id))
                     }
                     UploadsItem::Prefix(prefix) => {
@@ -165,14 +213,32 @@ fn uploads_are_listed_by_key_and_then_by_age() {
         }
     };
     for max in 1..8 {
-        let flat = UploadsRequest { max, ..Default::default() };
-        assert_eq!(list(&w, &flat), ["a 1", "a 3", "a 6", "b/1 0", "b/1 5", "b/2 2", "c 4"]);
-        let rolled = UploadsRequest { max, delimiter: "/".into(), ..Default::default() };
+        let flat = UploadsRequest {
+            max,
+            ..Default::default()
+        };
+        assert_eq!(
+            list(&w, &flat),
+            ["a 1", "a 3", "a 6", "b/1 0", "b/1 5", "b/2 2", "c 4"]
+        );
+        let rolled = UploadsRequest {
+            max,
+            delimiter: "/".into(),
+            ..Default::default()
+        };
         assert_eq!(list(&w, &rolled), ["a 1", "a 3", "a 6", "b/", "c 4"]);
-        let below = UploadsRequest { max, prefix: "b/".into(), ..Default::default() };
+        let below = UploadsRequest {
+            max,
+            prefix: "b/".into(),
+            ..Default::default()
+        };
         assert_eq!(list(&w, &below), ["b/1 0", "b/1 5", "b/2 2"]);
     }
-    let after_key = UploadsRequest { max: 9, after: "a".into(), ..Default::default() };
+    let after_key = UploadsRequest {
+        max: 9,
+        after: "a".into(),
+        ..Default::default()
+    };
     assert_eq!(list(&w, &after_key).len(), 4);
     w.check();
 }
@@ -187,13 +253,25 @@ fn parts_are_read_in_pages() {
     }
     let key = "k".into();
     let page = read::parts(&w.rows, b, &key, id, 0, 2).unwrap().unwrap();
-    assert_eq!(page.parts.iter().map(|p| p.number).collect::<Vec<_>>(), [2, 5]);
+    assert_eq!(
+        page.parts.iter().map(|p| p.number).collect::<Vec<_>>(),
+        [2, 5]
+    );
     assert!(page.truncated && page.counter == 4);
     let page = read::parts(&w.rows, b, &key, id, 5, 2).unwrap().unwrap();
-    assert_eq!(page.parts.iter().map(|p| p.number).collect::<Vec<_>>(), [9, 10_000]);
+    assert_eq!(
+        page.parts.iter().map(|p| p.number).collect::<Vec<_>>(),
+        [9, 10_000]
+    );
     assert!(!page.truncated);
-    assert_eq!(w.propose(w.part_body(b, "k", id, 10_001, "x"), b"x"), Answer::Refused(Refusal::InvalidPart(10_001)));
-    assert_eq!(w.propose(w.part_body(b, "k", id, 0, "x"), b"x"), Answer::Refused(Refusal::InvalidPart(0)));
+    assert_eq!(
+        w.propose(w.part_body(b, "k", id, 10_001, "x"), b"x"),
+        Answer::Refused(Refusal::InvalidPart(10_001))
+    );
+    assert_eq!(
+        w.propose(w.part_body(b, "k", id, 0, "x"), b"x"),
+        Answer::Refused(Refusal::InvalidPart(0))
+    );
     let elsewhere = read::parts(&w.rows, b, &"other".into(), id, 0, 2).unwrap();
     assert!(elsewhere.is_none(), "another key's upload");
 }
