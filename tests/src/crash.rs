@@ -17,7 +17,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use minikv_core::env::sim::SimDisk;
+use minikv_core::env::sim::{Fault, OpKind, SimDisk};
 use parking_lot::Mutex;
 
 use crate::client::Ledger;
@@ -36,9 +36,14 @@ struct Moment {
 type Moments = Arc<Mutex<Vec<Moment>>>;
 
 /// Keeps the disk and what is known before each operation from now on.
-fn record(moments: &Moments, disk: &SimDisk, ledger: &Ledger) {
+fn record(moments: &Moments, disk: &SimDisk, ledger: &Ledger, lie: Option<&'static str>) {
     let (moments, ledger) = (moments.clone(), ledger.clone());
     disk.on_op(move |disk, op| {
+        if lie
+            .is_some_and(|part| op.kind == OpKind::Sync && op.path.to_string_lossy().contains(part))
+        {
+            disk.fail_at(op.number, Fault::Lost);
+        }
         let moment = Moment {
             disk: disk.after_kill(),
             known: ledger.lock().clone(),
@@ -150,6 +155,7 @@ pub struct Walk<'a> {
     /// Disks (and histories) that were judged, by their digests.
     judged: HashSet<(u128, u64)>,
     tally: Tally,
+    lie: Option<&'static str>,
 }
 
 impl<'a> Walk<'a> {
@@ -159,6 +165,15 @@ impl<'a> Walk<'a> {
             selection,
             judged: HashSet::new(),
             tally: Tally::default(),
+            lie: None,
+        }
+    }
+
+    /// On a device that says `Ok` to syncs of paths that contain `part`, and does nothing: all this must see through it.
+    pub fn lying_about(self, part: &'static str) -> Walk<'a> {
+        Walk {
+            lie: Some(part),
+            ..self
         }
     }
 
@@ -177,7 +192,9 @@ impl<'a> Walk<'a> {
         let (disk, ledger) = store.copy();
         let moments = Moments::default();
         // From the first step on: crashes of the start belong to recoveries.
-        let worked = life::work(&disk, &ledger, steps, || record(&moments, &disk, &ledger));
+        let worked = life::work(&disk, &ledger, steps, || {
+            record(&moments, &disk, &ledger, self.lie)
+        });
         self.all(label, moments, worked, true);
     }
 
@@ -189,7 +206,7 @@ impl<'a> Walk<'a> {
         };
         let (disk, ledger) = (SimDisk::new(1), Ledger::default());
         let moments = Moments::default();
-        record(&moments, &disk, &ledger);
+        record(&moments, &disk, &ledger, self.lie);
         let begun = life::begin(&disk, &ledger);
         self.all(label, moments, begun, true);
     }
@@ -242,7 +259,7 @@ impl<'a> Walk<'a> {
         let moments = Moments::default();
         let ledger: Ledger = Arc::new(Mutex::new(known));
         if again {
-            record(&moments, &disk, &ledger);
+            record(&moments, &disk, &ledger, self.lie);
         }
         let recovered = life::recover(&disk, &ledger);
         self.all(label, moments, recovered, false);

@@ -1,8 +1,9 @@
 //! minikv's promises, checked from outside.
 //!
 //! `model` says what a store is, `oracle` judges what one shows after a history, `content` makes bytes that say what
-//! they are. `client` asks and writes down, `observe` reads everything back, `counts` recounts. `world` is one simulated
-//! node, `steps` what it does, `life` its stages, `crash` all its deaths.
+//! they are. In a simulation: `client` asks and writes down, `observe` reads everything back, `counts` recounts, `world`
+//! is one node, `steps` what it does, `life` its stages, `crash` all its deaths, `lives` many in a row.
+//! With real processes: `server` starts and kills them, `s3` talks to them, `load` keeps the history.
 
 pub mod client;
 pub mod content;
@@ -11,9 +12,12 @@ pub mod crash;
 pub mod dice;
 pub mod life;
 pub mod lives;
+pub mod load;
 pub mod model;
 pub mod observe;
 pub mod on_disk;
 pub mod oracle;
+pub mod s3;
+pub mod server;
 pub mod steps;
 pub mod world;

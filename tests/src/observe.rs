@@ -332,7 +332,7 @@ pub async fn carefully(kv: &Kv, known: &Oracle) -> Result<Careful, Broken> {
         let open = uploads(kv, bucket).await.map_err(refused("list uploads"));
         if let Some(open) = found.note(format!("uploads of {}", bucket.name), open)? {
             let names = known.names().filter(|name| name.bucket == bucket.name);
-            let expected = names
+            let expected: usize = names
                 .map(|name| known.possible(name)[0].uploads.len())
                 .sum();
             if open.len() != expected {

@@ -40,6 +40,34 @@ fn assert_clean(tally: &Tally) {
     assert!(tally.judged > 0, "the sample is empty");
 }
 
+/// The judge of all this is itself judged: on a device whose fsync of one kind of file does nothing, it must find losses.
+#[test]
+fn a_device_that_lies_about_any_kind_of_file_is_found_out() {
+    let store = Furnished::new().unwrap();
+    let selection = selection(2, 0);
+    let lies: [(&str, &[Step]); 5] = [
+        ("meta-", &[Step::PutInline]),
+        ("blob-", &[Step::PutChunked]),
+        ("/groups/", &[Step::Overwrite, Step::Checkpoint]),
+        ("/places/", &[Step::Delete, Step::Checkpoint]),
+        ("CURRENT", &[Step::Overwrite, Step::Checkpoint]),
+    ];
+    for (lie, steps) in lies {
+        let mut walk = Walk::new(&selection).lying_about(lie);
+        walk.sequence(&store, steps);
+        let tally = walk.finish();
+        println!(
+            "{lie}: {} of {} states failed",
+            tally.failures.len(),
+            tally.judged
+        );
+        assert!(
+            !tally.failures.is_empty(),
+            "nobody noticed that {lie} is not fsynced"
+        );
+    }
+}
+
 /// A power cut at any moment of a node's first start leaves a directory that it starts on.
 #[test]
 fn a_first_start_cut_anywhere_starts_again() {
