@@ -2,6 +2,12 @@
 //!
 //! Small by default; `MINIKV_COMPACTION=full` overwrites 100,000 objects of 4 KiB and 200 of 8 MiB five times.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "real processes, real files, real time"
+)]
+
 #![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;

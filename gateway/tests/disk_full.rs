@@ -3,6 +3,12 @@
 //! It wants a small file system of its own: `tests/disk_full.sh [SIZE]` mounts a tmpfs (root only) and runs this on it.
 //! Without `MINIKV_FULL_DIR` it says so and does nothing.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "real processes, real files, real time"
+)]
+
 #![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;

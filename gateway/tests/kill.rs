@@ -2,6 +2,12 @@
 //!
 //! `MINIKV_KILL_ROUNDS=100` kills it that often instead of 10 times.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "real processes, real files, real time"
+)]
+
 #![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;

@@ -65,11 +65,8 @@ impl Checkpoints {
     /// Works until dropped.
     pub(crate) async fn run(&self) {
         loop {
-            tokio::select! {
-                biased;
-                () = self.grown.notified() => {}
-                () = self.budget.wait_over() => {}
-            }
+            let (grown, over) = (self.grown.notified(), self.budget.wait_over());
+            futures::future::select(std::pin::pin!(grown), std::pin::pin!(over)).await;
             self.tend().await;
         }
     }

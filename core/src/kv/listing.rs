@@ -53,7 +53,7 @@ impl Kv {
         let mut merge = Merge::new(groups.len(), from, max, request.versions);
         let mut share = max / groups.len() + SLACK;
         loop {
-            match merge.next() {
+            match merge.step() {
                 Next::Page(page) => return Ok(Some(page)),
                 Next::Ask(asks) => {
                     for (at, from) in asks {

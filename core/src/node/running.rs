@@ -147,8 +147,7 @@ impl Node {
         let checks = self.checks().into_iter();
         checks
             .filter(|(name, _)| *name != "room")
-            .map(|(_, check)| check)
-            .collect()
+            .try_for_each(|(_, check)| check)
     }
 
     /// Resolves when the log has failed for good: the process must exit, and recovers at its next start.

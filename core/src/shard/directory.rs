@@ -74,10 +74,9 @@ impl Router {
                 }
                 Ok(other) => return Err(unexpected(&other).into()),
                 Err(KvError::Refused(Refusal::BucketExists)) => {
-                    match self.bucket(&create.name).await? {
-                        Some(bucket) => return Err(CreateBucketError::Exists(Box::new(bucket))),
-                        // Deleted since: try again.
-                        None => {}
+                    // None: deleted since, so try again.
+                    if let Some(bucket) = self.bucket(&create.name).await? {
+                        return Err(CreateBucketError::Exists(Box::new(bucket)));
                     }
                 }
                 Err(error) => return Err(error.into()),

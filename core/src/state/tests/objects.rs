@@ -211,9 +211,7 @@ fn a_late_claim_of_an_abandoned_stage_dies() {
         vshard,
         stage: Some(stage.to_row()),
     };
-    w.done(Body::Abandon(wire::Abandon {
-        stages: vec![at.clone()],
-    }));
+    w.done(Body::Abandon(wire::Abandon { stages: vec![at] }));
     w.done(Body::Abandon(wire::Abandon { stages: vec![at] }));
     assert_eq!(
         w.answer(w.claim_body(b, "big", stage, "e", 10)),
