@@ -718,7 +718,7 @@ fn a_foreign_segment_stops_the_start() {
     let second = disk.contents(dir().join("meta-0000000002.seg")).unwrap();
     for wrong in [other, second] {
         let disk = disk.after_kill();
-        disk.plant(dir().join("meta-0000000001.seg"), &wrong)
+        disk.overwrite(dir().join("meta-0000000001.seg"), 0, &wrong)
             .unwrap();
         let before = disk.digest();
         let opened = sim::run(1, async {
