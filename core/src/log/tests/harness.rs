@@ -114,7 +114,7 @@ pub fn frame(ordinal: u32, len: usize) -> Frame {
     Frame {
         chunk: chunk(ordinal),
         frame: 0,
-        bytes: vec![ordinal as u8 + 1; len].into(),
+        bytes: vec![(ordinal as u8).wrapping_add(1); len].into(),
     }
 }
 
