@@ -47,6 +47,8 @@ pub(super) async fn find_segments(
         };
         let io = |error: std::io::Error| io_error("opening", path, &error);
         let file = disk.open(path, Open::ReadWrite).map_err(io)?;
+        // Reading ahead would put zeros that were never written into the page cache, and then they count as data.
+        file.expect_random_reads();
         let mut page = vec![0; FIRST_BATCH as usize];
         file.read_at(&mut page, 0).map_err(io)?;
         let foreign = |what: String| LogError::Io {

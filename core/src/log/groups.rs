@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::entry::{Hurt, LogEntry, LogState, Want};
 use super::error::LogError;
-use super::group_log::{GroupLog, OnDisk, Piece};
+use super::group_log::{GroupLog, Piece};
 use super::node_log::Log;
 use super::place::{Place, Stream};
 use super::queue::{Ack, Done, Job};
@@ -206,37 +206,19 @@ impl Log {
             return Ok(Vec::new());
         };
         let pieces = cell.with(|log| log.pieces(range, max_bytes));
-        let mut entries = Vec::with_capacity(pieces.len());
-        let mut on_disk: Vec<OnDisk> = Vec::new();
+        let (mut on_disk, mut cached) = (Vec::new(), Vec::new());
         for piece in pieces {
             match piece {
                 Piece::OnDisk(one) => on_disk.push(one),
-                // The cached ones are the newest: they come last.
-                Piece::Cached(entry) => {
-                    self.read_entries(group, &mut on_disk, want, &mut entries)
-                        .await?;
-                    entries.push(entry);
-                }
+                Piece::Cached(entry) => cached.push(entry),
             }
         }
-        self.read_entries(group, &mut on_disk, want, &mut entries)
-            .await?;
-        Ok(entries)
-    }
-
-    async fn read_entries(
-        &self,
-        group: GroupId,
-        on_disk: &mut Vec<OnDisk>,
-        want: Want,
-        to: &mut Vec<LogEntry>,
-    ) -> Result<(), LogError> {
-        let wanted = std::mem::take(on_disk);
-        if wanted.is_empty() {
-            return Ok(());
+        // The cached ones are the newest: they come last, and only if nothing is missing before them.
+        let mut entries = reader::entries(&self.shared, group, &on_disk, want).await?;
+        if entries.len() == on_disk.len() {
+            entries.append(&mut cached);
         }
-        to.extend(reader::entries(&self.shared, group, &wanted, want).await?);
-        Ok(())
+        Ok(entries)
     }
 
     /// Resolves when this very entry is durable: by its record, not its index, so one that was truncated and

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::admission::{Permit, Room};
 use super::compaction::{self, Liveness, Moved, SegmentInfo};
@@ -16,6 +17,7 @@ use super::keeper;
 use super::metrics::StreamMetrics;
 use super::options::{LogOptions, MAX_RECORD};
 use super::place::{Item, Place, Position, Stream};
+use super::queue::{Ack, Done, Job};
 use super::reader;
 use super::record::{Draft, Subject};
 use super::recovery;
@@ -271,6 +273,27 @@ impl Log {
     /// Bytes of entries held in memory.
     pub fn cached_bytes(&self) -> usize {
         self.shared.cached.load(Ordering::Relaxed)
+    }
+
+    /// Makes everything queued so far durable, whatever the policy. Places that are about to become durable
+    /// must not name records that are not.
+    pub async fn sync(&self) -> Result<(), LogError> {
+        let mut waiting = Vec::new();
+        for stream in Stream::ALL {
+            let (sender, receiver) = oneshot::channel();
+            let ack: Ack = Box::new(move |result| drop(sender.send(result)));
+            self.shared.stream(stream).queue.push(|ticket| Job {
+                ticket,
+                drafts: Vec::new(),
+                sync: true,
+                done: Done::Plain(ack),
+            })?;
+            waiting.push(receiver);
+        }
+        for receiver in waiting {
+            receiver.await.unwrap_or(Err(LogError::Closed))?;
+        }
+        Ok(())
     }
 
     // ---- room and health

@@ -10,11 +10,12 @@ use super::batch::{self, Chain};
 use super::checksum::Stamp;
 use super::damage::Cut;
 use super::error::LogError;
+use super::keeper::BALLAST;
 use super::place::{Position, Stream};
 use super::record::Draft;
 use super::recovery::{Numbered, Site};
 use super::scan::End;
-use super::segment::{FIRST_BATCH, Segment, SegmentHeader, io_error};
+use super::segment::{CreateError, FIRST_BATCH, Segment, SegmentHeader, io_error};
 use super::shared::Boundaries;
 
 /// What is written again is read in pieces of this length.
@@ -166,7 +167,12 @@ async fn next_segment(
         length: site.segment_bytes,
         log_id: site.log_id,
     };
-    let made = Segment::create(site.disk, site.dir, header).await;
+    let mut made = Segment::create(site.disk, site.dir, header).await;
+    if let Err(CreateError::Full(_)) = made {
+        // What the ballast is for; the keeper reserves it again. If it is not there, the second try says so.
+        let _ = site.disk.remove(&site.dir.join(BALLAST));
+        made = Segment::create(site.disk, site.dir, header).await;
+    }
     let segment = made.map_err(|error| io_error("making a segment in", site.dir, error.cause()))?;
     segments.insert(number, Arc::new(segment));
     Ok(())

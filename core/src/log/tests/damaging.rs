@@ -761,3 +761,20 @@ fn reads_that_fail_during_recovery_lose_nothing() {
     assert!(matches!(opened, Some(LogError::Io { .. })), "{opened:?}");
     assert_eq!(disk.digest(), before);
 }
+
+/// What lies before a damaged entry is given, in one go with what was asked for behind it.
+#[test]
+fn entries_before_a_damaged_one_are_given() {
+    let disk = full_log(false);
+    let subject = Subject::Entry { group: G1, id: id(2, 4) };
+    flip(&disk, |what| what == What::Head(subject));
+    reopen(&disk, async |opened| {
+        let log = &opened.log;
+        log.appended(G1, vec![entry(2, 6, 30, 30)]).await.unwrap();
+        let given = log.all(G1).await.unwrap();
+        let indexes: Vec<u64> = given.iter().map(|entry| entry.id.index).collect();
+        assert_eq!(indexes, [1, 2, 3]);
+        let first = log.entries(G1, 4..7, usize::MAX, Want::Heads).await;
+        assert!(matches!(first, Err(LogError::EntryDamaged { index: 4, .. })));
+    });
+}

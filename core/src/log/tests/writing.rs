@@ -458,3 +458,22 @@ fn recovery_reads_a_meta_stream_once_and_of_a_blob_stream_the_headers() {
         assert!(scanned < meta * 5 / 4 + (1 << 20), "{scanned} for {meta}");
     });
 }
+
+/// Whoever is about to give up an old copy needs the new one on the disk, whatever the policy.
+#[test]
+fn a_sync_makes_everything_durable_under_every_policy() {
+    let disk = disk(1);
+    sim::run(1, async {
+        let options = LogOptions { fsync: FsyncPolicy::Never, ..small() };
+        let log = open_with(&disk, options, Complete::default()).await.unwrap().log;
+        log.appended(G1, vec![entry(1, 0, 20, 20)]).await.unwrap();
+        log.framed(1, 500).await.unwrap();
+        log.sync().await.unwrap();
+        log.sync().await.unwrap();
+    });
+    let disk = disk.after_power_cut(&Choice::None);
+    reopen(&disk, async |opened| {
+        assert_eq!(opened.log.log_state(G1).last, Some(id(1, 0)));
+        assert_eq!(opened.seen.len(), 2);
+    });
+}
