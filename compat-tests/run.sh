@@ -9,7 +9,7 @@
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${MINIKV_COMPAT_CACHE:-$HOME/.cache/minikv-compat}
-export PATH="$cache/bin:$cache/venv/bin:$PATH"
+export PATH="$cache/venv/bin:$cache/bin:$PATH"
 bin=${MINIKV_BIN:-${CARGO_TARGET_DIR:-$here/../target}/release/minikv}
 [ -x "$bin" ] || { echo "no server binary at $bin: run cargo build --release, or set MINIKV_BIN" >&2; exit 2; }
 bin=$(realpath "$bin")

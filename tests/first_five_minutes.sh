@@ -4,7 +4,8 @@
 #   tests/first_five_minutes.sh PATH-TO-MINIKV
 set -euo pipefail
 bin=$(realpath "$1")
-export PATH="${MINIKV_COMPAT_CACHE:-$HOME/.cache/minikv-compat}/bin:$PATH"
+cache=${MINIKV_COMPAT_CACHE:-$HOME/.cache/minikv-compat}
+export PATH="$cache/venv/bin:$cache/bin:$PATH"
 dir=$(mktemp -d)
 server=""
 stop() {

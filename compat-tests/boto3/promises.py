@@ -8,6 +8,7 @@ import urllib.request
 
 import boto3
 import botocore
+import botocore.config
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
@@ -167,7 +168,9 @@ def conditions_decide():
     assert code_of(s3.put_object, Bucket=BUCKET, Key="cond-none", Body=b"", IfMatch=etag) == "NoSuchKey"
 
 
-def presigned_urls_work_and_expire_within_a_week():
+def presigned_urls_work():
+    # For us-east-1 boto3 still presigns with the retired SigV2 unless it is told otherwise.
+    s3 = boto3.client("s3", endpoint_url=os.environ["ENDPOINT"], config=botocore.config.Config(signature_version="s3v4"))
     url = s3.generate_presigned_url("put_object", Params={"Bucket": BUCKET, "Key": "signed"}, ExpiresIn=60)
     urllib.request.urlopen(urllib.request.Request(url, data=b"by url", method="PUT")).read()
     url = s3.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "signed"}, ExpiresIn=60)
@@ -217,7 +220,7 @@ PROMISES = [
     a_wrong_checksum_is_refused_and_leaves_nothing, etag_is_the_md5, multipart_etag_is_md5_of_md5s, an_aborted_upload_is_gone,
     a_part_that_is_too_small_is_refused, upload_part_copy_takes_a_range, metadata_and_content_headers_come_back,
     copy_replaces_metadata_when_asked, any_utf8_key_works, listing_pages_and_rolls_up, ranges_and_overrides, conditions_decide,
-    presigned_urls_work_and_expire_within_a_week, delete_objects_reports_each, the_bucket_can_be_emptied_and_removed,
+    presigned_urls_work, delete_objects_reports_each, the_bucket_can_be_emptied_and_removed,
     unconfigured_gets_answer_like_aws,
 ]
 

@@ -256,7 +256,10 @@ mod tests {
     /// A client keeps version and upload ids for years.
     #[test]
     fn ids_given_out_once_stay_readable() {
-        assert_eq!(VersionId::seal(VShard(7), 42).to_string(), "ae5dba84fd09c071c93a7a4d11c12b8e");
+        assert_eq!(
+            VersionId::seal(VShard(7), 42).to_string(),
+            "ae5dba84fd09c071c93a7a4d11c12b8e"
+        );
         assert_eq!(
             UploadId::seal(StageId {
                 group: GroupId(3),

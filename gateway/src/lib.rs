@@ -5,16 +5,32 @@
 //! it starts `serve`, or is a client of a server somewhere else.
 
 pub mod auth;
-#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a client lives in real time, outside of any simulation")]
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a client lives in real time, outside of any simulation"
+)]
 pub mod cli;
-#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "settings are read before anything runs")]
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "settings are read before anything runs"
+)]
 pub mod config;
-#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "sockets, probes and uptime are real; simulations begin at ops")]
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "sockets, probes and uptime are real; simulations begin at ops"
+)]
 pub mod http;
 pub mod object;
 pub mod ops;
 pub mod s3;
-#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "sockets, signals and timeouts are real; simulations begin at ops")]
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "sockets, signals and timeouts are real; simulations begin at ops"
+)]
 pub mod serve;
 pub mod store;
 pub mod tenancy;

@@ -3,6 +3,11 @@
 //! It wants a small file system of its own: `tests/disk_full.sh [SIZE]` mounts a tmpfs (root only) and runs this on it.
 //! Without `MINIKV_FULL_DIR` it says so and does nothing.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "real processes, real files, real time"
+)]
 #![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;
@@ -41,7 +46,10 @@ async fn fill_and_empty(what: &str, size: u64) {
     let setup = Setup {
         binary: PathBuf::from(env!("CARGO_BIN_EXE_minikv")),
         data_dir: data_dir.clone(),
-        settings: vec![("MINIKV_STORE_RELEASE_AFTER_SECONDS".to_owned(), "0".to_owned())],
+        settings: vec![(
+            "MINIKV_STORE_RELEASE_AFTER_SECONDS".to_owned(),
+            "0".to_owned(),
+        )],
     };
     let known = Known::default();
     let mut server = setup.start().await.unwrap();
@@ -59,7 +67,10 @@ async fn fill_and_empty(what: &str, size: u64) {
             _ => "",
         };
         let s3 = server.s3();
-        let read = known.verify(&s3).await.unwrap_or_else(|what| panic!("round {round}: {what}"));
+        let read = known
+            .verify(&s3)
+            .await
+            .unwrap_or_else(|what| panic!("round {round}: {what}"));
         let deleted = delete_half(&known, &s3).await;
         let again = accepted_again(&known, &s3, size).await;
         println!(
@@ -95,9 +106,16 @@ async fn delete_half(known: &Known, s3: &S3) -> u64 {
     let keys = s3.list(BUCKET).await.unwrap();
     let deletes = keys.iter().step_by(2).map(|key| async move {
         let answer = known.delete(s3, key).await.unwrap();
-        assert!(answer.ok().is_some(), "DELETE {key} on a full disk: {}", answer.tell());
+        assert!(
+            answer.ok().is_some(),
+            "DELETE {key} on a full disk: {}",
+            answer.tell()
+        );
     });
-    futures::stream::iter(deletes).buffer_unordered(CLIENTS).count().await as u64
+    futures::stream::iter(deletes)
+        .buffer_unordered(CLIENTS)
+        .count()
+        .await as u64
 }
 
 async fn accepted_again(known: &Known, s3: &S3, size: u64) -> Duration {
@@ -107,8 +125,16 @@ async fn accepted_again(known: &Known, s3: &S3, size: u64) -> Duration {
         if answer.ok().is_some() {
             return began.elapsed();
         }
-        assert_eq!(answer.status(), Some(StatusCode::INSUFFICIENT_STORAGE), "{}", answer.tell());
-        assert!(began.elapsed() < AGAIN, "still full {AGAIN:?} after half was deleted");
+        assert_eq!(
+            answer.status(),
+            Some(StatusCode::INSUFFICIENT_STORAGE),
+            "{}",
+            answer.tell()
+        );
+        assert!(
+            began.elapsed() < AGAIN,
+            "still full {AGAIN:?} after half was deleted"
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

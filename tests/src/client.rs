@@ -143,7 +143,7 @@ impl Client {
 
     async fn bucket(&self, name: &str) -> Result<Bucket, KvError> {
         let found = self.kv.bucket(name).await?;
-        found.ok_or_else(|| KvError::Refused(minikv_core::kv::Refusal::NoSuchBucket))
+        found.ok_or(KvError::Refused(minikv_core::kv::Refusal::NoSuchBucket))
     }
 
     /// By label: known from its creation, or found again in the list of open uploads after a restart.

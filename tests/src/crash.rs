@@ -111,7 +111,7 @@ impl Selection {
         let asked = |only: &String| only.starts_with(&name) || name.starts_with(only.as_str());
         match &self.only {
             Some(only) => asked(only),
-            None => stride > 0 && hash(&name) % stride == 0,
+            None => stride > 0 && hash(&name).is_multiple_of(stride),
         }
     }
 }

@@ -104,10 +104,11 @@ pub async fn judge(world: &World) -> Result<(), String> {
     let seen = observe::all(world.client.kv())
         .await
         .map_err(|error| error.to_string())?;
-    let mut oracle = world.client.ledger().lock();
-    oracle.check(&seen).map_err(|broken| broken.to_string())?;
-    oracle.settle(&seen);
-    drop(oracle);
+    {
+        let mut oracle = world.client.ledger().lock();
+        oracle.check(&seen).map_err(|broken| broken.to_string())?;
+        oracle.settle(&seen);
+    }
     crate::counts::check(world, &seen).await
 }
 

@@ -70,7 +70,7 @@ pub fn lives(seed: u64, deaths: u64) -> Result<Lived, String> {
         disk = match dice.below(3) {
             0 => disk.after_kill(),
             1 => disk.after_power_cut(&Choice::None),
-            _ => disk.after_power_cut(&Choice::Random(dice.next())),
+            _ => disk.after_power_cut(&Choice::Random(dice.roll())),
         };
     }
     Ok(lived)
@@ -84,7 +84,7 @@ fn life(
     shuffled: bool,
     last: bool,
 ) -> Result<(bool, u64), String> {
-    let sim = Sim::new(dice.next());
+    let sim = Sim::new(dice.roll());
     let sim = if shuffled { sim.shuffled() } else { sim };
     let mut came_up = false;
     let answered = AtomicU64::new(0);
@@ -123,7 +123,7 @@ fn life(
 /// One client's requests, one after the other.
 async fn client(world: &World, number: u64, mut dice: Dice, rounds: u64, answered: &AtomicU64) {
     let client: Client = world.client.clone();
-    let bucket = if number % 2 == 0 {
+    let bucket = if number.is_multiple_of(2) {
         "plain"
     } else {
         "versioned"
@@ -168,7 +168,7 @@ fn choose(client: &Client, name: &Name, dice: &mut Dice) -> Op {
         0..40 => Op::Put(piece(dice).into()),
         40..50 => Op::PutIfAbsent(piece(dice).into()),
         50..55 => Op::Put(crate::content::Content::default()),
-        55..70 => Op::CreateUpload(format!("u{:016x}", dice.next())),
+        55..70 => Op::CreateUpload(format!("u{:016x}", dice.roll())),
         _ => Op::Delete,
     }
 }
@@ -179,7 +179,7 @@ fn piece(dice: &mut Dice) -> Piece {
         6..8 => INLINE - 100 + dice.below(200),
         _ => 16 + dice.below(200_000),
     };
-    Piece::new(dice.next(), size)
+    Piece::new(dice.roll(), size)
 }
 
 async fn housekeeping(world: &World, mut dice: Dice, rounds: u64) {

@@ -125,5 +125,7 @@ pub(crate) fn content(
         async move { read(store, step?).await }
     });
     // After an error nothing more is read: what came before it must not look whole.
-    reads.buffered(AHEAD).try_filter(|bytes| std::future::ready(!bytes.is_empty()))
+    reads
+        .buffered(AHEAD)
+        .try_filter(|bytes| std::future::ready(!bytes.is_empty()))
 }

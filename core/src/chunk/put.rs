@@ -37,8 +37,7 @@ pub(crate) struct Opened {
 }
 
 /// Has the group reserve more for a stage whose length nobody declared: the stage and its new total.
-pub(crate) type Extend =
-    Box<dyn Fn(u64) -> BoxFuture<'static, Result<(), KvError>> + Send + Sync>;
+pub(crate) type Extend = Box<dyn Fn(u64) -> BoxFuture<'static, Result<(), KvError>> + Send + Sync>;
 
 /// Writes a body's frames.
 pub(crate) struct Stager {
@@ -52,7 +51,11 @@ pub(crate) struct Stager {
 }
 
 impl Stager {
-    pub(crate) fn new(store: Arc<Store>, opened: Opened, extend: Extend) -> Result<Stager, KvError> {
+    pub(crate) fn new(
+        store: Arc<Store>,
+        opened: Opened,
+        extend: Extend,
+    ) -> Result<Stager, KvError> {
         let cut = Cut::of(opened.chunk_size)
             .ok_or_else(|| KvError::Unavailable("this chunk size is not possible".to_owned()))?;
         opened.group.memory.begin_writing(opened.stage);
@@ -129,7 +132,9 @@ impl Stager {
             written
         });
         self.under_way.push(Box::pin(async move {
-            written.await.unwrap_or_else(|error| Err(KvError::Unavailable(error.to_string())))
+            written
+                .await
+                .unwrap_or_else(|error| Err(KvError::Unavailable(error.to_string())))
         }));
         Ok(())
     }
@@ -172,7 +177,13 @@ impl Stager {
         while !self.under_way.is_empty() {
             let _ = self.settle_one().await;
         }
-        give_up(&self.store, &self.opened.group, self.opened.vshard, self.opened.stage).await;
+        give_up(
+            &self.store,
+            &self.opened.group,
+            self.opened.vshard,
+            self.opened.stage,
+        )
+        .await;
     }
 }
 

@@ -94,7 +94,8 @@ impl Store {
                     self.places.remove(&Item::Payload(*payload))?;
                 }
                 Dropped::Chunks(run) => {
-                    self.places.remove_stage(run.vshard, run.stage, 0..run.count)?;
+                    self.places
+                        .remove_stage(run.vshard, run.stage, 0..run.count)?;
                 }
                 Dropped::Stage(vshard, stage) => {
                     self.places.remove_stage(*vshard, *stage, 0..u32::MAX)?;
@@ -112,7 +113,11 @@ impl Store {
             chunk: frame.chunk,
             frame: frame.frame,
         };
-        let written = self.log.append_frames(vec![frame]).await.map_err(log_failed)?;
+        let written = self
+            .log
+            .append_frames(vec![frame])
+            .await
+            .map_err(log_failed)?;
         for place in &written.places {
             self.places.insert(&item, *place).map_err(unreadable)?;
         }
@@ -138,7 +143,9 @@ impl Store {
                     return Err(self.damaged(format!("{item} at {place}: its segment is missing")));
                 }
                 Err(ReadError::Damaged(what)) => return Err(self.damaged(what.to_string())),
-                Err(ReadError::Io(what)) => return Err(KvError::Unavailable(what.to_string()).into()),
+                Err(ReadError::Io(what)) => {
+                    return Err(KvError::Unavailable(what.to_string()).into());
+                }
             }
         }
     }
@@ -226,8 +233,15 @@ impl Store {
         // First up to where the streams are recorded, then the table's moment: never the other way round.
         let applied: Vec<(GroupId, Option<u64>)> = {
             let groups = self.groups.read();
-            groups.iter().map(|group| (group.group(), group.applied())).collect()
+            groups
+                .iter()
+                .map(|group| (group.group(), group.applied()))
+                .collect()
         };
+        // With a relaxed fsync policy the table would become durable before the records that it names; and a segment is
+        // unlinked because this table says that its bytes lie elsewhere.
+        let synced = self.log.sync().await;
+        synced.map_err(|error| EngineError::GivenUp(error.to_string()))?;
         let complete = self.log.complete_up_to(&applied);
         self.places.checkpoint(complete).await
     }

@@ -65,17 +65,18 @@ impl Checkpoints {
     /// Works until dropped.
     pub(crate) async fn run(&self) {
         loop {
-            tokio::select! {
-                biased;
-                () = self.grown.notified() => {}
-                () = self.budget.wait_over() => {}
-            }
+            let (grown, over) = (self.grown.notified(), self.budget.wait_over());
+            futures::future::select(std::pin::pin!(grown), std::pin::pin!(over)).await;
             self.tend().await;
         }
     }
 
     async fn tend(&self) {
-        let due: Vec<&Arc<Group>> = self.registry.all().filter(|group| self.is_due(group)).collect();
+        let due: Vec<&Arc<Group>> = self
+            .registry
+            .all()
+            .filter(|group| self.is_due(group))
+            .collect();
         for group in due {
             self.one(group).await;
         }

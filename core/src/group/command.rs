@@ -52,7 +52,11 @@ impl<'a> Proposal<'a> {
         let _ = prost::encode_length_delimiter(len, &mut bytes);
         self.entry.encode_raw(&mut bytes);
         bytes.extend_from_slice(self.payload);
-        assert_eq!(bytes.len(), room, "an entry was encoded to another length than it said");
+        assert_eq!(
+            bytes.len(),
+            room,
+            "an entry was encoded to another length than it said"
+        );
         Command {
             bytes: Bytes::from(bytes),
             payload_len: self.entry.payload_len,

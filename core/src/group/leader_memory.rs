@@ -114,7 +114,11 @@ impl LeaderMemory {
 
     /// Whether the stage was given up while its writer slept.
     pub(crate) fn is_given_up(&self, stage: StageId) -> bool {
-        self.inner.lock().writers.get(&stage).is_some_and(|given_up| *given_up)
+        self.inner
+            .lock()
+            .writers
+            .get(&stage)
+            .is_some_and(|given_up| *given_up)
     }
 
     /// The writer ended.

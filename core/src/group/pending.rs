@@ -108,8 +108,10 @@ mod tests {
             let (from, to) = (from.to_vec(), to.to_vec());
             let rows = self.0.iter();
             Box::new(
-                rows.filter(move |(key, _)| key[..] >= from[..] && (to.is_empty() || key[..] < to[..]))
-                    .map(|(key, row)| Ok((key.clone(), row.clone()))),
+                rows.filter(move |(key, _)| {
+                    key[..] >= from[..] && (to.is_empty() || key[..] < to[..])
+                })
+                .map(|(key, row)| Ok((key.clone(), row.clone()))),
             )
         }
     }

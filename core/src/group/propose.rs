@@ -61,7 +61,10 @@ impl Group {
                 None => drop(sequence),
             }
         }
-        Err(KvError::Unavailable(format!("{}: sessions end too fast", self.id)))
+        Err(KvError::Unavailable(format!(
+            "{}: sessions end too fast",
+            self.id
+        )))
     }
 
     /// Takes the place of a command before the command is made.
@@ -138,7 +141,10 @@ impl Group {
         let mut sent_before = false;
         loop {
             let Some(raft) = self.raft() else {
-                return Err(KvError::Unavailable(format!("{} is not running here", self.id)));
+                return Err(KvError::Unavailable(format!(
+                    "{} is not running here",
+                    self.id
+                )));
             };
             let command = proposal.stamp(sequence.map(Sequence::command));
             let mut write = std::pin::pin!(raft.write(command));
@@ -146,7 +152,9 @@ impl Group {
                 match clock::timeout(HEALTH_CHECK, &mut write).await {
                     Ok(written) => break written,
                     Err(_) if self.log.is_sick() => {
-                        return Err(KvError::Unknown("the disk does not finish its fsyncs".to_owned()));
+                        return Err(KvError::Unknown(
+                            "the disk does not finish its fsyncs".to_owned(),
+                        ));
                     }
                     Err(_) => {}
                 }
@@ -190,11 +198,14 @@ impl Group {
             gateway: format!("node-{}", self.replica.node.0),
         });
         let mut proposal = Proposal::new(body, &[])?;
-        let opened = self.send(&mut proposal, None).await.map_err(|error| match error {
-            // Not knowing whether a session was opened is no harm: nobody uses it.
-            KvError::Unknown(why) => KvError::Unavailable(why),
-            other => other,
-        })?;
+        let opened = self
+            .send(&mut proposal, None)
+            .await
+            .map_err(|error| match error {
+                // Not knowing whether a session was opened is no harm: nobody uses it.
+                KvError::Unknown(why) => KvError::Unavailable(why),
+                other => other,
+            })?;
         match opened.answer {
             Answer::Done(Done::Session(id)) => {
                 let session = Arc::new(Session::new(id));
@@ -215,7 +226,10 @@ impl Group {
 
     fn forget_session(&self, gone: &Arc<Session>) {
         let mut session = self.session.write();
-        if session.as_ref().is_some_and(|current| Arc::ptr_eq(current, gone)) {
+        if session
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, gone))
+        {
             *session = None;
         }
     }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::BasicNode;
 use openraft::{Config, ReadPolicy, ServerState, SnapshotPolicy};
 
@@ -87,7 +87,9 @@ impl RaftHandle {
         state: StateMachine,
         peers: Arc<dyn Peers>,
     ) -> Result<RaftHandle, String> {
-        let config = config(group).validate().map_err(|error| error.to_string())?;
+        let config = config(group)
+            .validate()
+            .map_err(|error| error.to_string())?;
         let network = RaftNetwork { group, peers };
         let raft = openraft::Raft::new(node.0, Arc::new(config), network, log, state)
             .await
@@ -119,9 +121,10 @@ impl RaftHandle {
             |metrics| {
                 metrics.running_state.is_err()
                     || (metrics.state == ServerState::Leader
-                        && metrics.last_applied.as_ref().is_some_and(|at| {
-                            term_of(at) == metrics.current_term
-                        }))
+                        && metrics
+                            .last_applied
+                            .as_ref()
+                            .is_some_and(|at| term_of(at) == metrics.current_term))
             },
             "leads and applied an entry of its term",
         );

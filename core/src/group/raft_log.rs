@@ -15,15 +15,15 @@ use std::ops::{Bound, RangeBounds};
 use futures::stream::{self, Stream, StreamExt};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
-use tokio::sync::oneshot;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 use super::raft_types::{
-    RaftEntry, RaftLogId, RaftVote, Types, decode_vote, encode_vote, from_log, from_log_id,
-    to_log, to_log_id,
+    RaftEntry, RaftLogId, RaftVote, Types, decode_vote, encode_vote, from_log, from_log_id, to_log,
+    to_log_id,
 };
-use crate::ids::GroupId;
 use crate::chunk::store::Store;
+use crate::ids::GroupId;
 use crate::log::{Item, Log, LogError, Want};
 
 /// One read gives about so many bytes: an AppendEntries must fit into a heartbeat's time.
@@ -46,14 +46,26 @@ impl RaftLog {
     }
 
     /// Entries from `from` on, all before `to` or a prefix of about `max_bytes`.
-    async fn read(&self, from: u64, to: u64, max_bytes: usize, want: Want) -> io::Result<Vec<RaftEntry>> {
-        let entries = self.log().entries(self.group, from..to, max_bytes, want).await;
+    async fn read(
+        &self,
+        from: u64,
+        to: u64,
+        max_bytes: usize,
+        want: Want,
+    ) -> io::Result<Vec<RaftEntry>> {
+        let entries = self
+            .log()
+            .entries(self.group, from..to, max_bytes, want)
+            .await;
         entries.map_err(failed)?.into_iter().map(from_log).collect()
     }
 
     /// Entries that may be applied: this node has fsynced them.
     async fn read_durable(&self, from: u64, to: u64) -> io::Result<Vec<RaftEntry>> {
-        let entries = self.log().entries(self.group, from..to, READ_BYTES, Want::Heads).await;
+        let entries = self
+            .log()
+            .entries(self.group, from..to, READ_BYTES, Want::Heads)
+            .await;
         let entries = entries.map_err(failed)?;
         if let Some(last) = entries.last() {
             // In order within the group: when the last one is durable, all are.
@@ -93,10 +105,18 @@ impl RaftLogReader<Types> for RaftLog {
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<RaftVote>> {
-        self.log().log_state(self.group).vote.map(decode_vote).transpose()
+        self.log()
+            .log_state(self.group)
+            .vote
+            .map(decode_vote)
+            .transpose()
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<RaftEntry>> {
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> io::Result<Vec<RaftEntry>> {
         self.read(start, end, READ_BYTES, Want::Whole).await
     }
 
@@ -155,7 +175,8 @@ impl RaftLogStorage<Types> for RaftLog {
     }
 
     async fn save_committed(&mut self, committed: Option<RaftLogId>) -> io::Result<()> {
-        self.log().set_committed(self.group, committed.as_ref().map(to_log_id));
+        self.log()
+            .set_committed(self.group, committed.as_ref().map(to_log_id));
         Ok(())
     }
 

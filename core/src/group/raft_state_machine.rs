@@ -12,14 +12,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
-use parking_lot::Mutex;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, RaftSnapshotBuilder, Snapshot, SnapshotMeta};
+use parking_lot::Mutex;
 
 use super::raft_network::RaftSnapshot;
-use super::raft_types::{
-    Answer, Committed, RaftLogId, RaftStoredMembership, Types, from_log_id,
-};
+use super::raft_types::{Answer, Committed, RaftLogId, RaftStoredMembership, Types, from_log_id};
 use super::replica::{Agreed, Mark, Replica, Round};
 use crate::engine::{CheckpointInfo, EngineError};
 
@@ -74,7 +72,10 @@ pub(super) fn agreed(entry: super::raft_types::RaftEntry) -> (Agreed, Option<Byt
         EntryPayload::Normal(command) => (Some(command.bytes), None),
         EntryPayload::Membership(membership) => {
             let stored = RaftStoredMembership::new(Some(entry.log_id), membership);
-            (None, Some(super::raft_types::encode_stored_membership(&stored)))
+            (
+                None,
+                Some(super::raft_types::encode_stored_membership(&stored)),
+            )
         }
     };
     (Agreed { id, command }, membership)
@@ -84,9 +85,7 @@ impl RaftStateMachine<Types> for StateMachine {
     type SnapshotData = Shipment;
     type SnapshotBuilder = Builder;
 
-    async fn applied_state(
-        &mut self,
-    ) -> io::Result<(Option<RaftLogId>, RaftStoredMembership)> {
+    async fn applied_state(&mut self) -> io::Result<(Option<RaftLogId>, RaftStoredMembership)> {
         meta_of(&self.replica.mark())
     }
 

@@ -41,7 +41,9 @@ async fn adapters() -> (RaftLog, StateMachine) {
         birth: Birth::MayCreate,
         cache: cache.clone(),
     };
-    let places = Places::open(options("places"), budget.clone(), merger.clone()).await.unwrap();
+    let places = Places::open(options("places"), budget.clone(), merger.clone())
+        .await
+        .unwrap();
     let log_options = LogOptions {
         segment_bytes: Some(256 << 10),
         overlay_budget: 1 << 20,
@@ -49,7 +51,13 @@ async fn adapters() -> (RaftLog, StateMachine) {
     };
     let complete = places.complete();
     let mut seen = |_| {};
-    let opened = Log::open(&env, Path::new("/data/log"), log_options, complete, &mut seen);
+    let opened = Log::open(
+        &env,
+        Path::new("/data/log"),
+        log_options,
+        complete,
+        &mut seen,
+    );
     let (log, _) = opened.await.unwrap();
     let store = Arc::new(Store::new(log, places));
     let native = Native::open(options("g1"), budget, merger).await.unwrap();
@@ -75,6 +83,8 @@ impl StoreBuilder<Types, RaftLog, StateMachine, ()> for Builder {
 #[test]
 fn openrafts_storage_suite_passes() {
     run(1, async {
-        Suite::<Types, RaftLog, StateMachine, Builder, ()>::test_store(&Builder).await.unwrap();
+        Suite::<Types, RaftLog, StateMachine, Builder, ()>::test_store(&Builder)
+            .await
+            .unwrap();
     });
 }

@@ -95,9 +95,7 @@ pub(crate) fn to_log(entry: RaftEntry) -> LogEntry {
 pub(crate) fn from_log(entry: LogEntry) -> io::Result<RaftEntry> {
     let payload = match entry.bytes.split_first() {
         Some((&NO_COMMAND, [])) => EntryPayload::Blank,
-        Some((&NO_COMMAND, membership)) => {
-            EntryPayload::Membership(decode_membership(membership)?)
-        }
+        Some((&NO_COMMAND, membership)) => EntryPayload::Membership(decode_membership(membership)?),
         Some(_) => EntryPayload::Normal(Command {
             bytes: entry.bytes.clone(),
             payload_len: entry.payload_len,
@@ -255,7 +253,10 @@ pub(crate) fn encode_stored_membership(stored: &RaftStoredMembership) -> Bytes {
 
 pub(crate) fn decode_stored_membership(bytes: Bytes) -> io::Result<RaftStoredMembership> {
     let row = StoredMembershipRow::decode(bytes).map_err(invalid)?;
-    let at = row.term.zip(row.index).map(|(term, index)| log_id(term, index));
+    let at = row
+        .term
+        .zip(row.index)
+        .map(|(term, index)| log_id(term, index));
     let membership = match row.membership {
         Some(membership) => membership_of(membership)?,
         None => Membership::default(),
@@ -287,7 +288,11 @@ mod tests {
         };
         let back = from_log(to_log(entry.clone())).unwrap();
         assert_eq!(format!("{back:?}"), format!("{entry:?}"));
-        let stored = StoredMembership::new(Some(log_id(7, 41)), entry.payload.get_membership().unwrap());
-        assert_eq!(decode_stored_membership(encode_stored_membership(&stored)).unwrap(), stored);
+        let stored =
+            StoredMembership::new(Some(log_id(7, 41)), entry.payload.get_membership().unwrap());
+        assert_eq!(
+            decode_stored_membership(encode_stored_membership(&stored)).unwrap(),
+            stored
+        );
     }
 }

@@ -21,10 +21,15 @@ impl Group {
             }
             Standing::ReadOnly(_) => return Ok(()),
             Standing::Serving { single_voter: true } => return Ok(()),
-            Standing::Serving { single_voter: false } => {}
+            Standing::Serving {
+                single_voter: false,
+            } => {}
         }
         let Some(raft) = self.raft() else {
-            return Err(KvError::Unavailable(format!("{} is not running here", self.id)));
+            return Err(KvError::Unavailable(format!(
+                "{} is not running here",
+                self.id
+            )));
         };
         raft.confirm_read().await.map_err(|error| match error {
             ConfirmError::NoQuorum(why) | ConfirmError::Stopped(why) => {

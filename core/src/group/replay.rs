@@ -8,9 +8,9 @@
 use std::time::Duration;
 
 use super::Group;
+use super::raft_state_machine::agreed;
 use super::raft_types::from_log;
 use super::replica::Round;
-use super::raft_state_machine::agreed;
 use crate::log::Want;
 
 /// How long a start waits for a group to replay and elect.
@@ -40,8 +40,14 @@ pub(crate) async fn as_far_as_possible(group: &Group) {
     loop {
         let from = replica.mark().at.map_or(0, |at| at.index + 1);
         let hurt = group.log.hurt(group.id).entries;
-        let first_bad = hurt.into_iter().find(|index| *index >= from).unwrap_or(u64::MAX);
-        let entries = group.log.entries(group.id, from..first_bad, 1 << 20, Want::Heads).await;
+        let first_bad = hurt
+            .into_iter()
+            .find(|index| *index >= from)
+            .unwrap_or(u64::MAX);
+        let entries = group
+            .log
+            .entries(group.id, from..first_bad, 1 << 20, Want::Heads)
+            .await;
         let entries = entries.unwrap_or_default();
         let mut round = Round::begin(replica);
         let mut trouble = None;

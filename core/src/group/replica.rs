@@ -101,7 +101,8 @@ impl Growth {
     fn reset(&self, meta_written: u64) {
         self.entries.store(0, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
-        self.meta_written_before.store(meta_written, Ordering::Relaxed);
+        self.meta_written_before
+            .store(meta_written, Ordering::Relaxed);
     }
 
     fn add(&self, entries: usize, bytes: usize) {
@@ -248,7 +249,8 @@ impl Replica {
         if count == 0 {
             return Ok(());
         }
-        self.store.forget(queue.iter().take(count).map(|(_, dropped)| dropped))?;
+        self.store
+            .forget(queue.iter().take(count).map(|(_, dropped)| dropped))?;
         queue.drain(..count);
         Ok(())
     }
@@ -379,7 +381,8 @@ impl Replica {
                 applied: whole.applied,
                 digest_delta: None,
             })?;
-            self.applied.store(mark.at.map_or(0, |at| at.index), Ordering::Release);
+            self.applied
+                .store(mark.at.map_or(0, |at| at.index), Ordering::Release);
             *current = mark;
         }
         let written = self.begin_checkpoint().await;
@@ -432,7 +435,11 @@ impl<'a> Round<'a> {
             Some(_) => entry.id.index == expected,
             None => entry.id.index >= expected,
         };
-        assert!(in_order, "{}: entry {} where {expected} comes next", self.replica.id, entry.id.index);
+        assert!(
+            in_order,
+            "{}: entry {} where {expected} comes next",
+            self.replica.id, entry.id.index
+        );
         let answer = match &entry.command {
             Some(command) => Some(self.command(entry.id, command)?),
             None => None,
@@ -453,7 +460,8 @@ impl<'a> Round<'a> {
             index: id.index,
             term: id.term,
         };
-        let applied = state::apply::apply(&self.rows, &group, &frame.entry).map_err(io::Error::other)?;
+        let applied =
+            state::apply::apply(&self.rows, &group, &frame.entry).map_err(io::Error::other)?;
         let Applied {
             changes,
             answer,
@@ -471,7 +479,10 @@ impl<'a> Round<'a> {
         // Also when this entry dropped its own payload (it was refused): recovery's scan of the log records the place of
         // every payload it sees, and only a recorded place can be forgotten.
         if carries && !dropped.contains(&Dropped::Payload(payload)) {
-            self.replica.store.record_payload(payload).map_err(io::Error::other)?;
+            self.replica
+                .store
+                .record_payload(payload)
+                .map_err(io::Error::other)?;
         }
         self.rows.change(changes);
         self.digest = self.digest.wrapping_add(digest);
@@ -506,7 +517,9 @@ impl<'a> Round<'a> {
             let mut queue = replica.forgotten.lock();
             queue.extend(self.dropped.into_iter().map(|dropped| (now, dropped)));
         }
-        replica.applied_entries.fetch_add(self.entries as u64, Ordering::Relaxed);
+        replica
+            .applied_entries
+            .fetch_add(self.entries as u64, Ordering::Relaxed);
         replica.growth.add(self.entries, self.bytes);
         if replica.growth.is_past(replica.limits) {
             replica.grown.notify_one();

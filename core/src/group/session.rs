@@ -149,7 +149,11 @@ mod tests {
             window.close(taken.unwrap_or_default());
         }
         assert_eq!(window.lowest(), 1);
-        assert_eq!(window.take(), None, "4,096 above the lowest: the gateway waits");
+        assert_eq!(
+            window.take(),
+            None,
+            "4,096 above the lowest: the gateway waits"
+        );
         assert!(window.close(1));
         assert_eq!(window.lowest(), WINDOW + 1);
         assert!(window.take().is_some());

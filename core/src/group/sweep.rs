@@ -125,7 +125,9 @@ async fn expire_uploads(group: &Group, limits: &SweepLimits) -> Result<(), KvErr
     let mut due = Vec::new();
     for owned in read::vshards(&*view).map_err(unreadable)? {
         let uploads = read::open_uploads(&*view, owned.vshard).map_err(unreadable)?;
-        let old = uploads.into_iter().filter(|(_, created_ms)| *created_ms < before);
+        let old = uploads
+            .into_iter()
+            .filter(|(_, created_ms)| *created_ms < before);
         due.extend(old.map(|(name, _)| (owned.vshard, name)));
     }
     drop(view);
@@ -196,7 +198,10 @@ async fn end_sessions(group: &Group, limits: &SweepLimits) -> Result<(), KvError
     let sessions = read::sessions(&*view).map_err(unreadable)?;
     drop(view);
     let own = group.own_session();
-    let seen: Vec<(u64, u64)> = sessions.iter().map(|(id, row)| (*id, row.highest)).collect();
+    let seen: Vec<(u64, u64)> = sessions
+        .iter()
+        .map(|(id, row)| (*id, row.highest))
+        .collect();
     let idle = group.memory.idle_sessions(&seen, limits.session_idle);
     let due: Vec<u64> = sessions
         .iter()

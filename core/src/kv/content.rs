@@ -45,7 +45,10 @@ impl Kv {
                 len,
                 crc64,
             } => {
-                let read = self.inner.store.read_inline(*payload, *offset, *len, *crc64);
+                let read = self
+                    .inner
+                    .store
+                    .read_inline(*payload, *offset, *len, *crc64);
                 match read.await {
                     Ok(bytes) => Ok(Some(bytes)),
                     Err(fault) => Err(self.explain(version, fault).await),
@@ -60,7 +63,12 @@ impl Kv {
         let Content::Upload { upload, parts } = &version.content else {
             return Ok(Vec::new());
         };
-        let view = self.router().route(version.bucket, &version.key)?.group.read().await?;
+        let view = self
+            .router()
+            .route(version.bucket, &version.key)?
+            .group
+            .read()
+            .await?;
         let vshard = VShard::of(version.bucket, &version.key);
         let whole = 0..version.new.size;
         let parts = read::part_contents(&*view, vshard, *upload, parts, &whole);
@@ -82,7 +90,10 @@ impl Kv {
             let parts = parts.map_err(unreadable)?;
             let stretches = parts.into_iter().filter_map(|part| {
                 let from = range.start.max(part.offset) - part.offset;
-                let to = range.end.min(part.offset + part.size).checked_sub(part.offset)?;
+                let to = range
+                    .end
+                    .min(part.offset + part.size)
+                    .checked_sub(part.offset)?;
                 stretch(&part.content, from..to)
             });
             return Ok(stretches.collect());

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    Bucket, Kv, KvError, ListPage, ListPoint, ListRequest, UploadsItem, UploadsPage,
-    UploadsRequest,
+    Bucket, Kv, KvError, ListPage, ListPoint, ListRequest, UploadsItem, UploadsPage, UploadsRequest,
 };
 use crate::group::Group;
 use crate::group::read::unreadable;
@@ -31,7 +30,9 @@ impl Kv {
             }
             self.router().reload().await?;
         }
-        Err(KvError::Unavailable("the map of vshards changes too fast".to_owned()))
+        Err(KvError::Unavailable(
+            "the map of vshards changes too fast".to_owned(),
+        ))
     }
 
     async fn list_once(
@@ -52,7 +53,7 @@ impl Kv {
         let mut merge = Merge::new(groups.len(), from, max, request.versions);
         let mut share = max / groups.len() + SLACK;
         loop {
-            match merge.next() {
+            match merge.step() {
                 Next::Page(page) => return Ok(Some(page)),
                 Next::Ask(asks) => {
                     for (at, from) in asks {
@@ -62,7 +63,11 @@ impl Kv {
                             max: share.min(max + 1) as u32,
                             ..request.clone()
                         };
-                        merge.feed(at, self.list_group(&groups[at], &owned[at], bucket, &ask).await?);
+                        merge.feed(
+                            at,
+                            self.list_group(&groups[at], &owned[at], bucket, &ask)
+                                .await?,
+                        );
                     }
                     share *= 2;
                 }

@@ -61,7 +61,8 @@ impl Kv {
         let mut decided = Decided::new();
         loop {
             let view = group.read().await?;
-            let look = read::version(&*view, bucket.id, &key, which, &decided).map_err(unreadable)?;
+            let look =
+                read::version(&*view, bucket.id, &key, which, &decided).map_err(unreadable)?;
             drop(view);
             match look {
                 Look::At(version) => return Ok(version),

@@ -32,9 +32,9 @@ impl Outcome {
     pub(super) fn done(self) -> Result<Done, KvError> {
         match self {
             Outcome::Done(done) => Ok(done),
-            Outcome::PartsChanged | Outcome::SourceChanged => {
-                Err(KvError::Unavailable("the state changed meanwhile".to_owned()))
-            }
+            Outcome::PartsChanged | Outcome::SourceChanged => Err(KvError::Unavailable(
+                "the state changed meanwhile".to_owned(),
+            )),
         }
     }
 }
@@ -105,7 +105,10 @@ impl<'a> Plan<'a> {
             TryAgain::PartsChanged => return Ok(Some(Outcome::PartsChanged)),
             TryAgain::SourceChanged => return Ok(Some(Outcome::SourceChanged)),
             TryAgain::StalePlacement | TryAgain::NeedsAllowance(_) | TryAgain::SessionGone => {
-                return Err(KvError::Unavailable(format!("{}: {again:?}", self.route.group.id)));
+                return Err(KvError::Unavailable(format!(
+                    "{}: {again:?}",
+                    self.route.group.id
+                )));
             }
         }
         Ok(None)

@@ -26,7 +26,14 @@ impl Kv {
         declared: Option<u64>,
         conditions: &Conditions,
     ) -> Result<StageWriter, KvError> {
-        self.stage(bucket, key, declared, entry::conditions(conditions), Bytes::new()).await
+        self.stage(
+            bucket,
+            key,
+            declared,
+            entry::conditions(conditions),
+            Bytes::new(),
+        )
+        .await
     }
 
     /// Opens a stage for a part. A part of up to `inline_limit` bytes may go inline instead.
@@ -39,7 +46,8 @@ impl Kv {
         declared: Option<u64>,
     ) -> Result<StageWriter, KvError> {
         let name = upload.open().ok_or(Refusal::NoSuchUpload)?;
-        self.stage(bucket, key, declared, None, Bytes::copy_from_slice(&name)).await
+        self.stage(bucket, key, declared, None, Bytes::copy_from_slice(&name))
+            .await
     }
 
     /// Content of up to this many bytes may travel inline.

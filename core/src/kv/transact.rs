@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use minikv_proto::entry as wire;
 
-use super::{Bucket, Change, Check, Kv, KvError, Must, NewContent, Refusal, TransactWrite, Written};
+use super::{
+    Bucket, Change, Check, Kv, KvError, Must, NewContent, Refusal, TransactWrite, Written,
+};
 use crate::ids::GroupId;
 use crate::log::WriteKind;
 use crate::state::answer::{Answer, Done};
@@ -31,17 +33,29 @@ impl Kv {
             return Ok(Vec::new());
         }
         let spread = self.spread(&checks, &writes)?;
-        let groups: Vec<GroupId> = spread.checks.keys().chain(spread.writes.keys()).copied().collect();
+        let groups: Vec<GroupId> = spread
+            .checks
+            .keys()
+            .chain(spread.writes.keys())
+            .copied()
+            .collect();
         let coordinator = spread.writes.keys().chain(&groups).next().copied();
         let coordinator = coordinator.unwrap_or(GroupId::DIRECTORY);
         let written = match groups.iter().all(|group| *group == coordinator) {
             true => self.transact_in(coordinator, &checks, &writes).await,
-            false => driver::run(self.router(), coordinator, || self.parts_of(&checks, &writes)).await,
+            false => {
+                driver::run(self.router(), coordinator, || {
+                    self.parts_of(&checks, &writes)
+                })
+                .await
+            }
         };
         let written = written.map_err(|error| match error {
             RunError::Refused(group, Refusal::CheckFailed(number)) => {
                 let numbers = spread.checks.get(&group).map_or(&[][..], Vec::as_slice);
-                let number = numbers.get(number as usize).map_or(number, |number| *number as u32);
+                let number = numbers
+                    .get(number as usize)
+                    .map_or(number, |number| *number as u32);
                 Refusal::CheckFailed(number).into()
             }
             RunError::Refused(_, refusal) => refusal.into(),
@@ -76,7 +90,11 @@ impl Kv {
         for check in checks {
             let (group, target) = self.target(&check.bucket, &check.key).await?;
             let vshard = self.router().route(check.bucket.id, &check.key)?.vshard;
-            let any = || Some(wire::EtagList { etags: vec!["*".to_owned()] });
+            let any = || {
+                Some(wire::EtagList {
+                    etags: vec!["*".to_owned()],
+                })
+            };
             let mut conditions = wire::Conditions::default();
             let mut seq = None;
             match &check.must {
@@ -89,11 +107,16 @@ impl Kv {
                 // An id nobody gave out is no version's: sequence 0 is never used.
                 Must::HaveVersion(id) => seq = Some(id.open(vshard).unwrap_or(0)),
             }
-            parts.entry(group).or_default().part.checks.push(wire::Check {
-                target: Some(target),
-                conditions: Some(conditions),
-                seq,
-            });
+            parts
+                .entry(group)
+                .or_default()
+                .part
+                .checks
+                .push(wire::Check {
+                    target: Some(target),
+                    conditions: Some(conditions),
+                    seq,
+                });
         }
         for write in writes {
             let (group, target) = self.target(&write.bucket, &write.key).await?;
@@ -128,7 +151,11 @@ impl Kv {
         }
     }
 
-    async fn target(&self, bucket: &Bucket, key: &Bytes) -> Result<(GroupId, wire::Target), KvError> {
+    async fn target(
+        &self,
+        bucket: &Bucket,
+        key: &Bytes,
+    ) -> Result<(GroupId, wire::Target), KvError> {
         let fresh = self.router().bucket_by_id(bucket.id).await?;
         let fresh = fresh.ok_or(Refusal::NoSuchBucket)?;
         let route = self.router().route(bucket.id, key)?;
@@ -152,7 +179,10 @@ impl Kv {
             let body = Body::Transact(wire::Transact {
                 part: Some(part.part),
             });
-            match member.command(body, &part.payload, WriteKind::Ordinary).await? {
+            match member
+                .command(body, &part.payload, WriteKind::Ordinary)
+                .await?
+            {
                 Answer::Done(Done::Transacted(written)) => {
                     return Ok(BTreeMap::from([(group, written)]));
                 }

@@ -466,7 +466,10 @@ pub struct AccessKey {
 impl std::fmt::Debug for AccessKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut fields = f.debug_struct("AccessKey");
-        fields.field("tenant", &self.tenant).field("is_root", &self.is_root).finish_non_exhaustive()
+        fields
+            .field("tenant", &self.tenant)
+            .field("is_root", &self.is_root)
+            .finish_non_exhaustive()
     }
 }
 

@@ -69,7 +69,9 @@ impl Kv {
         let key = Bytes::copy_from_slice(key);
         let view = self.router().route(bucket.id, &key)?.group.read().await?;
         let found = read::upload(&*view, bucket.id, &key, id).map_err(unreadable)?;
-        Ok(found.filter(|found| !found.is_completed).map(|found| found.upload))
+        Ok(found
+            .filter(|found| !found.is_completed)
+            .map(|found| found.upload))
     }
 
     /// Adds or replaces a part (1 to 10,000).

@@ -57,7 +57,7 @@ pub(super) struct BatchHeader {
 pub(super) enum NotABatch {
     /// They do not verify, or belong to another stream or position.
     Bad,
-    /// They verify, and are of this version, which a newer program wrote.
+    /// They verify, and a newer program wrote them: of this version, or with flags that are not known here.
     Newer { version: u8 },
 }
 
@@ -180,9 +180,13 @@ impl BatchHeader {
         if bytes[4] != VERSION {
             return Err(NotABatch::Newer { version: bytes[4] });
         }
+        let flags = u16::from_le_bytes([bytes[6], bytes[7]]);
+        if flags & !(SEALED | STANDING | OPENING) != 0 {
+            return Err(NotABatch::Newer { version: bytes[4] });
+        }
         let header = BatchHeader {
             stream,
-            flags: u16::from_le_bytes([bytes[6], bytes[7]]),
+            flags,
             position,
             stamp: Stamp(u64_at(bytes, 16)),
             number: u64_at(bytes, 24),

@@ -132,8 +132,10 @@ pub(super) async fn empty(
                 }
                 // Moved or dropped since we asked.
                 Err(ReadError::Gone) => {}
-                Err(ReadError::Damaged(what)) => moved.damaged.push((item, what.to_string())),
-                Err(ReadError::Io(what)) => return Err(told(what.to_string())),
+                // One bad sector must not keep the rest of the segment from moving.
+                Err(ReadError::Damaged(what) | ReadError::Io(what)) => {
+                    moved.damaged.push((item, what.to_string()));
+                }
             }
         }
         let _permit = shared.admission.admit(Stream::Blob, bytes).await?;

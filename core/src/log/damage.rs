@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::group_log::LogState;
+use super::entry::LogState;
 use super::place::{Item, Position, Stream};
 use crate::ids::GroupId;
 

@@ -9,9 +9,12 @@
 //! * any other failure of the disk here ends the log, as it does in a writer.
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+use futures::FutureExt;
 
 use super::admission::Room;
 use super::error::LogError;
@@ -26,8 +29,17 @@ pub(super) const BALLAST: &str = "ballast";
 
 /// Works until the log stops or fails.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let worked = AssertUnwindSafe(work(&shared)).catch_unwind().await;
+    if let Err(panic) = worked {
+        // Without a keeper the writers would wait for segments for ever, and nobody would know why.
+        shared.fail(LogError::Dead("the keeper panicked".into()));
+        std::panic::resume_unwind(panic);
+    }
+}
+
+async fn work(shared: &Shared) {
     while !shared.stopping() {
-        if let Err(error) = tend(&shared).await {
+        if let Err(error) = tend(shared).await {
             shared.fail(error);
             return;
         }
@@ -41,12 +53,12 @@ pub(super) async fn tend(shared: &Shared) -> Result<(), LogError> {
     let mut short = false;
     for stream in Stream::ALL {
         let state = shared.stream(stream);
-        if state.spare.lock().is_some() {
+        let Some(number) = state.missing_spare() else {
             continue;
-        }
+        };
         let header = SegmentHeader {
             stream,
-            number: state.current.load(Ordering::Acquire) + 1,
+            number,
             length: shared.segment_bytes,
             log_id: shared.log_id,
         };

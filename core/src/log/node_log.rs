@@ -1,33 +1,32 @@
 //! The log as its callers see it. The story is told in `mod`.
 
 use std::future::Future;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::admission::{Permit, Room};
 use super::compaction::{self, Liveness, Moved, SegmentInfo};
 use super::damage::{Recovered, Seen};
 use super::error::{LogError, ReadError};
-use super::group_log::{GroupLog, Hurt, LogEntry, LogState, OnDisk, Piece, Want};
 use super::keeper;
 use super::metrics::StreamMetrics;
 use super::options::{LogOptions, MAX_RECORD};
 use super::place::{Item, Place, Position, Stream};
 use super::queue::{Ack, Done, Job};
 use super::reader;
-use super::record::{Draft, LogId, Subject};
+use super::record::{Draft, Subject};
 use super::recovery;
 use super::segment::{FIRST_BATCH, Segments, io_error};
 use super::shared::{Cell, Shared, StreamState, Written};
 use super::writer::Writer;
 use crate::env::Env;
 use crate::env::task::{self, JoinHandle};
-use crate::ids::{ChunkId, GroupId, PayloadId};
+use crate::ids::{ChunkId, GroupId};
 
 /// Up to where, in each stream, a table of places knows every item. Kept in that table's manifest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -51,7 +50,7 @@ pub struct Frame {
 
 /// A node's log. Dropping it ends its tasks as a process kill would, what is queued is not written; `close` ends it in order.
 pub struct Log {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -187,255 +186,12 @@ impl Log {
         self.shared.failure().map_or(Ok(()), Err)
     }
 
-    fn push(
-        &self,
-        cell: &Cell,
-        draft: Draft,
-        ack: Ack,
-        note: impl FnOnce(&mut GroupLog),
-    ) -> Result<(), LogError> {
-        cell.with(|log| {
-            log.last_ticket = self.shared.stream(Stream::Meta).queue.push(|ticket| Job {
-                ticket,
-                drafts: vec![draft],
-                sync: false,
-                done: Done::Plain(ack),
-            })?;
-            note(log);
-            Ok(())
-        })
-    }
-
-    fn check_len(&self, len: usize) -> Result<(), LogError> {
+    pub(super) fn check_len(&self, len: usize) -> Result<(), LogError> {
         let max = MAX_RECORD.min((self.shared.segment_bytes - FIRST_BATCH) as usize / 2);
         match len <= max {
             true => Ok(()),
             false => Err(LogError::TooLarge { len, max }),
         }
-    }
-
-    // ---- groups
-
-    /// The groups that have, or had, something here.
-    pub fn groups(&self) -> Vec<GroupId> {
-        self.shared.groups.read().keys().copied().collect()
-    }
-
-    /// Vote, purge point and newest entry of a group.
-    pub fn log_state(&self, group: GroupId) -> LogState {
-        self.shared
-            .find(group)
-            .map(|cell| cell.with(|log| log.state()))
-            .unwrap_or_default()
-    }
-
-    /// What damage took from a group. It must not vote here until it is mended.
-    pub fn hurt(&self, group: GroupId) -> Hurt {
-        self.shared
-            .find(group)
-            .map(|cell| cell.with(|log| log.hurt()))
-            .unwrap_or_default()
-    }
-
-    /// Queues entries, which are readable when this returns. They must follow those that are there; into an empty log
-    /// any first index behind the purge point goes. On `Err` nothing happened and `ack` is dropped uncalled.
-    pub fn append(&self, group: GroupId, entries: Vec<LogEntry>, ack: Ack) -> Result<(), LogError> {
-        let Some(first) = entries.first().map(|entry| entry.id.index) else {
-            ack(Ok(()));
-            return Ok(());
-        };
-        let mut drafts = Vec::with_capacity(entries.len());
-        let mut bytes = 0;
-        for entry in &entries {
-            let subject = Subject::Entry {
-                group,
-                id: entry.id,
-            };
-            let draft = Draft::new(subject, entry.head(), entry.payload());
-            self.check_len(draft.len())?;
-            bytes += draft.len() as u64;
-            drafts.push(draft);
-        }
-        let cell = self.shared.cell(group);
-        let done = Done::Entries {
-            cell: Arc::clone(&cell),
-            first,
-            ack,
-        };
-        cell.with(|log| {
-            log.check(&entries)?;
-            let ticket = self.shared.stream(Stream::Meta).queue.push(|ticket| Job {
-                ticket,
-                drafts,
-                sync: false,
-                done,
-            })?;
-            entries
-                .iter()
-                .for_each(|entry| log.push_queued(entry, ticket));
-            log.last_ticket = ticket;
-            log.appended += bytes;
-            Ok(())
-        })
-    }
-
-    /// Queues a vote, which is fsynced whatever the policy. It overtakes entries of other groups.
-    pub fn save_vote(&self, group: GroupId, vote: Bytes, ack: Ack) -> Result<(), LogError> {
-        let draft = Draft::new(Subject::Vote { group }, vote.clone(), Bytes::new());
-        self.check_len(draft.len())?;
-        self.shared.cell(group).with(|log| {
-            let queue = &self.shared.stream(Stream::Meta).queue;
-            log.last_ticket = queue.push_vote(log.last_ticket, |ticket| Job {
-                ticket,
-                drafts: vec![draft],
-                sync: true,
-                done: Done::Plain(ack),
-            })?;
-            log.vote = Some(vote);
-            log.vote_lost = false;
-            Ok(())
-        })
-    }
-
-    /// Drops the entries behind `after` (`None`: all). Returns the payloads that went with them: their places are void.
-    pub fn truncate_after(
-        &self,
-        group: GroupId,
-        after: Option<u64>,
-        ack: Ack,
-    ) -> Result<Vec<PayloadId>, LogError> {
-        let from = after.map_or(0, |after| after + 1);
-        let cell = self.shared.cell(group);
-        let mut dropped = Vec::new();
-        let keep = cell.with(|log| after.and_then(|after| log.id(after)));
-        let draft = Draft::new(
-            Subject::Truncate { group, from, keep },
-            Bytes::new(),
-            Bytes::new(),
-        );
-        self.push(&cell, draft, ack, |log| dropped = log.truncate(from))?;
-        Ok(dropped)
-    }
-
-    /// Drops the entries up to and with `id`. Behind the last one: a checkpoint was installed, the log starts anew there.
-    pub fn purge(&self, group: GroupId, id: LogId, ack: Ack) -> Result<(), LogError> {
-        let cell = self.shared.cell(group);
-        let draft = Draft::new(Subject::Purge { group, id }, Bytes::new(), Bytes::new());
-        self.push(&cell, draft, ack, |log| log.purge(id))
-    }
-
-    /// Forgets a group that left this node.
-    pub fn remove_group(&self, group: GroupId, ack: Ack) -> Result<(), LogError> {
-        let cell = self.shared.cell(group);
-        let draft = Draft::new(Subject::Remove { group }, Bytes::new(), Bytes::new());
-        self.push(&cell, draft, ack, GroupLog::clear)
-    }
-
-    /// Declares a group whole as it is now: peers gave back what damage took, or the operator accepted its loss.
-    /// Damaged entries are not mended by this; purge or truncate them first.
-    pub fn mend(&self, group: GroupId, ack: Ack) -> Result<(), LogError> {
-        let cell = self.shared.cell(group);
-        // The writer fills it in.
-        let draft = Draft::new(Subject::Standing { group }, Bytes::new(), Bytes::new());
-        self.push(&cell, draft, ack, |log| {
-            log.vote_lost = false;
-            log.tail_lost = false;
-        })
-    }
-
-    /// Remembers, in memory only, what the group agreed on.
-    pub fn set_committed(&self, group: GroupId, committed: Option<LogId>) {
-        self.shared
-            .cell(group)
-            .with(|log| log.committed = committed);
-    }
-
-    /// What `set_committed` was told last since the log was opened.
-    pub fn committed(&self, group: GroupId) -> Option<LogId> {
-        self.shared.find(group)?.with(|log| log.committed)
-    }
-
-    /// Name of the entry at `index`, or of the purge point if it is there.
-    pub fn entry_id(&self, group: GroupId, index: u64) -> Option<LogId> {
-        self.shared.find(group)?.with(|log| log.id(index))
-    }
-
-    /// Bytes appended for a group since the log was opened, and those found then. Only differences mean something.
-    pub fn appended_bytes(&self, group: GroupId) -> u64 {
-        self.shared
-            .find(group)
-            .map_or(0, |cell| cell.with(|log| log.appended))
-    }
-
-    /// The entries of `range` that are here, in order: a prefix of about `max_bytes`, but at least one. None are here:
-    /// empty. What cannot be read is an error only if it comes first; otherwise the prefix before it is returned.
-    pub async fn entries(
-        &self,
-        group: GroupId,
-        range: Range<u64>,
-        max_bytes: usize,
-        want: Want,
-    ) -> Result<Vec<LogEntry>, LogError> {
-        let Some(cell) = self.shared.find(group) else {
-            return Ok(Vec::new());
-        };
-        let pieces = cell.with(|log| log.pieces(range, max_bytes));
-        let mut entries = Vec::with_capacity(pieces.len());
-        let mut on_disk: Vec<OnDisk> = Vec::new();
-        for piece in pieces {
-            match piece {
-                Piece::OnDisk(one) => on_disk.push(one),
-                // The cached ones are the newest: they come last.
-                Piece::Cached(entry) => {
-                    self.read_entries(group, &mut on_disk, want, &mut entries)
-                        .await?;
-                    entries.push(entry);
-                }
-            }
-        }
-        self.read_entries(group, &mut on_disk, want, &mut entries)
-            .await?;
-        Ok(entries)
-    }
-
-    async fn read_entries(
-        &self,
-        group: GroupId,
-        on_disk: &mut Vec<OnDisk>,
-        want: Want,
-        to: &mut Vec<LogEntry>,
-    ) -> Result<(), LogError> {
-        let wanted = std::mem::take(on_disk);
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        to.extend(reader::entries(&self.shared, group, &wanted, want).await?);
-        Ok(())
-    }
-
-    /// Resolves when this very entry is durable: by its record, not its index, so one that was truncated and
-    /// written again at the same index is waited for again.
-    pub fn wait_durable_entry(
-        &self,
-        group: GroupId,
-        index: u64,
-    ) -> impl Future<Output = Result<(), LogError>> + Send + 'static {
-        let ticket = self
-            .shared
-            .find(group)
-            .and_then(|cell| cell.with(|log| log.ticket(index)));
-        let shared = Arc::clone(&self.shared);
-        async move {
-            match ticket {
-                Some(ticket) => shared.stream(Stream::Meta).settled.wait(ticket).await,
-                None => Err(LogError::NoEntry { group, index }),
-            }
-        }
-    }
-
-    /// Place of the payload of an unpurged entry, once that is durable.
-    pub fn place_of(&self, id: PayloadId) -> Option<Place> {
-        self.shared.find(id.group)?.with(|log| log.place(id))
     }
 
     // ---- items
@@ -517,6 +273,27 @@ impl Log {
     /// Bytes of entries held in memory.
     pub fn cached_bytes(&self) -> usize {
         self.shared.cached.load(Ordering::Relaxed)
+    }
+
+    /// Makes everything queued so far durable, whatever the policy. Places that are about to become durable
+    /// must not name records that are not.
+    pub async fn sync(&self) -> Result<(), LogError> {
+        let mut waiting = Vec::new();
+        for stream in Stream::ALL {
+            let (sender, receiver) = oneshot::channel();
+            let ack: Ack = Box::new(move |result| drop(sender.send(result)));
+            self.shared.stream(stream).queue.push(|ticket| Job {
+                ticket,
+                drafts: Vec::new(),
+                sync: true,
+                done: Done::Plain(ack),
+            })?;
+            waiting.push(receiver);
+        }
+        for receiver in waiting {
+            receiver.await.unwrap_or(Err(LogError::Closed))?;
+        }
+        Ok(())
     }
 
     // ---- room and health

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::checksum::crc32c;
+use super::entry::{LogEntry, Want};
 use super::error::{LogError, ReadError};
-use super::group_log::{LogEntry, OnDisk, Want};
+use super::group_log::OnDisk;
 use super::place::{Item, Place, Position, Stream};
 use super::record::{HEADER, RecordHeader, Subject};
 use super::segment::Segment;
@@ -93,7 +94,8 @@ pub(super) fn read_blocking(
     verify(buf.freeze(), place, item)
 }
 
-/// Reads entries of a group whose slots are given, ascending.
+/// Reads entries of a group whose slots are given, ascending: those before the first that cannot be read. An error only
+/// if that is the very first.
 pub(super) async fn entries(
     shared: &Shared,
     group: GroupId,
@@ -101,6 +103,19 @@ pub(super) async fn entries(
     want: Want,
 ) -> Result<Vec<LogEntry>, LogError> {
     let mut entries = Vec::with_capacity(wanted.len());
+    match read_entries(shared, group, wanted, want, &mut entries).await {
+        Err(error) if entries.is_empty() => Err(error),
+        _ => Ok(entries),
+    }
+}
+
+async fn read_entries(
+    shared: &Shared,
+    group: GroupId,
+    wanted: &[OnDisk],
+    want: Want,
+    entries: &mut Vec<LogEntry>,
+) -> Result<(), LogError> {
     let mut rest = wanted;
     while let Some(first) = rest.first() {
         let count = spanned(rest);
@@ -144,7 +159,7 @@ pub(super) async fn entries(
             entries.push(entry.map_err(|what| damaged(one.id.index, what))?);
         }
     }
-    Ok(entries)
+    Ok(())
 }
 
 fn len(one: &OnDisk) -> u32 {

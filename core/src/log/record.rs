@@ -133,8 +133,12 @@ impl Subject {
         }
     }
 
-    /// `None`: a kind this version does not know.
+    /// `None`: a kind, or a flag of it, that this version does not know.
     pub(super) fn of(fields: &Fields) -> Option<Subject> {
+        let known = if fields.kind == 3 { KEEPS } else { 0 };
+        if fields.flags & !known != 0 {
+            return None;
+        }
         let group = GroupId(fields.group);
         let id = LogId {
             term: fields.term,

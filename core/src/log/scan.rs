@@ -10,7 +10,7 @@
 //! * a record told at or after D was verified whole, payload included;
 //! * nothing here writes.
 //!
-//! Elsewhere: what a record means (`replay`), what survives being written again (`recovery`).
+//! Elsewhere: finding the next sound thing behind a bad header (`resync`), what a record means (`replay`), what survives being written again (`recovery`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -96,13 +96,13 @@ pub(super) struct End {
 /// A scan of one stream.
 pub(super) struct Scan<'a> {
     segments: &'a BTreeMap<u32, Arc<Segment>>,
-    stream: Stream,
-    log_id: u64,
+    pub(super) stream: Stream,
+    pub(super) log_id: u64,
     /// What lies at or behind `durable_end` so far.
     held: VecDeque<Found>,
     durable_end: Position,
     number: u64,
-    incarnation: u32,
+    pub(super) incarnation: u32,
     any: bool,
     scanned: u64,
     unreadable: Vec<Position>,
@@ -230,7 +230,7 @@ impl<'a> Scan<'a> {
     }
 
     /// The batch at `at`, if a valid one begins there that continues what was seen.
-    fn batch_at(
+    pub(super) fn batch_at(
         &self,
         window: &mut Window<'_>,
         segment: &Segment,
@@ -252,84 +252,14 @@ impl<'a> Scan<'a> {
     }
 
     /// Bytes of an earlier opening stay readable behind a cut; they do not continue anything.
-    fn continues(&self, header: &BatchHeader, segment: &Segment) -> bool {
+    pub(super) fn continues(&self, header: &BatchHeader, segment: &Segment) -> bool {
         header.incarnation >= self.incarnation
             && header.number > self.number
             && u64::from(header.position.offset()) + u64::from(header.length)
                 <= u64::from(segment.length)
     }
 
-    /// The next valid batch behind `at`. Looks through the whole rest of the segment: whatever is damaged, what lies
-    /// behind it was acknowledged.
-    fn find_batch(
-        &self,
-        window: &mut Window<'_>,
-        segment: &Segment,
-        at: u32,
-    ) -> std::io::Result<Option<BatchHeader>> {
-        let mut from = at + 8;
-        while let Some(candidate) = window.find(from, batch::could_be_a_batch)? {
-            if let Some(bytes) = window.get(candidate, batch::HEADER)? {
-                let position = Position::new(segment.number, candidate);
-                // A version from the future is not looked for here: without a place to expect it, it could be anything.
-                if let Ok(header) = BatchHeader::decode(bytes, self.stream, position, self.log_id)
-                    && self.continues(&header, segment)
-                {
-                    return Ok(Some(header));
-                }
-            }
-            from = candidate + 8;
-        }
-        Ok(None)
-    }
-
-    /// Between `from` and the batch `next`, batch headers are bad. Finds the records that are not.
-    fn resync(
-        &mut self,
-        window: &mut Window<'_>,
-        from: Position,
-        next: BatchHeader,
-    ) -> Result<(), LogError> {
-        let stamps: Vec<Stamp> = (self.incarnation..=next.incarnation)
-            .map(|incarnation| Stamp::of(self.log_id, incarnation))
-            .collect();
-        let end = next.position;
-        let mut records = Vec::new();
-        let mut found = self.find_record(window, from, end, &stamps)?;
-        let lead = found.map_or(0, |first| first.position.offset() - from.offset());
-        let mut at = from.plus(lead);
-        let mut whole = true;
-        while let Some(header) = found {
-            whole &= header.position == at;
-            at = header.position.plus(header.len() as u32);
-            let (head, head_good, payload_good) = self.parts(window, &header, true)?;
-            records.push(Found::Record {
-                header,
-                head,
-                head_good,
-                payload_good,
-            });
-            found = match self.record_at(window, at, end, &stamps)? {
-                Some(next) => Some(next),
-                None => self.find_record(window, at, end, &stamps)?,
-            };
-        }
-        // One batch, of exactly these records: then only its header and table are bad, and nothing is lost.
-        let one = match records.len() {
-            0 => (end.offset() - from.offset()) as usize == batch::EMPTY,
-            n => whole && at == end && lead as usize == batch::HEADER + batch::ROW * n,
-        };
-        self.hold(match one {
-            true => Found::Harmless {
-                at: from,
-                what: "a batch header",
-            },
-            false => Found::Unknown { from, to: end },
-        })?;
-        records.into_iter().try_for_each(|record| self.hold(record))
-    }
-
-    fn record_at(
+    pub(super) fn record_at(
         &self,
         window: &mut Window<'_>,
         at: Position,
@@ -350,36 +280,6 @@ impl<'a> Scan<'a> {
             Err(NotARecord::Bad) => Ok(None),
             Err(NotARecord::Newer { kind, version }) => Err(newer(at, kind, version)),
         }
-    }
-
-    fn find_record(
-        &self,
-        window: &mut Window<'_>,
-        from: Position,
-        end: Position,
-        stamps: &[Stamp],
-    ) -> Result<Option<RecordHeader>, LogError> {
-        let mut at = from;
-        while at < end {
-            let io = |error: std::io::Error| {
-                LogError::io(format!("reading {}", window_name(at)), &error)
-            };
-            let Some(candidate) = window
-                .find(at.offset(), record::could_be_a_record)
-                .map_err(io)?
-            else {
-                return Ok(None);
-            };
-            let candidate = Position::new(at.segment(), candidate);
-            if candidate >= end {
-                return Ok(None);
-            }
-            if let Some(header) = self.record_at(window, candidate, end, stamps)? {
-                return Ok(Some(header));
-            }
-            at = candidate.plus(8);
-        }
-        Ok(None)
     }
 
     /// Scans the records of a batch. Returns where the next batch is expected.
@@ -451,7 +351,7 @@ impl<'a> Scan<'a> {
     }
 
     /// The head of a record, if anybody needs it, and whether head and payload verify. Looks at the payload only if `deep`.
-    fn parts(
+    pub(super) fn parts(
         &self,
         window: &mut Window<'_>,
         record: &RecordHeader,
@@ -501,7 +401,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn hold(&mut self, found: Found) -> Result<(), LogError> {
+    pub(super) fn hold(&mut self, found: Found) -> Result<(), LogError> {
         if self.held.is_empty() && found.position() < self.durable_end {
             return (self.tell)(found);
         }
@@ -566,7 +466,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-fn window_name(at: Position) -> String {
+pub(super) fn window_name(at: Position) -> String {
     format!("the log at {at}")
 }
 

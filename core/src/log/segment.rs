@@ -145,8 +145,15 @@ impl Segment {
     ) -> Result<Segment, CreateError> {
         let path = dir.join(Segment::name(header.stream, header.number));
         let new = path.with_extension("new");
+        // A name that is taken may be in use: never put another file in its place.
+        match disk.open(&path, Open::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(CreateError::Failed(error)),
+            Ok(_) => return Err(CreateError::Failed(io::ErrorKind::AlreadyExists.into())),
+        }
         let written = async {
             let file = disk.open(&new, Open::CreateNew)?;
+            file.expect_random_reads();
             file.allocate(u64::from(header.length))?;
             file.write_at(&[header.page()], 0).await?;
             Ok(file)

@@ -177,6 +177,24 @@ impl StreamState {
         }
     }
 
+    /// Takes the spare, which is the current segment from this moment on. Both under one lock: the keeper must never see
+    /// the spare gone and the old number still there, or it would make the same segment twice, over the one in use.
+    pub(super) fn take_spare(&self) -> Option<Arc<Segment>> {
+        let mut spare = self.spare.lock();
+        let next = spare.take()?;
+        self.current.store(next.number, Ordering::Release);
+        Some(next)
+    }
+
+    /// Number of the spare to be made; `None`: it is there.
+    pub(super) fn missing_spare(&self) -> Option<u32> {
+        let spare = self.spare.lock();
+        match *spare {
+            Some(_) => None,
+            None => Some(self.current.load(Ordering::Acquire) + 1),
+        }
+    }
+
     pub(super) fn durable_end(&self) -> Position {
         Position(self.durable_end.load(Ordering::Acquire))
     }
@@ -207,9 +225,11 @@ impl StreamState {
 
     /// Everything before this is durable and no held item lies behind it. It is the start of a batch.
     pub(super) fn complete_up_to(&self) -> Position {
-        let held = self.holds.lock().held.values().min().copied();
         // The start of a durable batch, not the end: recovery must find one there.
         let last_byte = Position(self.durable_end().0.saturating_sub(1));
+        // After the durable end was read: a hold is there before its batch is durable, so whatever lies before that end
+        // is either held now or recorded.
+        let held = self.holds.lock().held.values().min().copied();
         let at = held.map_or(last_byte, |held| held.min(last_byte));
         self.boundaries.lock().at_or_before(at)
     }

@@ -13,8 +13,11 @@
 //! * an idle stream ends in an empty batch, so that the end of what was acknowledged is on disk, too.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+use futures::FutureExt;
 
 use super::batch::{self, Chain};
 use super::error::LogError;
@@ -86,11 +89,15 @@ impl Writer {
 
     /// Works until the queue is closed and empty, or something fails.
     pub(super) async fn run(mut self) {
-        let result = self.work().await;
-        if let Err(error) = result
-            && !self.shared.abandoned()
-        {
-            self.shared.fail(error);
+        let worked = AssertUnwindSafe(self.work()).catch_unwind().await;
+        match &worked {
+            Ok(Err(error)) if !self.shared.abandoned() => self.shared.fail(error.clone()),
+            Ok(_) => {}
+            // A thread that only ended would leave everybody waiting, on a node that calls itself well.
+            Err(_) => {
+                let what = format!("the {} writer panicked", self.stream);
+                self.shared.fail(LogError::Dead(what.into()));
+            }
         }
         // Closed or failed: whatever is still here was not written.
         let error = self.shared.failure().unwrap_or(LogError::Closed);
@@ -100,6 +107,9 @@ impl Writer {
         queue.take(usize::MAX, &mut rest);
         rest.into_iter().for_each(|job| job.fail(&error));
         self.shared.stream(self.stream).settled.fail(&error);
+        if let Err(panic) = worked {
+            std::panic::resume_unwind(panic);
+        }
     }
 
     async fn work(&mut self) -> Result<(), LogError> {
@@ -164,6 +174,14 @@ impl Writer {
         }
 
         let (counts, sync) = self.choose(most);
+        if counts.iter().all(|count| *count == 0) {
+            // Only jobs without records, if any: somebody asked for an fsync.
+            if sync {
+                self.sync().await?;
+            }
+            self.finish_written();
+            return Ok(());
+        }
         let chosen = self
             .backlog
             .iter()
@@ -173,11 +191,6 @@ impl Writer {
                 &pending.job.drafts[from..from + count]
             });
         let drafts: Vec<&Draft> = chosen.collect();
-        if drafts.is_empty() {
-            // Only jobs without records, if any.
-            self.finish_written();
-            return Ok(());
-        }
         let position = self.position();
         let durable_end = self.shared.stream(self.stream).durable_end();
         let batch = batch::lay_out(&self.chain, 0, position, durable_end, drafts.into_iter());
@@ -259,7 +272,7 @@ impl Writer {
                     });
             }
             counts.push(count);
-            sync |= count > 0 && pending.job.sync;
+            sync |= pending.job.sync && (count > 0 || pending.job.drafts.is_empty());
             if from + count < pending.job.drafts.len() {
                 break;
             }
@@ -348,7 +361,6 @@ impl Writer {
         self.segment = next;
         self.offset = FIRST_BATCH;
         let state = self.shared.stream(self.stream);
-        state.current.store(self.segment.number, Ordering::Release);
         let position = self.position();
         state.boundaries.lock().note(position);
         if self.stream == Stream::Meta {
@@ -372,7 +384,7 @@ impl Writer {
     async fn next_segment(&mut self) -> Result<Arc<Segment>, LogError> {
         let state = self.shared.stream(self.stream);
         loop {
-            if let Some(spare) = state.spare.lock().take() {
+            if let Some(spare) = state.take_spare() {
                 assert_eq!(
                     spare.number,
                     self.segment.number + 1,

@@ -46,7 +46,11 @@ pub(super) async fn raise(disk: &dyn Disk, dir: &Path, is_new: bool) -> Result<B
         // Also when a first start was cut between identity and boot number: nothing was done under that identity.
         Found::Absent if is_new || !disk_has_log(disk, dir) => 0,
         Found::Absent => {
-            return Err(StartError::damaged(dir, "boot", "both are missing".to_owned()));
+            return Err(StartError::damaged(
+                dir,
+                "boot",
+                "both are missing".to_owned(),
+            ));
         }
         Found::Damaged(what) => return Err(StartError::damaged(dir, "boot", what)),
         Found::Whole { bodies, .. } => bodies

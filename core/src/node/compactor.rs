@@ -41,7 +41,9 @@ impl Node {
                 return Ok(());
             };
             tracing::debug!(stream = %victim.stream, segment = victim.number, live, "emptying a segment");
-            let emptied = self.log.empty_segment(victim.stream, victim.number, &self.store.places);
+            let emptied = self
+                .log
+                .empty_segment(victim.stream, victim.number, &self.store.places);
             match emptied.await {
                 Ok(emptied) => {
                     for (_, what) in &emptied.damaged {
@@ -64,7 +66,11 @@ impl Node {
 
     /// Whether the sealed segments are much larger than what lies in them.
     fn is_bloated(&self) -> bool {
-        let sealed = self.log.segments().into_iter().filter(|segment| !segment.open);
+        let sealed = self
+            .log
+            .segments()
+            .into_iter()
+            .filter(|segment| !segment.open);
         let (mut bytes, mut live) = (0u64, 0u64);
         for segment in sealed {
             bytes += u64::from(segment.length);
@@ -78,14 +84,21 @@ impl Node {
     }
 
     fn segment_bytes(&self) -> u32 {
-        self.log.segments().iter().map(|segment| segment.length).max().unwrap_or(0)
+        self.log
+            .segments()
+            .iter()
+            .map(|segment| segment.length)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Sealed meta segments that only unpurged entries need: a checkpoint of their groups lets go of them.
     async fn let_go_of_the_log(&self) -> Result<(), KvError> {
-        let held = self.log.segments().into_iter().any(|segment| {
-            segment.stream == Stream::Meta && segment.needed && !segment.open
-        });
+        let held = self
+            .log
+            .segments()
+            .into_iter()
+            .any(|segment| segment.stream == Stream::Meta && segment.needed && !segment.open);
         if !held {
             return Ok(());
         }

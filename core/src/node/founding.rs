@@ -24,11 +24,16 @@ pub(super) async fn found(
 ) -> Result<(), StartError> {
     let map = router.map();
     let formed = router.groups.all().map(|group| {
-        let vshards = map.of_group(group.id).map(|vshard| u32::from(vshard.0)).collect();
+        let vshards = map
+            .of_group(group.id)
+            .map(|vshard| u32::from(vshard.0))
+            .collect();
         form(group, identity, vshards)
     });
-    let formed: Result<Vec<()>, StartError> =
-        futures::future::join_all(formed).await.into_iter().collect();
+    let formed: Result<Vec<()>, StartError> = futures::future::join_all(formed)
+        .await
+        .into_iter()
+        .collect();
     formed?;
     let failed = |error: KvError| StartError::Group {
         group: GroupId::DIRECTORY,
@@ -43,7 +48,10 @@ pub(super) async fn found(
     drop(view);
     if cluster.is_none() {
         let root = options.root.clone().unwrap_or_else(draw_credentials);
-        let answer = directory.own(founding(identity, &root)).await.map_err(failed)?;
+        let answer = directory
+            .own(founding(identity, &root))
+            .await
+            .map_err(failed)?;
         if !matches!(answer, Answer::Done(_)) {
             return Err(failed(KvError::Unavailable(format!("{answer:?}"))));
         }
@@ -61,7 +69,10 @@ async fn form(group: &Group, identity: &Identity, vshards: Vec<u32>) -> Result<(
     if matches!(group.standing(), Standing::ReadOnly(_)) {
         return Ok(());
     }
-    let view = group.read().await.map_err(|error| failed(error.to_string()))?;
+    let view = group
+        .read()
+        .await
+        .map_err(|error| failed(error.to_string()))?;
     let incarnation = read::incarnation(&*view).map_err(|error| failed(error.to_string()))?;
     drop(view);
     if incarnation.is_some() {
@@ -111,7 +122,10 @@ fn draw_credentials() -> Credentials {
         let mut bytes = vec![0; len];
         random::fill(&mut bytes);
         // The alphabets have 32 and 64 letters: no letter is likelier than another.
-        bytes.iter().map(|byte| char::from(alphabet[usize::from(*byte) % alphabet.len()])).collect()
+        bytes
+            .iter()
+            .map(|byte| char::from(alphabet[usize::from(*byte) % alphabet.len()]))
+            .collect()
     };
     Credentials {
         access_key: draw(KEY, 20),

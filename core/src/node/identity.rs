@@ -66,7 +66,10 @@ pub(super) async fn open(
     data_groups: u16,
 ) -> Result<Opened, StartError> {
     let file = TwinFile::new(dir, "identity", MAGIC);
-    match file.read(disk).map_err(StartError::io("read identity", dir))? {
+    match file
+        .read(disk)
+        .map_err(StartError::io("read identity", dir))?
+    {
         Found::Absent => {
             refuse_foreign(disk, dir)?;
             let identity = draw(data_groups);

@@ -145,7 +145,9 @@ impl Node {
     /// A disk without room for new bytes still reads and deletes: that alone does not make a node unready.
     pub fn ready(&self) -> Result<(), String> {
         let checks = self.checks().into_iter();
-        checks.filter(|(name, _)| *name != "room").map(|(_, check)| check).collect()
+        checks
+            .filter(|(name, _)| *name != "room")
+            .try_for_each(|(_, check)| check)
     }
 
     /// Resolves when the log has failed for good: the process must exit, and recovers at its next start.
@@ -206,9 +208,14 @@ impl Node {
         NodeMetrics {
             meta: self.log.metrics(Stream::Meta),
             blob: self.log.metrics(Stream::Blob),
-            log_bytes: segments.iter().map(|segment| u64::from(segment.length)).sum(),
+            log_bytes: segments
+                .iter()
+                .map(|segment| u64::from(segment.length))
+                .sum(),
             log_live_bytes: segments.iter().map(|segment| self.live_in(segment)).sum(),
-            applied: groups().map(|group| (group.id.0, group.replica.applied_entries())).collect(),
+            applied: groups()
+                .map(|group| (group.id.0, group.replica.applied_entries()))
+                .collect(),
             checkpoints: groups().map(|group| group.replica.checkpoints_made()).sum(),
             overlay_bytes: self.checkpoints.budget.used() as u64,
         }
@@ -218,14 +225,21 @@ impl Node {
 
     /// Writes a checkpoint of every group; durable when it returns.
     pub async fn checkpoint_now(&self) -> Result<(), KvError> {
-        let made = self.router.groups.all().map(|group| checkpoint::make(group));
+        let made = self
+            .router
+            .groups
+            .all()
+            .map(|group| checkpoint::make(group));
         join_all(made).await.into_iter().collect()
     }
 
     /// One full round of compaction: every segment worth it is emptied and deleted.
     pub async fn compact_now(&self) -> Result<(), KvError> {
         for group in self.router.groups.all() {
-            group.replica.forget_all().map_err(crate::group::read::unreadable)?;
+            group
+                .replica
+                .forget_all()
+                .map_err(crate::group::read::unreadable)?;
         }
         self.compact().await
     }
@@ -275,7 +289,9 @@ impl Node {
         let written = written.await;
         match written {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "a checkpoint is missing; the next start replays"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a checkpoint is missing; the next start replays")
+            }
             Err(_) => tracing::warn!("checkpoints took too long; the next start replays"),
         }
         self.merger.close();

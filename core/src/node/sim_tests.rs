@@ -59,7 +59,9 @@ type History = Arc<Mutex<BTreeMap<String, Known>>>;
 
 fn value(writer: u64, step: u64, len: usize) -> Bytes {
     let seed = writer * 1000 + step;
-    (0..len).map(|at| (seed as u8).wrapping_add((at * 7) as u8)).collect()
+    (0..len)
+        .map(|at| (seed as u8).wrapping_add((at * 7) as u8))
+        .collect()
 }
 
 /// Overwrites and deletes its own few keys, small and large, until it is killed.
@@ -73,12 +75,22 @@ async fn writer(kv: Kv, bucket: Bucket, number: u64, history: History) {
             _ => 1 + random::below(4096) as usize,
         };
         let bytes = (!delete).then(|| value(number, step, len));
-        history.lock().entry(key.clone()).or_default().maybe.push(bytes.clone());
+        history
+            .lock()
+            .entry(key.clone())
+            .or_default()
+            .maybe
+            .push(bytes.clone());
         match &bytes {
             Some(bytes) => put(&kv, &bucket, &key, bytes.clone()).await,
             None => {
                 let key = Bytes::copy_from_slice(key.as_bytes());
-                let deleted = kv.delete(&bucket, key, VersionSelector::Current, Conditions::default());
+                let deleted = kv.delete(
+                    &bucket,
+                    key,
+                    VersionSelector::Current,
+                    Conditions::default(),
+                );
                 deleted.await.unwrap();
             }
         }
@@ -187,13 +199,19 @@ fn neither_answer_nor_engine_is_ahead_of_the_disk() {
         let mut write = std::pin::pin!(write);
         let held = clock::timeout(Duration::from_millis(1500), &mut write).await;
         assert!(held.is_err(), "acknowledged before its fsync: {held:?}");
-        let seen = kv.head(&bucket, b"held", &VersionSelector::Current).await.unwrap();
+        let seen = kv
+            .head(&bucket, b"held", &VersionSelector::Current)
+            .await
+            .unwrap();
         assert_eq!(seen.unwrap().new.etag, "etag", "visible before its fsync");
         assert_eq!(get(&kv, &bucket, "before").await, "1");
         // After two seconds the node calls itself sick and says so to who waits.
         let told = clock::timeout(Duration::from_secs(3), &mut write).await;
         use crate::kv::KvError::{Unavailable, Unknown};
-        assert!(matches!(told, Ok(Err(Unknown(_) | Unavailable(_)))), "{told:?}");
+        assert!(
+            matches!(told, Ok(Err(Unknown(_) | Unavailable(_)))),
+            "{told:?}"
+        );
         assert!(node.ready().is_err());
         disk.release_hangs();
         clock::sleep(Duration::from_secs(1)).await;
@@ -216,7 +234,13 @@ fn room_comes_back_when_objects_are_overwritten() {
                 put(&kv, &bucket, &format!("small-{n}"), value(n, round, 4000)).await;
             }
             for n in 0..6u64 {
-                put(&kv, &bucket, &format!("large-{n}"), value(n, round, 200_000)).await;
+                put(
+                    &kv,
+                    &bucket,
+                    &format!("large-{n}"),
+                    value(n, round, 200_000),
+                )
+                .await;
             }
         }
         for _ in 0..4 {
@@ -225,23 +249,39 @@ fn room_comes_back_when_objects_are_overwritten() {
             node.compact_now().await.unwrap();
         }
         for n in 0..40u64 {
-            assert_eq!(get(&kv, &bucket, &format!("small-{n}")).await, value(n, 5, 4000));
+            assert_eq!(
+                get(&kv, &bucket, &format!("small-{n}")).await,
+                value(n, 5, 4000)
+            );
         }
         for n in 0..6u64 {
-            assert_eq!(get(&kv, &bucket, &format!("large-{n}")).await, value(n, 5, 200_000));
+            assert_eq!(
+                get(&kv, &bucket, &format!("large-{n}")).await,
+                value(n, 5, 200_000)
+            );
         }
         let live = 40 * 4000 + 6 * 200_000;
         let status = node.status().await;
         assert_eq!(status.damage, Vec::<String>::new());
-        assert_eq!(status.log_live_bytes, live, "live bytes are those of the objects");
+        assert_eq!(
+            status.log_live_bytes, live,
+            "live bytes are those of the objects"
+        );
         let bound = live * 3 / 2 + 4 * (512 << 10);
-        assert!(status.log_bytes <= bound, "{} bytes for {live} live", status.log_bytes);
+        assert!(
+            status.log_bytes <= bound,
+            "{} bytes for {live} live",
+            status.log_bytes
+        );
         node.shutdown(Duration::from_secs(5)).await;
 
         let node = start(&disk).await;
         let again = node.status().await;
         assert_eq!(again.replayed, 0);
-        assert_eq!(again.log_live_bytes, live, "a restart brings no dropped place back");
+        assert_eq!(
+            again.log_live_bytes, live,
+            "a restart brings no dropped place back"
+        );
     });
 }
 
@@ -256,7 +296,12 @@ fn a_life_can_be_replayed() {
             let bucket = make_bucket(&kv, "b").await;
             let history = History::default();
             for number in 0..3 {
-                crate::env::task::spawn(writer(kv.clone(), bucket.clone(), number, history.clone()));
+                crate::env::task::spawn(writer(
+                    kv.clone(),
+                    bucket.clone(),
+                    number,
+                    history.clone(),
+                ));
             }
             clock::sleep(Duration::from_secs(2)).await;
             (disk.digest(), disk.op_count(), node.metrics().applied)

@@ -91,13 +91,17 @@ async fn make_inner_directories(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
 async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     let disk = &*env.disk;
     let dir = &options.data_dir;
-    make_directory(disk, dir).await.map_err(StartError::io("make the data directory", dir))?;
-    let lock = disk.lock(&dir.join("lock")).map_err(|cause| match cause.kind() {
-        io::ErrorKind::WouldBlock => StartError::InUse {
-            dir: dir.display().to_string(),
-        },
-        _ => StartError::io("lock", dir)(cause),
-    })?;
+    make_directory(disk, dir)
+        .await
+        .map_err(StartError::io("make the data directory", dir))?;
+    let lock = disk
+        .lock(&dir.join("lock"))
+        .map_err(|cause| match cause.kind() {
+            io::ErrorKind::WouldBlock => StartError::InUse {
+                dir: dir.display().to_string(),
+            },
+            _ => StartError::io("lock", dir)(cause),
+        })?;
     let opened = identity::open(disk, dir, options.data_groups).await?;
     let identity = opened.identity;
     let made = make_inner_directories(disk, dir).await;
@@ -105,14 +109,20 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     let boot = boot_number::raise(disk, dir, opened.is_new).await?;
     let storage = Storage::open(&env, &options).await?;
     if let Some(healed) = opened.healed {
-        storage.store.note_damage(format!("identity: {healed}; written again from its twin"));
+        storage
+            .store
+            .note_damage(format!("identity: {healed}; written again from its twin"));
     }
 
     let grown = Arc::new(Notify::new());
     let pressure = Arc::new(Pressure::new(storage.budget.clone()));
     let mut groups = Vec::new();
     for id in (0..=identity.data_groups).map(GroupId) {
-        groups.push(storage.group(id, &identity, &options, &grown, &pressure).await?);
+        groups.push(
+            storage
+                .group(id, &identity, &options, &grown, &pressure)
+                .await?,
+        );
     }
     let registry = Arc::new(Registry::new(groups));
     let replayed = bring_up(&registry, &storage).await?;
@@ -180,9 +190,14 @@ impl Storage {
     async fn open(env: &Env, options: &NodeOptions) -> Result<Storage, StartError> {
         let dir = &options.data_dir;
         let limits = &options.limits;
-        let space = env.disk.space(dir).map_err(StartError::io("look at the room", dir))?;
+        let space = env
+            .disk
+            .space(dir)
+            .map_err(StartError::io("look at the room", dir))?;
         // On a small disk two budgets must not be most of it.
-        let overlay = (limits.overlay_bytes as u64).min(space.capacity / 64).max(1 << 20);
+        let overlay = (limits.overlay_bytes as u64)
+            .min(space.capacity / 64)
+            .max(1 << 20);
         let cache = Arc::new(BlockCache::new(limits.block_cache_bytes));
         let budget = OverlayBudget::new(overlay as usize);
         let merger = Merger::new(MERGE_BYTES_PER_SECOND);
@@ -267,9 +282,8 @@ impl Storage {
                 Arc::new(memory.await.map_err(engine_error(&name))?)
             }
         };
-        let mark = Mark::decode(engine.applied().as_ref()).map_err(|error| {
-            StartError::Engine(format!("{name}: the applied mark: {error}"))
-        })?;
+        let mark = Mark::decode(engine.applied().as_ref())
+            .map_err(|error| StartError::Engine(format!("{name}: the applied mark: {error}")))?;
         let applied = mark.at.map(|at| at.index);
         if purged.map(|at| at.index) > applied {
             return Err(StartError::Engine(format!(
@@ -286,7 +300,11 @@ impl Storage {
         );
         let replica = Arc::new(replica.map_err(|error| StartError::Engine(error.to_string()))?);
         self.store.watch(replica.clone());
-        Ok(Arc::new(Group::new(replica, self.log.clone(), pressure.clone())))
+        Ok(Arc::new(Group::new(
+            replica,
+            self.log.clone(),
+            pressure.clone(),
+        )))
     }
 }
 
@@ -298,13 +316,21 @@ fn has_segments(disk: &dyn Disk, log: &Path) -> bool {
 async fn bring_up(registry: &Registry, storage: &Storage) -> Result<u64, StartError> {
     let mut replayed = 0;
     for group in registry.all() {
-        let last = storage.log.log_state(group.id).last.map_or(0, |at| at.index);
+        let last = storage
+            .log
+            .log_state(group.id)
+            .last
+            .map_or(0, |at| at.index);
         replayed += last.saturating_sub(group.replica.applied());
     }
     let groups = registry.all().map(|group| one_up(group, storage));
     let up: Result<Vec<()>, StartError> = join_all(groups).await.into_iter().collect();
     up?;
-    tracing::debug!(replayed, scanned = storage.recovered.scanned, "groups are up");
+    tracing::debug!(
+        replayed,
+        scanned = storage.recovered.scanned,
+        "groups are up"
+    );
     Ok(replayed)
 }
 

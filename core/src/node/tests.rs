@@ -52,17 +52,24 @@ pub(super) async fn put(kv: &Kv, bucket: &Bucket, key: &str, bytes: Bytes) {
     let version = new(bytes.len(), "etag");
     if bytes.len() <= kv.inline_limit() {
         let content = NewContent::Inline(bytes);
-        kv.put(bucket, key, version, content, Conditions::default()).await.unwrap();
+        kv.put(bucket, key, version, content, Conditions::default())
+            .await
+            .unwrap();
         return;
     }
     let staged = stage(kv, bucket, &key, bytes).await;
-    kv.put(bucket, key, version, staged, Conditions::default()).await.unwrap();
+    kv.put(bucket, key, version, staged, Conditions::default())
+        .await
+        .unwrap();
 }
 
 async fn stage(kv: &Kv, bucket: &Bucket, key: &Bytes, bytes: Bytes) -> NewContent {
     let declared = Some(bytes.len() as u64);
     let conditions = Conditions::default();
-    let mut writer = kv.open_stage(bucket, key.clone(), declared, &conditions).await.unwrap();
+    let mut writer = kv
+        .open_stage(bucket, key.clone(), declared, &conditions)
+        .await
+        .unwrap();
     for piece in bytes.chunks(100_000) {
         writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
     }
@@ -70,7 +77,9 @@ async fn stage(kv: &Kv, bucket: &Bucket, key: &Bytes, bytes: Bytes) -> NewConten
 }
 
 async fn find(kv: &Kv, bucket: &Bucket, key: &str) -> Option<Version> {
-    kv.head(bucket, key.as_bytes(), &VersionSelector::Current).await.unwrap()
+    kv.head(bucket, key.as_bytes(), &VersionSelector::Current)
+        .await
+        .unwrap()
 }
 
 pub(super) async fn get(kv: &Kv, bucket: &Bucket, key: &str) -> Bytes {
@@ -85,7 +94,14 @@ async fn read(kv: &Kv, version: &Version, range: std::ops::Range<u64>) -> Result
 }
 
 fn body(len: usize, seed: u8) -> Bytes {
-    (0..len).map(|at| (at as u8).wrapping_mul(31).wrapping_add(seed).wrapping_add((at >> 11) as u8)).collect()
+    (0..len)
+        .map(|at| {
+            (at as u8)
+                .wrapping_mul(31)
+                .wrapping_add(seed)
+                .wrapping_add((at >> 11) as u8)
+        })
+        .collect()
 }
 
 pub(super) async fn keys(kv: &Kv, bucket: &Bucket) -> Vec<String> {
@@ -119,12 +135,24 @@ async fn what_was_put_is_there_after_a_restart() {
     put(&kv, &bucket, "empty", Bytes::new()).await;
     put(&kv, &bucket, "gone", small.clone()).await;
     let gone = Bytes::from_static(b"gone");
-    let deleted = kv.delete(&bucket, gone, VersionSelector::Current, Conditions::default());
+    let deleted = kv.delete(
+        &bucket,
+        gone,
+        VersionSelector::Current,
+        Conditions::default(),
+    );
     assert!(deleted.await.unwrap().existed);
 
     let key = Bytes::from_static(b"multi");
-    let upload = kv.create_upload(&bucket, key.clone(), Bytes::from_static(b"m")).await.unwrap();
-    for (number, part) in [(1, body(5 << 20, 3)), (3, body(70_000, 4)), (7, body(10, 5))] {
+    let upload = kv
+        .create_upload(&bucket, key.clone(), Bytes::from_static(b"m"))
+        .await
+        .unwrap();
+    for (number, part) in [
+        (1, body(5 << 20, 3)),
+        (3, body(70_000, 4)),
+        (7, body(10, 5)),
+    ] {
         let new = NewPart {
             etag: format!("part{number}"),
             size: part.len() as u64,
@@ -138,11 +166,22 @@ async fn what_was_put_is_there_after_a_restart() {
             writer.write(part).await.unwrap();
             NewContent::Staged(writer.finish().await.unwrap())
         };
-        kv.put_part(&bucket, key.clone(), upload.id, number, new, content).await.unwrap();
+        kv.put_part(&bucket, key.clone(), upload.id, number, new, content)
+            .await
+            .unwrap();
     }
     let parts = kv.parts(&bucket, &key, upload.id, 0, 1000).await.unwrap();
-    assert_eq!(parts.parts.iter().map(|part| part.number).collect::<Vec<_>>(), [1, 3, 7]);
-    let multi: Bytes = [body(5 << 20, 3), body(70_000, 4), body(10, 5)].concat().into();
+    assert_eq!(
+        parts
+            .parts
+            .iter()
+            .map(|part| part.number)
+            .collect::<Vec<_>>(),
+        [1, 3, 7]
+    );
+    let multi: Bytes = [body(5 << 20, 3), body(70_000, 4), body(10, 5)]
+        .concat()
+        .into();
     let complete = || {
         kv.complete_upload(
             &bucket,
@@ -156,7 +195,11 @@ async fn what_was_put_is_there_after_a_restart() {
     };
     let completed = complete().await.unwrap();
     assert!(matches!(&completed, Completed::Done { size, .. } if *size == multi.len() as u64));
-    assert_eq!(complete().await.unwrap(), completed, "Complete is repeatable");
+    assert_eq!(
+        complete().await.unwrap(),
+        completed,
+        "Complete is repeatable"
+    );
 
     for round in 0..2 {
         assert_eq!(get(&kv, &bucket, "a/small").await, small);
@@ -164,30 +207,54 @@ async fn what_was_put_is_there_after_a_restart() {
         assert_eq!(get(&kv, &bucket, "empty").await, Bytes::new());
         assert_eq!(get(&kv, &bucket, "multi").await, multi);
         assert_eq!(find(&kv, &bucket, "gone").await, None);
-        assert_eq!(keys(&kv, &bucket).await, ["a/large", "a/small", "empty", "multi"]);
+        assert_eq!(
+            keys(&kv, &bucket).await,
+            ["a/large", "a/small", "empty", "multi"]
+        );
         let version = find(&kv, &bucket, "multi").await.unwrap();
         assert_eq!(kv.part_sizes(&version).await.unwrap().len(), 3);
         let range = (5 << 20) - 10..(5 << 20) + 70_005;
         let part = read(&kv, &version, range.clone()).await.unwrap();
         assert_eq!(part, multi.slice(range.start as usize..range.end as usize));
-        assert_eq!(node.status().await.damage, Vec::<String>::new(), "round {round}");
+        assert_eq!(
+            node.status().await.damage,
+            Vec::<String>::new(),
+            "round {round}"
+        );
     }
     let refused = kv.delete_bucket("photos").await;
-    assert!(matches!(refused, Err(KvError::Refused(Refusal::BucketNotEmpty))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(KvError::Refused(Refusal::BucketNotEmpty))),
+        "{refused:?}"
+    );
     drop(kv);
     stop(node).await;
 
     let node = start(&options).await;
     let kv = node.kv();
-    assert_eq!(node.status().await.replayed, 0, "a graceful stop leaves nothing to replay");
+    assert_eq!(
+        node.status().await.replayed,
+        0,
+        "a graceful stop leaves nothing to replay"
+    );
     let bucket = kv.bucket("photos").await.unwrap().unwrap();
     assert_eq!(get(&kv, &bucket, "a/small").await, small);
     assert_eq!(get(&kv, &bucket, "a/large").await, large);
     assert_eq!(get(&kv, &bucket, "multi").await, multi);
-    assert_eq!(keys(&kv, &bucket).await, ["a/large", "a/small", "empty", "multi"]);
+    assert_eq!(
+        keys(&kv, &bucket).await,
+        ["a/large", "a/small", "empty", "multi"]
+    );
     for key in ["a/large", "a/small", "empty", "multi"] {
         let key = Bytes::from_static(key.as_bytes());
-        kv.delete(&bucket, key, VersionSelector::Current, Conditions::default()).await.unwrap();
+        kv.delete(
+            &bucket,
+            key,
+            VersionSelector::Current,
+            Conditions::default(),
+        )
+        .await
+        .unwrap();
     }
     kv.delete_bucket("photos").await.unwrap();
     assert_eq!(kv.bucket("photos").await.unwrap(), None);
@@ -211,7 +278,8 @@ async fn writes_over_several_groups_happen_together() {
             NewContent::Inline(Bytes::from_static(value.as_bytes())),
         ),
     };
-    let keys_of = |range: std::ops::Range<u32>| range.map(|n| format!("account-{n}")).collect::<Vec<_>>();
+    let keys_of =
+        |range: std::ops::Range<u32>| range.map(|n| format!("account-{n}")).collect::<Vec<_>>();
     let all = keys_of(0..20);
     let writes = all.iter().map(|key| write(key, "one")).collect();
     let written = kv.transact(Vec::new(), writes).await.unwrap();
@@ -232,12 +300,18 @@ async fn writes_over_several_groups_happen_together() {
     ];
     let writes = all.iter().map(|key| write(key, "two")).collect();
     let refused = kv.transact(checks, writes).await;
-    assert!(matches!(refused, Err(KvError::Refused(Refusal::CheckFailed(2)))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(KvError::Refused(Refusal::CheckFailed(2)))),
+        "{refused:?}"
+    );
     for key in &all {
         assert_eq!(get(&kv, &bucket, key).await, "one");
     }
     let id = find(&kv, &bucket, &all[5]).await.unwrap().id;
-    let checks = vec![check(&all[5], Must::HaveVersion(id)), check("account-x", Must::BeAbsent)];
+    let checks = vec![
+        check(&all[5], Must::HaveVersion(id)),
+        check("account-x", Must::BeAbsent),
+    ];
     let mut writes: Vec<TransactWrite> = all[..10].iter().map(|key| write(key, "three")).collect();
     writes.push(TransactWrite {
         bucket: bucket.clone(),
@@ -277,7 +351,8 @@ async fn deleting_a_bucket_never_loses_an_acknowledged_object() {
                 crate::env::clock::sleep(Duration::from_millis(n * 3 + round)).await;
                 let content = NewContent::Inline(Bytes::from_static(b"x"));
                 let key = Bytes::from(format!("key-{n}"));
-                kv.put(&bucket, key, new(1, "e"), content, Conditions::default()).await
+                kv.put(&bucket, key, new(1, "e"), content, Conditions::default())
+                    .await
             })
         });
         let writers: Vec<_> = writers.collect();
@@ -293,7 +368,11 @@ async fn deleting_a_bucket_never_loses_an_acknowledged_object() {
         match deleted {
             Ok(()) => {
                 deleted_buckets += 1;
-                assert_eq!(stored, Vec::<String>::new(), "acknowledged objects in a deleted bucket");
+                assert_eq!(
+                    stored,
+                    Vec::<String>::new(),
+                    "acknowledged objects in a deleted bucket"
+                );
                 assert_eq!(kv.bucket(&name).await.unwrap(), None);
             }
             Err(KvError::Refused(Refusal::BucketNotEmpty)) => {

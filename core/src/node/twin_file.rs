@@ -115,7 +115,7 @@ impl TwinFile {
                 _ => {}
             }
             let file = disk.open(&draft, Open::CreateNew)?;
-            file.write_at(&[bytes.clone()], 0).await?;
+            file.write_at(std::slice::from_ref(&bytes), 0).await?;
             file.sync_data().await?;
             drop(file);
             disk.rename(&draft, &path)?;

@@ -19,9 +19,7 @@ use super::router::Router;
 use crate::group::Group;
 use crate::group::read::unreadable;
 use crate::ids::{BucketId, GroupId, TenantId};
-use crate::kv::{
-    Bucket, CreateBucket, CreateBucketError, Credentials, KvError, Refusal,
-};
+use crate::kv::{Bucket, CreateBucket, CreateBucketError, Credentials, KvError, Refusal};
 use crate::log::WriteKind;
 use crate::state::answer::{Answer, Done, TryAgain, versioning_to_row};
 use crate::state::entry::Body;
@@ -46,7 +44,11 @@ impl Router {
     pub(crate) async fn buckets(&self, tenant: TenantId) -> Result<Vec<Bucket>, KvError> {
         let view = self.directory()?.read().await?;
         let all = read::buckets(&*view, "").map(|bucket| bucket.map_err(unreadable));
-        let own = all.filter(|bucket| bucket.as_ref().map_or(true, |bucket| bucket.tenant == tenant));
+        let own = all.filter(|bucket| {
+            bucket
+                .as_ref()
+                .map_or(true, |bucket| bucket.tenant == tenant)
+        });
         own.collect()
     }
 
@@ -62,17 +64,19 @@ impl Router {
             settings: create.settings,
         });
         for _ in 0..REPLANS {
-            match self.directory_command(body.clone(), WriteKind::Ordinary).await {
+            match self
+                .directory_command(body.clone(), WriteKind::Ordinary)
+                .await
+            {
                 Ok(Outcome::Done(Done::Bucket(bucket))) => {
                     self.push_to_all(bucket.id).await?;
                     return Ok(bucket);
                 }
                 Ok(other) => return Err(unexpected(&other).into()),
                 Err(KvError::Refused(Refusal::BucketExists)) => {
-                    match self.bucket(&create.name).await? {
-                        Some(bucket) => return Err(CreateBucketError::Exists(Box::new(bucket))),
-                        // Deleted since: try again.
-                        None => {}
+                    // None: deleted since, so try again.
+                    if let Some(bucket) = self.bucket(&create.name).await? {
+                        return Err(CreateBucketError::Exists(Box::new(bucket)));
                     }
                 }
                 Err(error) => return Err(error.into()),
@@ -116,7 +120,9 @@ impl Router {
                 Err(error) => return Err(error),
             }
         }
-        Err(KvError::Unavailable("the bucket changes too fast".to_owned()))
+        Err(KvError::Unavailable(
+            "the bucket changes too fast".to_owned(),
+        ))
     }
 
     /// A command of group 0 that meets nothing but transactions and other changes.
@@ -139,7 +145,9 @@ impl Router {
                 }
             }
         }
-        Err(KvError::Unavailable("transactions hold the bucket".to_owned()))
+        Err(KvError::Unavailable(
+            "transactions hold the bucket".to_owned(),
+        ))
     }
 
     // ---- facts ----
@@ -167,7 +175,10 @@ impl Router {
                 }
             }
         }
-        Err(KvError::Unavailable(format!("{}: transactions hold the bucket", group.id)))
+        Err(KvError::Unavailable(format!(
+            "{}: transactions hold the bucket",
+            group.id
+        )))
     }
 
     /// Brings a change of a bucket to every group and has each confirmed.
@@ -179,13 +190,17 @@ impl Router {
         let Some(facts) = facts else {
             return Ok(());
         };
-        let pushes = self.groups.data().map(|group| self.push_and_confirm(facts, group));
+        let pushes = self
+            .groups
+            .data()
+            .map(|group| self.push_and_confirm(facts, group));
         join_all(pushes).await.into_iter().collect()
     }
 
     async fn push_and_confirm(&self, facts: row::Facts, group: &Group) -> Result<(), KvError> {
         self.push(facts, group).await?;
-        self.confirm(BucketId(facts.bucket), facts.epoch, group.id).await
+        self.confirm(BucketId(facts.bucket), facts.epoch, group.id)
+            .await
     }
 
     async fn confirm(&self, bucket: BucketId, epoch: u64, group: GroupId) -> Result<(), KvError> {
@@ -277,7 +292,8 @@ impl Router {
                 created_ms: crate::env::clock::wall_ms(),
                 settings: Default::default(),
             };
-            self.put_credential(&root.access_key, Some(credential)).await?;
+            self.put_credential(&root.access_key, Some(credential))
+                .await?;
         }
         for (key, old) in all {
             if old.root && key != root.access_key {
@@ -296,7 +312,9 @@ impl Router {
             access_key: access_key.to_owned(),
             credential,
         });
-        self.directory_command(body, WriteKind::Releasing).await.map(drop)
+        self.directory_command(body, WriteKind::Releasing)
+            .await
+            .map(drop)
     }
 }
 

@@ -68,7 +68,11 @@ mod tests {
         for groups in [1, 3, 8, 64] {
             let map = ShardMap::dealt(groups);
             let mut owned: Vec<u8> = (1..=groups)
-                .flat_map(|group| map.of_group(GroupId(group)).map(|vshard| vshard.0).collect::<Vec<_>>())
+                .flat_map(|group| {
+                    map.of_group(GroupId(group))
+                        .map(|vshard| vshard.0)
+                        .collect::<Vec<_>>()
+                })
                 .collect();
             owned.sort_unstable();
             assert_eq!(owned, (0..=255).collect::<Vec<u8>>());

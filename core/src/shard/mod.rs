@@ -8,5 +8,3 @@
 pub(crate) mod directory;
 mod map;
 pub(crate) mod router;
-
-

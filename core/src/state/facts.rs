@@ -2,9 +2,9 @@
 //!
 //! Always true:
 //! * facts come whole, never as differences, and only a higher epoch replaces them;
-//! * a deleted bucket's row stays as gone, so that a late older copy cannot bring it back.
+//! * a deleted bucket's row stays as gone for ever, so that a late copy cannot bring it back.
 
-use minikv_proto::entry as wire;
+use minikv_proto::{entry as wire, row};
 
 use crate::ids::BucketId;
 use crate::state::answer::{Done, TryAgain};
@@ -21,7 +21,9 @@ impl Applying<'_> {
         }
         let bucket = BucketId(facts.bucket);
         if let Some(known) = self.bucket(bucket)? {
-            if known.facts.is_some_and(|known| known.epoch >= facts.epoch) {
+            // Gone is gone: a change from before the deletion may still be on its way, with any epoch.
+            let keeps = |known: row::Facts| known.gone || known.epoch >= facts.epoch;
+            if known.facts.is_some_and(keeps) {
                 return Ok(Done::Nothing);
             }
             if let Some(txn) = &known.closing {

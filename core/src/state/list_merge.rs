@@ -59,7 +59,7 @@ impl Merge {
     }
 
     /// Goes on as far as what was fed allows.
-    pub fn next(&mut self) -> Next {
+    pub fn step(&mut self) -> Next {
         loop {
             let smallest = self
                 .groups

@@ -9,6 +9,8 @@ use crate::state::record::Malformed;
 
 /// Longest metadata of a version or upload.
 pub(super) const MAX_META: usize = 16 << 10;
+/// Largest object or reservation, 64 TiB: sums of many of them still fit into 64 bits.
+pub(super) const MAX_SIZE: u64 = 1 << 46;
 
 impl Applying<'_> {
     pub fn put(&mut self, put: &wire::Put) -> Result<Done, Stop> {
@@ -28,7 +30,7 @@ impl Applying<'_> {
 /// What the gateway says of a version, within its limits.
 pub(super) fn checked(version: Option<&wire::NewVersion>) -> Result<&wire::NewVersion, Malformed> {
     let version = version.ok_or(Malformed("no version"))?;
-    if version.meta.len() > MAX_META || version.etag.len() > 128 || version.size > i64::MAX as u64 {
+    if version.meta.len() > MAX_META || version.etag.len() > 128 || version.size > MAX_SIZE {
         return Err(Malformed("version too large"));
     }
     Ok(version)

@@ -13,6 +13,7 @@ use crate::state::applying::{Applying, Stop, unsupported};
 use crate::state::conditions;
 use crate::state::keys;
 use crate::state::placement::stage_room;
+use crate::state::put::MAX_SIZE;
 use crate::state::record::{upload_name, vshard_of};
 use crate::state::usage::Delta;
 
@@ -24,7 +25,7 @@ const MAX_PRINCIPAL: usize = 1024;
 impl Applying<'_> {
     pub fn open_stage(&mut self, open: &wire::OpenStage) -> Result<Done, Stop> {
         let place = self.place(open.target.as_ref())?;
-        if open.principal.len() > MAX_PRINCIPAL || open.reserve > i64::MAX as u64 {
+        if open.principal.len() > MAX_PRINCIPAL || open.reserve > MAX_SIZE {
             return Err(unsupported("a stage of this size"));
         }
         if open.upload.is_empty() {
@@ -59,10 +60,7 @@ impl Applying<'_> {
         let key = keys::stage(place.vshard, id);
         let stage: Option<row::Stage> = self.ledger.row(&key)?;
         let mut stage = stage.ok_or(Refusal::StageGone)?;
-        if stage.bucket != place.bucket.0
-            || stage.key != place.key
-            || extend.reserve > i64::MAX as u64
-        {
+        if stage.bucket != place.bucket.0 || stage.key != place.key || extend.reserve > MAX_SIZE {
             return Err(Refusal::StageGone.into());
         }
         if extend.reserve > stage.reserved {

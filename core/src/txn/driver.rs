@@ -155,7 +155,9 @@ async fn attempt_once(
         run.to_the_end(answer).await;
         run.router.loose_ends.end();
     });
-    answered.await.map_err(|_| KvError::Unknown("the transaction was cut short".to_owned()))
+    answered
+        .await
+        .map_err(|_| KvError::Unknown("the transaction was cut short".to_owned()))
 }
 
 impl Run {
@@ -232,7 +234,10 @@ impl Run {
     async fn begin(&self) -> Event {
         let group = self.txn.id.coordinator;
         let own = self.parts.get(&group).cloned();
-        let payload = own.as_ref().map(|part| part.payload.clone()).unwrap_or_default();
+        let payload = own
+            .as_ref()
+            .map(|part| part.payload.clone())
+            .unwrap_or_default();
         let body = Body::Pending(wire::Pending {
             txn: Some(self.txn.to_row()),
             deadline_ms: clock::wall_ms() + PATIENCE.as_millis() as u64,
@@ -241,7 +246,9 @@ impl Run {
         let ticket = self.ticket.lock().clone();
         let answer = match (self.router.groups.get(group), ticket) {
             (Ok(member), Some(ticket)) => {
-                member.command_under(&ticket, body, &payload, WriteKind::Releasing).await
+                member
+                    .command_under(&ticket, body, &payload, WriteKind::Releasing)
+                    .await
             }
             (Err(error), _) => Err(error),
             (_, None) => Err(KvError::Unknown("begun after its end".to_owned())),
@@ -256,7 +263,11 @@ impl Run {
             part: Some(part.part),
         });
         let answer = match self.router.groups.get(group) {
-            Ok(member) => member.command(body, &part.payload, WriteKind::Releasing).await,
+            Ok(member) => {
+                member
+                    .command(body, &part.payload, WriteKind::Releasing)
+                    .await
+            }
             Err(error) => Err(error),
         };
         self.said(group, answer)
@@ -306,7 +317,10 @@ async fn tell(
     committed: bool,
 ) -> Result<(), KvError> {
     let member = router.groups.get(group)?;
-    match member.command(finish(txn, committed), &[], WriteKind::Releasing).await? {
+    match member
+        .command(finish(txn, committed), &[], WriteKind::Releasing)
+        .await?
+    {
         Answer::Done(_) => Ok(()),
         other => Err(KvError::Unavailable(format!("{group}: {other:?}"))),
     }
@@ -344,7 +358,10 @@ pub(crate) async fn finish_everywhere(
     state: TxnState,
 ) -> Result<(), KvError> {
     let committed = state == TxnState::Committed;
-    let others = txn.participants.iter().filter(|group| **group != txn.id.coordinator);
+    let others = txn
+        .participants
+        .iter()
+        .filter(|group| **group != txn.id.coordinator);
     let told = others.map(|group| tell(router, *group, txn, committed));
     let told: Result<Vec<()>, KvError> = join_all(told).await.into_iter().collect();
     told?;
@@ -373,7 +390,10 @@ async fn clear(
             }
             Next::LookAgain => {
                 let view = here.read().await?;
-                if read::prepared(&*view, txn.id).map_err(unreadable)?.is_none() {
+                if read::prepared(&*view, txn.id)
+                    .map_err(unreadable)?
+                    .is_none()
+                {
                     return Ok(());
                 }
                 known = Known::NoRecordButIntent;
@@ -447,7 +467,10 @@ pub(crate) async fn delete_bucket(router: &Arc<Router>, name: &str) -> Result<()
     let deleted = run(router, GroupId::DIRECTORY, || async {
         let bucket = router.bucket(name).await?;
         let bucket = bucket.ok_or(Refusal::NoSuchBucket)?;
-        let groups = router.groups.all().map(|group| (group.id, close(bucket.id)));
+        let groups = router
+            .groups
+            .all()
+            .map(|group| (group.id, close(bucket.id)));
         Ok(groups.collect())
     });
     match deleted.await {

@@ -480,6 +480,10 @@ impl Model {
             .committed
             .last()
             .map_or("before".to_owned(), |run| format!("t{run}"));
+        #[allow(
+            clippy::needless_range_loop,
+            reason = "the number names the group, too"
+        )]
         for group in 0..2 {
             assert_eq!(
                 self.shown(group),

@@ -44,7 +44,9 @@ impl AccessKey {
 
 impl fmt::Debug for AccessKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessKey").field("principal", &self.principal).finish_non_exhaustive()
+        f.debug_struct("AccessKey")
+            .field("principal", &self.principal)
+            .finish_non_exhaustive()
     }
 }
 
@@ -67,7 +69,9 @@ impl KeyStore {
             secret: SecretString::from(secret_key),
             derived: Mutex::new(None),
         };
-        self.keys.write().insert(access_key.to_owned(), Arc::new(key));
+        self.keys
+            .write()
+            .insert(access_key.to_owned(), Arc::new(key));
     }
 
     /// Forgets a key; requests that were let in go on.
@@ -98,15 +102,24 @@ mod tests {
     #[test]
     fn a_new_secret_takes_effect_at_once() {
         let store = KeyStore::new();
-        let scope = |date: &str| Scope { date: date.into(), region: "r".into(), service: "s3".into() };
+        let scope = |date: &str| Scope {
+            date: date.into(),
+            region: "r".into(),
+            service: "s3".into(),
+        };
         let sign = |secret: &str, date: &str| {
-            let signature = SigningKey::derive(secret, &scope(date)).sign_request("d", &scope(date), &[0; 32]);
+            let signature =
+                SigningKey::derive(secret, &scope(date)).sign_request("d", &scope(date), &[0; 32]);
             signature.as_str().to_owned()
         };
         for (secret, date) in [("one", "1"), ("one", "2"), ("two", "2"), ("two", "1")] {
             store.put("AK", secret, Principal::root("AK"));
             for _ in 0..2 {
-                let signature = store.get("AK").unwrap().signing_key(&scope(date)).sign_request("d", &scope(date), &[0; 32]);
+                let signature = store
+                    .get("AK")
+                    .unwrap()
+                    .signing_key(&scope(date))
+                    .sign_request("d", &scope(date), &[0; 32]);
                 assert_eq!(signature.as_str(), sign(secret, date));
             }
         }

@@ -15,7 +15,8 @@ use super::canonical::{self, CanonicalRequest};
 use super::claim::{self, Claim, ClaimError};
 use super::principal::Principal;
 use super::signature_v4::{
-    ChunkSigner, STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER, UNSIGNED_PAYLOAD,
+    ChunkSigner, STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER,
+    UNSIGNED_PAYLOAD,
 };
 use crate::object::etag::unhex;
 
@@ -23,7 +24,12 @@ use crate::object::etag::unhex;
 pub const MAX_SKEW: u64 = 15 * 60;
 
 /// `x-amz-*` headers that may come unsigned, because proxies or browsers add them and nothing here obeys them.
-pub const UNSIGNED_ALLOWED: [&str; 4] = ["x-amz-cf-id", "x-amz-user-agent", "x-amz-sdk-checksum-algorithm", "x-amz-te"];
+pub const UNSIGNED_ALLOWED: [&str; 4] = [
+    "x-amz-cf-id",
+    "x-amz-user-agent",
+    "x-amz-sdk-checksum-algorithm",
+    "x-amz-te",
+];
 
 /// The head of a request, as it came.
 #[derive(Clone, Copy)]
@@ -131,7 +137,9 @@ pub enum AuthError {
     #[error("The provided token is malformed or otherwise invalid.")]
     Token,
     /// Another secret, or another request.
-    #[error("The request signature we calculated does not match the signature you provided. Check your key and signing method.")]
+    #[error(
+        "The request signature we calculated does not match the signature you provided. Check your key and signing method."
+    )]
     Signature,
     /// Signed, but more came than was signed.
     #[error("There were headers present in the request which were not signed")]
@@ -140,25 +148,39 @@ pub enum AuthError {
     #[error("Missing required header for this request: x-amz-content-sha256")]
     NoPayloadHash,
     /// It is none of what it may be.
-    #[error("x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a valid sha256 value.")]
+    #[error(
+        "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a valid sha256 value."
+    )]
     PayloadHash,
     /// A way of signing chunks that is not done here, or not in a URL.
-    #[error("A header you provided implies functionality that is not implemented: x-amz-content-sha256: {0}")]
+    #[error(
+        "A header you provided implies functionality that is not implemented: x-amz-content-sha256: {0}"
+    )]
     PayloadUnsupported(String),
 }
 
 /// Proves a request, or says why not. `now`: seconds since 1970.
-pub fn authenticate(head: Head<'_>, keys: &KeyStore, expected: Expected<'_>, now: u64) -> Result<Proof, AuthError> {
+pub fn authenticate(
+    head: Head<'_>,
+    keys: &KeyStore,
+    expected: Expected<'_>,
+    now: u64,
+) -> Result<Proof, AuthError> {
     let claim = claim::read(head.headers, head.query)?.ok_or(AuthError::Anonymous)?;
     check_time(&claim, now)?;
     check_scope(&claim, expected)?;
     if head.headers.contains_key("x-amz-security-token")
-        || head.query.iter().any(|(name, _)| name.eq_ignore_ascii_case("x-amz-security-token"))
+        || head
+            .query
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("x-amz-security-token"))
     {
         return Err(AuthError::Token);
     }
     let payload_word = payload_word(head, &claim)?;
-    let key = keys.get(&claim.access_key).ok_or_else(|| AuthError::UnknownKey(claim.access_key.clone()))?;
+    let key = keys
+        .get(&claim.access_key)
+        .ok_or_else(|| AuthError::UnknownKey(claim.access_key.clone()))?;
     let signing_key = key.signing_key(&claim.scope);
 
     let query = canonical::query(head.query, "X-Amz-Signature");
@@ -178,7 +200,13 @@ pub fn authenticate(head: Head<'_>, keys: &KeyStore, expected: Expected<'_>, now
     // Some clients sign the path as they send it: it is the same resource, whichever of the two was signed.
     let signature = sign(&path)
         .filter(good)
-        .or_else(|| if path == head.path { None } else { sign(head.path).filter(good) })
+        .or_else(|| {
+            if path == head.path {
+                None
+            } else {
+                sign(head.path).filter(good)
+            }
+        })
         .ok_or(AuthError::Signature)?;
 
     let not_signed = unsigned_headers(head.headers, &claim.signed_headers);
@@ -186,7 +214,12 @@ pub fn authenticate(head: Head<'_>, keys: &KeyStore, expected: Expected<'_>, now
         return Err(AuthError::NotSigned(not_signed));
     }
     let streaming = |trailer| Payload::SignedChunks {
-        signer: Box::new(ChunkSigner::new(signing_key.clone(), &claim.amz_date, &claim.scope, signature.clone())),
+        signer: Box::new(ChunkSigner::new(
+            signing_key.clone(),
+            &claim.amz_date,
+            &claim.scope,
+            signature.clone(),
+        )),
         trailer,
     };
     let presigned = claim.expires.is_some();
@@ -203,19 +236,25 @@ pub fn authenticate(head: Head<'_>, keys: &KeyStore, expected: Expected<'_>, now
         }
         word => Payload::Sha256(unhex(word).ok_or(AuthError::PayloadHash)?),
     };
-    Ok(Proof { principal: key.principal().clone(), payload, presigned })
+    Ok(Proof {
+        principal: key.principal().clone(),
+        payload,
+        presigned,
+    })
 }
 
 fn check_time(claim: &Claim, now: u64) -> Result<(), AuthError> {
     match claim.expires {
-        None if claim.signed_at.abs_diff(now) > MAX_SKEW => {
-            Err(AuthError::TimeSkewed { signed: claim.amz_date.clone(), now })
-        }
+        None if claim.signed_at.abs_diff(now) > MAX_SKEW => Err(AuthError::TimeSkewed {
+            signed: claim.amz_date.clone(),
+            now,
+        }),
         None => Ok(()),
         Some(_) if claim.signed_at > now + MAX_SKEW => Err(AuthError::NotYetValid),
-        Some(expires) if claim.signed_at + expires < now => {
-            Err(AuthError::Expired { at: claim.signed_at + expires, now })
-        }
+        Some(expires) if claim.signed_at + expires < now => Err(AuthError::Expired {
+            at: claim.signed_at + expires,
+            now,
+        }),
         Some(_) => Ok(()),
     }
 }
@@ -224,11 +263,19 @@ fn check_scope(claim: &Claim, expected: Expected<'_>) -> Result<(), AuthError> {
     let presigned = claim.expires.is_some();
     if !claim.scope.region.is_empty() && claim.scope.region != expected.region {
         let (asked, expected) = (claim.scope.region.clone(), expected.region.to_owned());
-        return Err(AuthError::WrongRegion { asked, expected, presigned });
+        return Err(AuthError::WrongRegion {
+            asked,
+            expected,
+            presigned,
+        });
     }
     if claim.scope.service != expected.service {
         let (asked, expected) = (claim.scope.service.clone(), expected.service.to_owned());
-        return Err(AuthError::WrongService { asked, expected, presigned });
+        return Err(AuthError::WrongService {
+            asked,
+            expected,
+            presigned,
+        });
     }
     Ok(())
 }
@@ -242,14 +289,21 @@ fn payload_word<'a>(head: Head<'a>, claim: &Claim) -> Result<&'a str, AuthError>
     if claim.expires.is_none() {
         return in_header.ok_or(AuthError::NoPayloadHash);
     }
-    let in_query = head.query.iter().find(|(name, _)| name.eq_ignore_ascii_case("x-amz-content-sha256"));
-    Ok(in_header.or(in_query.map(|(_, value)| value.as_str())).unwrap_or(UNSIGNED_PAYLOAD))
+    let in_query = head
+        .query
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("x-amz-content-sha256"));
+    Ok(in_header
+        .or(in_query.map(|(_, value)| value.as_str()))
+        .unwrap_or(UNSIGNED_PAYLOAD))
 }
 
 fn unsigned_headers(headers: &HeaderMap, signed: &str) -> Vec<String> {
     let names = headers.keys().map(|name| name.as_str());
     let amz = names.filter(|name| name.starts_with("x-amz-") && !UNSIGNED_ALLOWED.contains(name));
-    amz.filter(|name| !signed.split(';').any(|s| s == *name)).map(str::to_owned).collect()
+    amz.filter(|name| !signed.split(';').any(|s| s == *name))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]
@@ -261,8 +315,12 @@ mod tests {
     use http::{HeaderValue, Uri};
 
     const NOW: u64 = 1_795_000_000;
-    const SIGNER: Signer<'static> =
-        Signer { access_key: "AK", secret_key: "SK", region: "us-east-1", service: "s3" };
+    const SIGNER: Signer<'static> = Signer {
+        access_key: "AK",
+        secret_key: "SK",
+        region: "us-east-1",
+        service: "s3",
+    };
 
     fn keys() -> KeyStore {
         let keys = KeyStore::new();
@@ -280,17 +338,24 @@ mod tests {
         fn new(method: Method, uri: &str) -> Request {
             let mut headers = HeaderMap::new();
             headers.insert("host", HeaderValue::from_static("localhost:9000"));
-            Request { method, uri: uri.to_owned(), headers }
+            Request {
+                method,
+                uri: uri.to_owned(),
+                headers,
+            }
         }
 
         fn with(mut self, name: &'static str, value: &str) -> Request {
-            self.headers.append(name, HeaderValue::try_from(value).unwrap());
+            self.headers
+                .append(name, HeaderValue::try_from(value).unwrap());
             self
         }
 
         fn sign_as(mut self, signer: Signer<'_>, payload: &str, at: u64) -> Request {
             let uri: Uri = self.uri.parse().unwrap();
-            signer.sign(&self.method, &uri, &mut self.headers, payload, at).unwrap();
+            signer
+                .sign(&self.method, &uri, &mut self.headers, payload, at)
+                .unwrap();
             self
         }
 
@@ -300,15 +365,30 @@ mod tests {
 
         fn presigned(mut self, expires: u64, at: u64) -> Request {
             let uri: Uri = self.uri.parse().unwrap();
-            self.uri = SIGNER.presign(&self.method, &uri, &self.headers, expires, at).unwrap();
+            self.uri = SIGNER
+                .presign(&self.method, &uri, &self.headers, expires, at)
+                .unwrap();
             self
         }
 
         fn check_at(&self, now: u64) -> Result<Proof, AuthError> {
             let (path, query) = self.uri.split_once('?').unwrap_or((&self.uri, ""));
             let query = query_pairs(query).unwrap();
-            let head = Head { method: &self.method, path, query: &query, headers: &self.headers };
-            authenticate(head, &keys(), Expected { service: "s3", region: "us-east-1" }, now)
+            let head = Head {
+                method: &self.method,
+                path,
+                query: &query,
+                headers: &self.headers,
+            };
+            authenticate(
+                head,
+                &keys(),
+                Expected {
+                    service: "s3",
+                    region: "us-east-1",
+                },
+                now,
+            )
         }
 
         fn refusal(&self) -> AuthError {
@@ -317,13 +397,20 @@ mod tests {
     }
 
     fn put() -> Request {
-        Request::new(Method::PUT, "/bucket/a%20key?partNumber=1&uploadId=x").with("x-amz-meta-a", "b")
+        Request::new(Method::PUT, "/bucket/a%20key?partNumber=1&uploadId=x")
+            .with("x-amz-meta-a", "b")
     }
 
     #[test]
     fn what_was_signed_is_let_in() {
         assert!(put().signed().check_at(NOW).is_ok());
-        assert!(put().presigned(60, NOW).check_at(NOW + 60).unwrap().presigned);
+        assert!(
+            put()
+                .presigned(60, NOW)
+                .check_at(NOW + 60)
+                .unwrap()
+                .presigned
+        );
     }
 
     #[test]
@@ -338,15 +425,21 @@ mod tests {
         let changes: [(&str, Change); 12] = [
             ("method", |r| r.method = Method::DELETE),
             ("path", |r| r.uri = r.uri.replace("a%20key", "b")),
-            ("case of path", |r| r.uri = r.uri.replace("/bucket", "/Bucket")),
-            ("query value", |r| r.uri = r.uri.replace("partNumber=1", "partNumber=2")),
+            ("case of path", |r| {
+                r.uri = r.uri.replace("/bucket", "/Bucket")
+            }),
+            ("query value", |r| {
+                r.uri = r.uri.replace("partNumber=1", "partNumber=2")
+            }),
             ("query added", |r| r.uri.push_str("&acl")),
             ("query doubled", |r| r.uri.push_str("&uploadId=x")),
             ("header altered", |r| {
-                r.headers.insert("x-amz-meta-a", HeaderValue::from_static("c"));
+                r.headers
+                    .insert("x-amz-meta-a", HeaderValue::from_static("c"));
             }),
             ("header doubled", |r| {
-                r.headers.append("x-amz-meta-a", HeaderValue::from_static("b"));
+                r.headers
+                    .append("x-amz-meta-a", HeaderValue::from_static("b"));
             }),
             ("header gone", |r| {
                 r.headers.remove("x-amz-meta-a");
@@ -355,10 +448,14 @@ mod tests {
                 r.headers.insert("host", HeaderValue::from_static("evil"));
             }),
             ("copy source added", |r| {
-                r.headers.insert("x-amz-copy-source", HeaderValue::from_static("/other/secret"));
+                r.headers.insert(
+                    "x-amz-copy-source",
+                    HeaderValue::from_static("/other/secret"),
+                );
             }),
             ("acl added", |r| {
-                r.headers.insert("x-amz-acl", HeaderValue::from_static("public-read"));
+                r.headers
+                    .insert("x-amz-acl", HeaderValue::from_static("public-read"));
             }),
         ];
         for (what, change) in changes {
@@ -376,13 +473,18 @@ mod tests {
     #[test]
     fn every_digit_of_the_signature_counts() {
         let request = put().signed();
-        let authorization = request.headers["authorization"].to_str().unwrap().to_owned();
+        let authorization = request.headers["authorization"]
+            .to_str()
+            .unwrap()
+            .to_owned();
         let start = authorization.len() - 64;
         for at in start..authorization.len() {
             let mut changed = authorization.clone().into_bytes();
             changed[at] = if changed[at] == b'0' { b'1' } else { b'0' };
             let mut request = put().signed();
-            request.headers.insert("authorization", HeaderValue::from_bytes(&changed).unwrap());
+            request
+                .headers
+                .insert("authorization", HeaderValue::from_bytes(&changed).unwrap());
             assert_eq!(request.refusal(), AuthError::Signature);
         }
     }
@@ -394,7 +496,10 @@ mod tests {
         assert!(request.check_at(NOW + MAX_SKEW).is_ok());
         assert!(request.check_at(NOW - MAX_SKEW).is_ok());
         for now in [NOW + MAX_SKEW + 1, NOW - MAX_SKEW - 1] {
-            assert!(matches!(request.check_at(now), Err(AuthError::TimeSkewed { .. })));
+            assert!(matches!(
+                request.check_at(now),
+                Err(AuthError::TimeSkewed { .. })
+            ));
         }
     }
 
@@ -402,8 +507,14 @@ mod tests {
     fn a_url_ends_when_it_says_so() {
         let request = put().presigned(60, NOW);
         assert!(request.check_at(NOW - MAX_SKEW).is_ok());
-        assert!(matches!(request.check_at(NOW - MAX_SKEW - 1), Err(AuthError::NotYetValid)));
-        assert!(matches!(request.check_at(NOW + 61), Err(AuthError::Expired { .. })));
+        assert!(matches!(
+            request.check_at(NOW - MAX_SKEW - 1),
+            Err(AuthError::NotYetValid)
+        ));
+        assert!(matches!(
+            request.check_at(NOW + 61),
+            Err(AuthError::Expired { .. })
+        ));
     }
 
     /// T4: the expiry is part of what was signed.
@@ -411,7 +522,10 @@ mod tests {
     fn the_life_of_a_url_cannot_be_lengthened() {
         let mut request = put().presigned(60, NOW);
         request.uri = request.uri.replace("X-Amz-Expires=60", "X-Amz-Expires=600");
-        assert_eq!(request.check_at(NOW + 61).err().unwrap(), AuthError::Signature);
+        assert_eq!(
+            request.check_at(NOW + 61).err().unwrap(),
+            AuthError::Signature
+        );
     }
 
     #[test]
@@ -419,31 +533,88 @@ mod tests {
         let sign = |region| put().sign_as(Signer { region, ..SIGNER }, EMPTY_SHA256, NOW);
         assert!(sign("").check_at(NOW).is_ok());
         let wrong = sign("eu-west-1").refusal();
-        assert!(matches!(wrong, AuthError::WrongRegion { ref expected, .. } if expected == "us-east-1"));
-        let service = put().sign_as(Signer { service: "minikv", ..SIGNER }, EMPTY_SHA256, NOW).refusal();
-        assert!(matches!(service, AuthError::WrongService { .. }), "T10: a signature for another port is no good here");
+        assert!(
+            matches!(wrong, AuthError::WrongRegion { ref expected, .. } if expected == "us-east-1")
+        );
+        let service = put()
+            .sign_as(
+                Signer {
+                    service: "minikv",
+                    ..SIGNER
+                },
+                EMPTY_SHA256,
+                NOW,
+            )
+            .refusal();
+        assert!(
+            matches!(service, AuthError::WrongService { .. }),
+            "T10: a signature for another port is no good here"
+        );
     }
 
     #[test]
     fn keys_must_be_known_and_secrets_right() {
-        let unknown = put().sign_as(Signer { access_key: "XX", ..SIGNER }, EMPTY_SHA256, NOW);
+        let unknown = put().sign_as(
+            Signer {
+                access_key: "XX",
+                ..SIGNER
+            },
+            EMPTY_SHA256,
+            NOW,
+        );
         assert_eq!(unknown.refusal(), AuthError::UnknownKey("XX".into()));
-        let wrong = put().sign_as(Signer { secret_key: "XX", ..SIGNER }, EMPTY_SHA256, NOW);
+        let wrong = put().sign_as(
+            Signer {
+                secret_key: "XX",
+                ..SIGNER
+            },
+            EMPTY_SHA256,
+            NOW,
+        );
         assert_eq!(wrong.refusal(), AuthError::Signature);
-        assert_eq!(put().with("x-amz-security-token", "t").signed().refusal(), AuthError::Token);
+        assert_eq!(
+            put().with("x-amz-security-token", "t").signed().refusal(),
+            AuthError::Token
+        );
     }
 
     #[test]
     fn every_way_of_signing_a_payload_is_known_or_refused() {
-        let payload = |word: &str| put().sign_as(SIGNER, word, NOW).check_at(NOW).map(|proof| proof.payload);
+        let payload = |word: &str| {
+            put()
+                .sign_as(SIGNER, word, NOW)
+                .check_at(NOW)
+                .map(|proof| proof.payload)
+        };
         assert!(matches!(payload(UNSIGNED_PAYLOAD), Ok(Payload::Unsigned)));
         assert!(matches!(payload(EMPTY_SHA256), Ok(Payload::Sha256(_))));
-        assert!(matches!(payload(STREAMING_SIGNED), Ok(Payload::SignedChunks { trailer: false, .. })));
-        assert!(matches!(payload(STREAMING_SIGNED_TRAILER), Ok(Payload::SignedChunks { trailer: true, .. })));
-        assert!(matches!(payload(STREAMING_UNSIGNED_TRAILER), Ok(Payload::UnsignedChunks)));
-        assert!(matches!(payload("STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD"), Err(AuthError::PayloadUnsupported(_))));
-        for word in ["", "unsigned-payload", "STREAMING-UNSIGNED-PAYLOAD", "abc", "UNSIGNED-PAYLOAD-TRAILER"] {
-            assert!(matches!(payload(word), Err(AuthError::PayloadHash)), "{word}");
+        assert!(matches!(
+            payload(STREAMING_SIGNED),
+            Ok(Payload::SignedChunks { trailer: false, .. })
+        ));
+        assert!(matches!(
+            payload(STREAMING_SIGNED_TRAILER),
+            Ok(Payload::SignedChunks { trailer: true, .. })
+        ));
+        assert!(matches!(
+            payload(STREAMING_UNSIGNED_TRAILER),
+            Ok(Payload::UnsignedChunks)
+        ));
+        assert!(matches!(
+            payload("STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD"),
+            Err(AuthError::PayloadUnsupported(_))
+        ));
+        for word in [
+            "",
+            "unsigned-payload",
+            "STREAMING-UNSIGNED-PAYLOAD",
+            "abc",
+            "UNSIGNED-PAYLOAD-TRAILER",
+        ] {
+            assert!(
+                matches!(payload(word), Err(AuthError::PayloadHash)),
+                "{word}"
+            );
         }
         let mut without = put().signed();
         without.headers.remove("x-amz-content-sha256");
@@ -453,16 +624,29 @@ mod tests {
     #[test]
     fn headers_that_change_nothing_may_be_added_on_the_way() {
         for name in UNSIGNED_ALLOWED {
-            assert!(put().signed().with(name, "x").check_at(NOW).is_ok(), "{name}");
+            assert!(
+                put().signed().with(name, "x").check_at(NOW).is_ok(),
+                "{name}"
+            );
         }
-        assert!(put().signed().with("x-forwarded-for", "x").with("if-match", "\"e\"").check_at(NOW).is_ok());
+        assert!(
+            put()
+                .signed()
+                .with("x-forwarded-for", "x")
+                .with("if-match", "\"e\"")
+                .check_at(NOW)
+                .is_ok()
+        );
     }
 
     /// Clients that sign the path as they send it (`$` or `@` unencoded) are let in, too.
     #[test]
     fn a_path_may_be_signed_as_it_was_sent() {
         let mut request = Request::new(Method::GET, "/bucket/a$b@c").signed();
-        assert!(request.check_at(NOW).is_ok(), "encoded by the canonical rules");
+        assert!(
+            request.check_at(NOW).is_ok(),
+            "encoded by the canonical rules"
+        );
         let key = keys().get("AK").unwrap();
         let claim = claim::read(&request.headers, &[]).unwrap().unwrap();
         let canonical = CanonicalRequest {
@@ -474,9 +658,15 @@ mod tests {
             payload: EMPTY_SHA256,
         };
         let signing_key = key.signing_key(&claim.scope);
-        let signature = signing_key.sign_request(&claim.amz_date, &claim.scope, &canonical.hash().unwrap());
-        let text = request.headers["authorization"].to_str().unwrap().replace(&claim.signature, signature.as_str());
-        request.headers.insert("authorization", HeaderValue::try_from(text).unwrap());
+        let signature =
+            signing_key.sign_request(&claim.amz_date, &claim.scope, &canonical.hash().unwrap());
+        let text = request.headers["authorization"]
+            .to_str()
+            .unwrap()
+            .replace(&claim.signature, signature.as_str());
+        request
+            .headers
+            .insert("authorization", HeaderValue::try_from(text).unwrap());
         assert!(request.check_at(NOW).is_ok());
     }
 }

@@ -27,7 +27,9 @@ const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
 pub fn encode_into(out: &mut String, text: &str, keep_slash: bool) {
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                out.push(char::from(byte))
+            }
             b'/' if keep_slash => out.push('/'),
             _ => {
                 out.push('%');
@@ -47,7 +49,10 @@ pub fn encode(text: &str, keep_slash: bool) -> String {
 
 /// Takes percent-encoding away; a `%` without two hex digits stays as it is, as everywhere on the web.
 pub fn decode(text: &str, plus_is_space: bool) -> Result<String, BadUri> {
-    if !text.bytes().any(|b| b == b'%' || (plus_is_space && b == b'+')) {
+    if !text
+        .bytes()
+        .any(|b| b == b'%' || (plus_is_space && b == b'+'))
+    {
         return Ok(text.to_owned());
     }
     let bytes = text.as_bytes();
@@ -91,7 +96,9 @@ pub fn path(raw: &str) -> Result<String, BadUri> {
 /// The canonical query, without the pairs whose name is `without`.
 pub fn query(pairs: &[(String, String)], without: &str) -> String {
     let kept = pairs.iter().filter(|(name, _)| name != without);
-    let mut encoded: Vec<_> = kept.map(|(name, value)| (encode(name, false), encode(value, false))).collect();
+    let mut encoded: Vec<_> = kept
+        .map(|(name, value)| (encode(name, false), encode(value, false)))
+        .collect();
     encoded.sort_unstable();
     let mut out = String::with_capacity(encoded.iter().map(|(n, v)| n.len() + v.len() + 2).sum());
     for (name, value) in encoded {
@@ -188,7 +195,11 @@ mod tests {
         }
         assert_eq!(path("/b/a+b%2Fc//../%").unwrap(), "/b/a%2Bb/c//../%25");
         assert_eq!(path("/b/%ff"), Err(BadUri));
-        assert_eq!(path("/b/%c0%af"), Err(BadUri), "overlong encodings are no UTF-8");
+        assert_eq!(
+            path("/b/%c0%af"),
+            Err(BadUri),
+            "overlong encodings are no UTF-8"
+        );
     }
 
     #[test]
@@ -205,8 +216,18 @@ mod tests {
             signed_headers: "host;x-a",
             payload: "p",
         };
-        assert_eq!(request.text().unwrap(), b"GET\n/\n\nhost:h\nx-a:a b c,d\n\nhost;x-a\np");
-        assert_eq!(CanonicalRequest { signed_headers: "host;x-b", ..request }.text(), None);
+        assert_eq!(
+            request.text().unwrap(),
+            b"GET\n/\n\nhost:h\nx-a:a b c,d\n\nhost;x-a\np"
+        );
+        assert_eq!(
+            CanonicalRequest {
+                signed_headers: "host;x-b",
+                ..request
+            }
+            .text(),
+            None
+        );
     }
 
     proptest! {

@@ -33,10 +33,14 @@ pub struct Claim {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ClaimError {
     /// Signature Version 2.
-    #[error("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")]
+    #[error(
+        "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
+    )]
     SignatureV2,
     /// In the header and in the query.
-    #[error("Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the Authorization header should be specified")]
+    #[error(
+        "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the Authorization header should be specified"
+    )]
     Both,
     /// The header is not what it should be.
     #[error("The authorization header is malformed; {0}")]
@@ -59,15 +63,22 @@ fn query_error(why: impl Into<String>) -> ClaimError {
 
 /// Names of query parameters that only authentication has, in any case.
 fn is_query_auth(name: &str) -> bool {
-    ["x-amz-algorithm", "x-amz-credential", "x-amz-signature", "x-amz-signedheaders"]
-        .iter()
-        .any(|auth| name.eq_ignore_ascii_case(auth))
+    [
+        "x-amz-algorithm",
+        "x-amz-credential",
+        "x-amz-signature",
+        "x-amz-signedheaders",
+    ]
+    .iter()
+    .any(|auth| name.eq_ignore_ascii_case(auth))
 }
 
 /// Reads the claim of a request. `None`: it makes none, and is anonymous. `query`: its decoded pairs.
 pub fn read(headers: &HeaderMap, query: &[(String, String)]) -> Result<Option<Claim>, ClaimError> {
     let in_query = query.iter().any(|(name, _)| is_query_auth(name));
-    let v2_in_query = query.iter().any(|(name, _)| name == "AWSAccessKeyId" || name == "Signature");
+    let v2_in_query = query
+        .iter()
+        .any(|(name, _)| name == "AWSAccessKeyId" || name == "Signature");
     let mut in_header = headers.get_all(AUTHORIZATION).iter();
     let authorization = in_header.next();
     if in_header.next().is_some() {
@@ -79,7 +90,9 @@ pub fn read(headers: &HeaderMap, query: &[(String, String)]) -> Result<Option<Cl
         None if in_query => from_query(query).map(Some),
         None => Ok(None),
         Some(value) => {
-            let text = value.to_str().map_err(|_| header_error("it is not printable ASCII."))?;
+            let text = value
+                .to_str()
+                .map_err(|_| header_error("it is not printable ASCII."))?;
             from_header(text, headers).map(Some)
         }
     }
@@ -91,18 +104,31 @@ fn parse_credential(text: &str) -> Option<(String, Scope)> {
     let end = parts.next()?;
     let (service, region, date) = (parts.next()?, parts.next()?, parts.next()?);
     let key = parts.next()?;
-    if end != "aws4_request" || key.is_empty() || date.len() != 8 || !date.bytes().all(|b| b.is_ascii_digit()) {
+    if end != "aws4_request"
+        || key.is_empty()
+        || date.len() != 8
+        || !date.bytes().all(|b| b.is_ascii_digit())
+    {
         return None;
     }
-    let scope = Scope { date: date.to_owned(), region: region.to_owned(), service: service.to_owned() };
+    let scope = Scope {
+        date: date.to_owned(),
+        region: region.to_owned(),
+        service: service.to_owned(),
+    };
     Some((key.to_owned(), scope))
 }
 
 /// Lower-case names, sorted, each once, `host` among them.
 fn check_signed_headers(names: &str) -> Result<(), &'static str> {
     let list: Vec<&str> = names.split(';').collect();
-    let plain = |name: &&str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase());
-    if !list.iter().all(|name| plain(name)) {
+    let plain = |name: &&str| {
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && !b.is_ascii_uppercase())
+    };
+    if !list.iter().all(plain) {
         return Err("SignedHeaders must be lower-case names between semicolons.");
     }
     if list.windows(2).any(|pair| pair[0] >= pair[1]) {
@@ -115,20 +141,33 @@ fn check_signed_headers(names: &str) -> Result<(), &'static str> {
 }
 
 fn check_signature(text: &str) -> Result<(), &'static str> {
-    let hex = text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    if hex { Ok(()) } else { Err("the Signature is not 64 lower-case hex digits.") }
+    let hex = text.len() == 64
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    if hex {
+        Ok(())
+    } else {
+        Err("the Signature is not 64 lower-case hex digits.")
+    }
 }
 
 fn from_header(text: &str, headers: &HeaderMap) -> Result<Claim, ClaimError> {
     if text.starts_with("AWS ") {
         return Err(ClaimError::SignatureV2);
     }
-    let Some(fields) = text.strip_prefix(ALGORITHM).filter(|rest| rest.starts_with([' ', '\t'])) else {
+    let Some(fields) = text
+        .strip_prefix(ALGORITHM)
+        .filter(|rest| rest.starts_with([' ', '\t']))
+    else {
         return Err(header_error(format!("the only algorithm is {ALGORITHM}.")));
     };
     let (mut credential, mut signed_headers, mut signature) = (None, None, None);
     for field in fields.split(',') {
-        let (name, value) = field.trim().split_once('=').ok_or_else(|| header_error("a field has no value."))?;
+        let (name, value) = field
+            .trim()
+            .split_once('=')
+            .ok_or_else(|| header_error("a field has no value."))?;
         let slot = match name {
             "Credential" => &mut credential,
             "SignedHeaders" => &mut signed_headers,
@@ -176,7 +215,9 @@ fn date_of(headers: &HeaderMap) -> Result<(String, u64), ClaimError> {
             Ok((date.to_owned(), seconds))
         }
         None => {
-            let seconds = text("date").and_then(dates::parse_http_date).ok_or(ClaimError::NoDate)?;
+            let seconds = text("date")
+                .and_then(dates::parse_http_date)
+                .ok_or(ClaimError::NoDate)?;
             Ok((dates::amz_date(seconds), seconds))
         }
     }
@@ -184,7 +225,10 @@ fn date_of(headers: &HeaderMap) -> Result<(String, u64), ClaimError> {
 
 fn from_query(query: &[(String, String)]) -> Result<Claim, ClaimError> {
     let one = |wanted: &str| {
-        let mut values = query.iter().filter(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+        let mut values = query
+            .iter()
+            .filter(|(name, _)| name == wanted)
+            .map(|(_, value)| value.as_str());
         match (values.next(), values.next()) {
             (Some(value), None) => Ok(value),
             (Some(_), Some(_)) => Err(query_error(format!("{wanted} is there twice."))),
@@ -195,14 +239,17 @@ fn from_query(query: &[(String, String)]) -> Result<Claim, ClaimError> {
         }
     };
     if one("X-Amz-Algorithm")? != ALGORITHM {
-        return Err(query_error(format!("X-Amz-Algorithm only supports \"{ALGORITHM}\"")));
+        return Err(query_error(format!(
+            "X-Amz-Algorithm only supports \"{ALGORITHM}\""
+        )));
     }
     let (access_key, scope) = parse_credential(one("X-Amz-Credential")?).ok_or_else(|| {
         query_error("Error parsing the X-Amz-Credential parameter; the Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".")
     })?;
     let amz_date = one("X-Amz-Date")?;
-    let signed_at = dates::parse_amz_date(amz_date)
-        .ok_or_else(|| query_error("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\""))?;
+    let signed_at = dates::parse_amz_date(amz_date).ok_or_else(|| {
+        query_error("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
+    })?;
     if amz_date[..8] != scope.date {
         return Err(query_error(format!(
             "Error parsing the X-Amz-Credential parameter; incorrect date \"{}\". This date is not the same as X-Amz-Date: \"{}\".",
@@ -254,11 +301,15 @@ mod tests {
     }
 
     fn good() -> String {
-        format!("{ALGORITHM} Credential=AK/20261122/us-east-1/s3/aws4_request, SignedHeaders=host;x-amz-date, Signature={SIGNATURE}")
+        format!(
+            "{ALGORITHM} Credential=AK/20261122/us-east-1/s3/aws4_request, SignedHeaders=host;x-amz-date, Signature={SIGNATURE}"
+        )
     }
 
     fn good_query() -> String {
-        format!("X-Amz-Algorithm={ALGORITHM}&X-Amz-Credential=AK%2F20261122%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Date=20261122T010203Z&X-Amz-Expires=604800&X-Amz-SignedHeaders=host&X-Amz-Signature={SIGNATURE}")
+        format!(
+            "X-Amz-Algorithm={ALGORITHM}&X-Amz-Credential=AK%2F20261122%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Date=20261122T010203Z&X-Amz-Expires=604800&X-Amz-SignedHeaders=host&X-Amz-Signature={SIGNATURE}"
+        )
     }
 
     fn read_query(query: &str) -> Result<Option<Claim>, ClaimError> {
@@ -268,10 +319,20 @@ mod tests {
     #[test]
     fn a_good_header_is_read() {
         let claim = read(&header(&good()), &[]).unwrap().unwrap();
-        assert_eq!((claim.access_key.as_str(), claim.scope.region.as_str()), ("AK", "us-east-1"));
-        assert_eq!((claim.expires, claim.amz_date.as_str()), (None, "20261122T010203Z"));
+        assert_eq!(
+            (claim.access_key.as_str(), claim.scope.region.as_str()),
+            ("AK", "us-east-1")
+        );
+        assert_eq!(
+            (claim.expires, claim.amz_date.as_str()),
+            (None, "20261122T010203Z")
+        );
         let compact = good().replace(", ", ",");
-        assert_eq!(read(&header(&compact), &[]).unwrap().unwrap(), claim, "minio-go leaves the spaces out or not");
+        assert_eq!(
+            read(&header(&compact), &[]).unwrap().unwrap(),
+            claim,
+            "minio-go leaves the spaces out or not"
+        );
     }
 
     #[test]
@@ -279,8 +340,14 @@ mod tests {
         let mut headers = header(&good());
         headers.remove("x-amz-date");
         assert_eq!(read(&headers, &[]), Err(ClaimError::NoDate));
-        headers.insert("date", HeaderValue::from_static("Sun, 22 Nov 2026 01:02:03 GMT"));
-        assert_eq!(read(&headers, &[]).unwrap().unwrap().amz_date, "20261122T010203Z");
+        headers.insert(
+            "date",
+            HeaderValue::from_static("Sun, 22 Nov 2026 01:02:03 GMT"),
+        );
+        assert_eq!(
+            read(&headers, &[]).unwrap().unwrap().amz_date,
+            "20261122T010203Z"
+        );
     }
 
     #[test]
@@ -304,15 +371,28 @@ mod tests {
             (", ", " "),
         ] {
             let bad = good().replacen(from, to, 1);
-            assert!(matches!(read(&header(&bad), &[]), Err(ClaimError::Header(_))), "{bad}");
+            assert!(
+                matches!(read(&header(&bad), &[]), Err(ClaimError::Header(_))),
+                "{bad}"
+            );
         }
     }
 
     /// T2: CVE-2026-41145 took the signature from the header and the identity from the query.
     #[test]
     fn credentials_in_two_places_are_refused() {
-        for query in [good_query().as_str(), "x-amz-credential=a", "X-AMZ-SIGNATURE=a", "Signature=a", "AWSAccessKeyId=a"] {
-            assert_eq!(read(&header(&good()), &query_pairs(query).unwrap()), Err(ClaimError::Both), "{query}");
+        for query in [
+            good_query().as_str(),
+            "x-amz-credential=a",
+            "X-AMZ-SIGNATURE=a",
+            "Signature=a",
+            "AWSAccessKeyId=a",
+        ] {
+            assert_eq!(
+                read(&header(&good()), &query_pairs(query).unwrap()),
+                Err(ClaimError::Both),
+                "{query}"
+            );
         }
         let mut twice = header(&good());
         twice.append(AUTHORIZATION, HeaderValue::try_from(good()).unwrap());
@@ -321,16 +401,28 @@ mod tests {
 
     #[test]
     fn signature_version_2_is_refused_by_name() {
-        assert_eq!(read(&header("AWS AK:c2lnbmF0dXJl"), &[]), Err(ClaimError::SignatureV2));
-        assert_eq!(read_query("AWSAccessKeyId=AK&Expires=1&Signature=x"), Err(ClaimError::SignatureV2));
+        assert_eq!(
+            read(&header("AWS AK:c2lnbmF0dXJl"), &[]),
+            Err(ClaimError::SignatureV2)
+        );
+        assert_eq!(
+            read_query("AWSAccessKeyId=AK&Expires=1&Signature=x"),
+            Err(ClaimError::SignatureV2)
+        );
     }
 
     #[test]
     fn a_presigned_url_lives_at_most_seven_days() {
-        assert_eq!(read_query(&good_query()).unwrap().unwrap().expires, Some(MAX_EXPIRES));
+        assert_eq!(
+            read_query(&good_query()).unwrap().unwrap().expires,
+            Some(MAX_EXPIRES)
+        );
         for expires in ["604801", "-1", "1e3", "", "+5", "99999999999999999999"] {
             let query = good_query().replace("604800", &canonical_encode(expires));
-            assert!(matches!(read_query(&query), Err(ClaimError::Query(_))), "{expires}");
+            assert!(
+                matches!(read_query(&query), Err(ClaimError::Query(_))),
+                "{expires}"
+            );
         }
     }
 
@@ -345,11 +437,20 @@ mod tests {
         for at in 0..pairs.len() {
             let mut without = pairs.clone();
             let gone = without.remove(at);
-            assert!(matches!(read_query(&without.join("&")), Err(ClaimError::Query(_))), "without {gone}");
+            assert!(
+                matches!(read_query(&without.join("&")), Err(ClaimError::Query(_))),
+                "without {gone}"
+            );
             let twice = format!("{whole}&{gone}");
-            assert!(matches!(read_query(&twice), Err(ClaimError::Query(_))), "twice {gone}");
+            assert!(
+                matches!(read_query(&twice), Err(ClaimError::Query(_))),
+                "twice {gone}"
+            );
         }
-        assert!(matches!(read_query(&whole.to_lowercase()), Err(ClaimError::Query(_))));
+        assert!(matches!(
+            read_query(&whole.to_lowercase()),
+            Err(ClaimError::Query(_))
+        ));
     }
 
     #[test]

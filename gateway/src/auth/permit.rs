@@ -11,7 +11,10 @@ use super::principal::{Principal, Role};
 
 /// What a call does, in the words of S3's policies.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[allow(missing_docs, reason = "each is named like the s3: action it stands for")]
+#[allow(
+    missing_docs,
+    reason = "each is named like the s3: action it stands for"
+)]
 pub enum Action {
     ListAllMyBuckets,
     CreateBucket,

@@ -30,12 +30,20 @@ pub struct Principal {
 impl Principal {
     /// The holder of the root key, in the default tenant.
     pub fn root(access_key: &str) -> Principal {
-        Principal { access_key: access_key.into(), tenant: DEFAULT_TENANT, role: Role::Root }
+        Principal {
+            access_key: access_key.into(),
+            tenant: DEFAULT_TENANT,
+            role: Role::Root,
+        }
     }
 
     /// Somebody who may use one tenant and nothing else.
     pub fn tenant_admin(name: &str, tenant: TenantId) -> Principal {
-        Principal { access_key: name.into(), tenant, role: Role::TenantAdmin }
+        Principal {
+            access_key: name.into(),
+            tenant,
+            role: Role::TenantAdmin,
+        }
     }
 
     /// The canonical id of what it creates: 64 hex digits, the same for everybody in a tenant, as S3 has one for each

@@ -53,7 +53,10 @@ pub struct Scope {
 impl Scope {
     /// As it stands in credentials and strings to sign.
     pub fn text(&self) -> String {
-        format!("{}/{}/{}/aws4_request", self.date, self.region, self.service)
+        format!(
+            "{}/{}/{}/aws4_request",
+            self.date, self.region, self.service
+        )
     }
 }
 
@@ -82,7 +85,12 @@ impl SigningKey {
     }
 
     /// Signs a request by the hash of its canonical form.
-    pub fn sign_request(&self, amz_date: &str, scope: &Scope, canonical_hash: &[u8; 32]) -> Signature {
+    pub fn sign_request(
+        &self,
+        amz_date: &str,
+        scope: &Scope,
+        canonical_hash: &[u8; 32],
+    ) -> Signature {
         self.sign(&[ALGORITHM, amz_date, &scope.text(), &hex(canonical_hash)])
     }
 }
@@ -115,14 +123,25 @@ pub struct ChunkSigner {
 impl ChunkSigner {
     /// Goes on from the signature of the request.
     pub fn new(key: SigningKey, amz_date: &str, scope: &Scope, seed: Signature) -> ChunkSigner {
-        ChunkSigner { key, amz_date: amz_date.to_owned(), scope: scope.text(), previous: seed }
+        ChunkSigner {
+            key,
+            amz_date: amz_date.to_owned(),
+            scope: scope.text(),
+            previous: seed,
+        }
     }
 
     /// The signature of the next chunk; an empty one ends the body.
     pub fn chunk(&mut self, sha256: &[u8; 32]) -> &Signature {
         let previous = self.previous.0.clone();
-        let lines =
-            ["AWS4-HMAC-SHA256-PAYLOAD", &self.amz_date, &self.scope, &previous, EMPTY_SHA256, &hex(sha256)];
+        let lines = [
+            "AWS4-HMAC-SHA256-PAYLOAD",
+            &self.amz_date,
+            &self.scope,
+            &previous,
+            EMPTY_SHA256,
+            &hex(sha256),
+        ];
         self.previous = self.key.sign(&lines);
         &self.previous
     }
@@ -131,8 +150,13 @@ impl ChunkSigner {
     pub fn trailer(&mut self, lines: &[u8]) -> &Signature {
         let previous = self.previous.0.clone();
         let hash = hex(&Sha256::digest(lines));
-        self.previous =
-            self.key.sign(&["AWS4-HMAC-SHA256-TRAILER", &self.amz_date, &self.scope, &previous, &hash]);
+        self.previous = self.key.sign(&[
+            "AWS4-HMAC-SHA256-TRAILER",
+            &self.amz_date,
+            &self.scope,
+            &previous,
+            &hash,
+        ]);
         &self.previous
     }
 }
@@ -152,7 +176,11 @@ pub struct Signer<'a> {
 
 impl Signer<'_> {
     fn scope(&self, amz_date: &str) -> Scope {
-        Scope { date: amz_date[..8].to_owned(), region: self.region.to_owned(), service: self.service.to_owned() }
+        Scope {
+            date: amz_date[..8].to_owned(),
+            region: self.region.to_owned(),
+            service: self.service.to_owned(),
+        }
     }
 
     /// Adds `x-amz-date`, `x-amz-content-sha256` and `authorization`; all headers that are there are signed.
@@ -214,7 +242,10 @@ impl Signer<'_> {
         let mut pairs = canonical::query_pairs(uri.query().unwrap_or(""))?;
         for (name, value) in [
             ("X-Amz-Algorithm", ALGORITHM.to_owned()),
-            ("X-Amz-Credential", format!("{}/{}", self.access_key, scope.text())),
+            (
+                "X-Amz-Credential",
+                format!("{}/{}", self.access_key, scope.text()),
+            ),
             ("X-Amz-Date", amz_date.clone()),
             ("X-Amz-Expires", expires.to_string()),
             ("X-Amz-SignedHeaders", signed_headers.clone()),
@@ -230,9 +261,16 @@ impl Signer<'_> {
             signed_headers: &signed_headers,
             payload: UNSIGNED_PAYLOAD,
         };
-        let hash = canonical.hash().filter(|_| headers.contains_key(HOST)).ok_or(SignError::NoHost)?;
-        let signature = SigningKey::derive(self.secret_key, &scope).sign_request(&amz_date, &scope, &hash);
-        Ok(format!("{path}?{query}&X-Amz-Signature={}", signature.as_str()))
+        let hash = canonical
+            .hash()
+            .filter(|_| headers.contains_key(HOST))
+            .ok_or(SignError::NoHost)?;
+        let signature =
+            SigningKey::derive(self.secret_key, &scope).sign_request(&amz_date, &scope, &hash);
+        Ok(format!(
+            "{path}?{query}&X-Amz-Signature={}",
+            signature.as_str()
+        ))
     }
 }
 
@@ -271,38 +309,92 @@ mod tests {
     const DAY: u64 = 1_369_353_600; // 2013-05-24
 
     fn signature(headers: &HeaderMap) -> String {
-        headers[AUTHORIZATION].to_str().unwrap().rsplit_once("Signature=").unwrap().1.to_owned()
+        headers[AUTHORIZATION]
+            .to_str()
+            .unwrap()
+            .rsplit_once("Signature=")
+            .unwrap()
+            .1
+            .to_owned()
     }
 
     #[test]
     fn a_get_is_signed_as_in_the_documentation() {
         let mut headers = HeaderMap::new();
-        headers.insert("host", HeaderValue::from_static("examplebucket.s3.amazonaws.com"));
+        headers.insert(
+            "host",
+            HeaderValue::from_static("examplebucket.s3.amazonaws.com"),
+        );
         headers.insert("range", HeaderValue::from_static("bytes=0-9"));
-        DOCS.sign(&Method::GET, &Uri::from_static("/test.txt"), &mut headers, EMPTY_SHA256, DAY).unwrap();
-        assert_eq!(signature(&headers), "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41");
+        DOCS.sign(
+            &Method::GET,
+            &Uri::from_static("/test.txt"),
+            &mut headers,
+            EMPTY_SHA256,
+            DAY,
+        )
+        .unwrap();
+        assert_eq!(
+            signature(&headers),
+            "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
+        );
     }
 
     #[test]
     fn a_put_is_signed_as_in_the_documentation() {
         let mut headers = HeaderMap::new();
-        headers.insert("host", HeaderValue::from_static("examplebucket.s3.amazonaws.com"));
-        headers.insert("date", HeaderValue::from_static("Fri, 24 May 2013 00:00:00 GMT"));
-        headers.insert("x-amz-storage-class", HeaderValue::from_static("REDUCED_REDUNDANCY"));
+        headers.insert(
+            "host",
+            HeaderValue::from_static("examplebucket.s3.amazonaws.com"),
+        );
+        headers.insert(
+            "date",
+            HeaderValue::from_static("Fri, 24 May 2013 00:00:00 GMT"),
+        );
+        headers.insert(
+            "x-amz-storage-class",
+            HeaderValue::from_static("REDUCED_REDUNDANCY"),
+        );
         let payload = "44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072";
-        DOCS.sign(&Method::PUT, &Uri::from_static("/test$file.text"), &mut headers, payload, DAY).unwrap();
-        assert_eq!(signature(&headers), "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd");
+        DOCS.sign(
+            &Method::PUT,
+            &Uri::from_static("/test$file.text"),
+            &mut headers,
+            payload,
+            DAY,
+        )
+        .unwrap();
+        assert_eq!(
+            signature(&headers),
+            "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd"
+        );
     }
 
     #[test]
     fn queries_are_signed_as_in_the_documentation() {
         for (uri, expected) in [
-            ("/?lifecycle", "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"),
-            ("/?max-keys=2&prefix=J", "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"),
+            (
+                "/?lifecycle",
+                "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543",
+            ),
+            (
+                "/?max-keys=2&prefix=J",
+                "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7",
+            ),
         ] {
             let mut headers = HeaderMap::new();
-            headers.insert("host", HeaderValue::from_static("examplebucket.s3.amazonaws.com"));
-            DOCS.sign(&Method::GET, &Uri::from_static(uri), &mut headers, EMPTY_SHA256, DAY).unwrap();
+            headers.insert(
+                "host",
+                HeaderValue::from_static("examplebucket.s3.amazonaws.com"),
+            );
+            DOCS.sign(
+                &Method::GET,
+                &Uri::from_static(uri),
+                &mut headers,
+                EMPTY_SHA256,
+                DAY,
+            )
+            .unwrap();
             assert_eq!(signature(&headers), expected);
         }
     }
@@ -310,10 +402,23 @@ mod tests {
     #[test]
     fn a_url_is_presigned_as_in_the_documentation() {
         let mut headers = HeaderMap::new();
-        headers.insert("host", HeaderValue::from_static("examplebucket.s3.amazonaws.com"));
-        let url = DOCS.presign(&Method::GET, &Uri::from_static("/test.txt"), &headers, 86_400, DAY).unwrap();
+        headers.insert(
+            "host",
+            HeaderValue::from_static("examplebucket.s3.amazonaws.com"),
+        );
+        let url = DOCS
+            .presign(
+                &Method::GET,
+                &Uri::from_static("/test.txt"),
+                &headers,
+                86_400,
+                DAY,
+            )
+            .unwrap();
         assert!(url.starts_with("/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2F"));
-        assert!(url.ends_with("&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"));
+        assert!(url.ends_with(
+            "&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
+        ));
     }
 
     /// "Signature Calculations: Transferring Payload in Multiple Chunks", and the page on trailers.
@@ -332,20 +437,38 @@ mod tests {
                 headers.insert(name, HeaderValue::from_static(value));
             }
             let payload = if trailer {
-                headers.insert("x-amz-trailer", HeaderValue::from_static("x-amz-checksum-crc32c"));
+                headers.insert(
+                    "x-amz-trailer",
+                    HeaderValue::from_static("x-amz-checksum-crc32c"),
+                );
                 STREAMING_SIGNED_TRAILER
             } else {
                 headers.insert("content-length", HeaderValue::from_static("66824"));
                 STREAMING_SIGNED
             };
             let uri = Uri::from_static("/examplebucket/chunkObject.txt");
-            let mut signer = DOCS.sign(&Method::PUT, &uri, &mut headers, payload, DAY).unwrap();
+            let mut signer = DOCS
+                .sign(&Method::PUT, &uri, &mut headers, payload, DAY)
+                .unwrap();
             let seed = signature(&headers);
-            let chunks: Vec<_> = chunks.iter().map(|c| signer.chunk(&hash(c)).as_str().to_owned()).collect();
-            (seed, chunks, signer.trailer(b"x-amz-checksum-crc32c:sOO8/Q==\n").as_str().to_owned())
+            let chunks: Vec<_> = chunks
+                .iter()
+                .map(|c| signer.chunk(&hash(c)).as_str().to_owned())
+                .collect();
+            (
+                seed,
+                chunks,
+                signer
+                    .trailer(b"x-amz-checksum-crc32c:sOO8/Q==\n")
+                    .as_str()
+                    .to_owned(),
+            )
         };
         let (seed, signed, _) = go(false);
-        assert_eq!(seed, "4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9");
+        assert_eq!(
+            seed,
+            "4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9"
+        );
         assert_eq!(
             signed,
             [
@@ -355,9 +478,18 @@ mod tests {
             ]
         );
         let (seed, signed, trailer) = go(true);
-        assert_eq!(seed, "106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e");
-        assert_eq!(signed[2], "2ca2aba2005185cf7159c6277faf83795951dd77a3a99e6e65d5c9f85863f992");
-        assert_eq!(trailer, "d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435");
+        assert_eq!(
+            seed,
+            "106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e"
+        );
+        assert_eq!(
+            signed[2],
+            "2ca2aba2005185cf7159c6277faf83795951dd77a3a99e6e65d5c9f85863f992"
+        );
+        assert_eq!(
+            trailer,
+            "d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435"
+        );
     }
 
     #[test]

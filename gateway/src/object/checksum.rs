@@ -35,8 +35,13 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// All of them.
-    pub const ALL: [Algorithm; 5] =
-        [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64Nvme, Algorithm::Sha1, Algorithm::Sha256];
+    pub const ALL: [Algorithm; 5] = [
+        Algorithm::Crc32,
+        Algorithm::Crc32c,
+        Algorithm::Crc64Nvme,
+        Algorithm::Sha1,
+        Algorithm::Sha256,
+    ];
 
     /// As `x-amz-checksum-algorithm` and XML spell it.
     pub const fn name(self) -> &'static str {
@@ -62,7 +67,9 @@ impl Algorithm {
 
     /// By name, in any case.
     pub fn by_name(name: &str) -> Option<Algorithm> {
-        Algorithm::ALL.into_iter().find(|a| a.name().eq_ignore_ascii_case(name))
+        Algorithm::ALL
+            .into_iter()
+            .find(|a| a.name().eq_ignore_ascii_case(name))
     }
 
     /// By header name, lower-case.
@@ -71,7 +78,7 @@ impl Algorithm {
     }
 
     /// Bytes of a value.
-    pub const fn len(self) -> usize {
+    pub const fn value_len(self) -> usize {
         match self {
             Algorithm::Crc32 | Algorithm::Crc32c => 4,
             Algorithm::Crc64Nvme => 8,
@@ -91,11 +98,11 @@ impl Algorithm {
     /// S3's table of what goes with what: only CRCs can be computed for the whole from those of the parts,
     /// and CRC64NVME only so.
     pub const fn allows(self, kind: Kind) -> bool {
-        match (self, kind) {
-            (Algorithm::Crc64Nvme, Kind::Composite) => false,
-            (Algorithm::Sha1 | Algorithm::Sha256, Kind::FullObject) => false,
-            _ => true,
-        }
+        !matches!(
+            (self, kind),
+            (Algorithm::Crc64Nvme, Kind::Composite)
+                | (Algorithm::Sha1 | Algorithm::Sha256, Kind::FullObject)
+        )
     }
 
     const fn crc(self) -> Option<CrcAlgorithm> {
@@ -115,7 +122,10 @@ impl Algorithm {
     }
 
     fn decode(self, text: &str) -> Option<Vec<u8>> {
-        BASE64.decode(text.trim()).ok().filter(|value| value.len() == self.len())
+        BASE64
+            .decode(text.trim())
+            .ok()
+            .filter(|value| value.len() == self.value_len())
     }
 }
 
@@ -139,7 +149,9 @@ impl Kind {
 
     /// By name.
     pub fn by_name(name: &str) -> Option<Kind> {
-        [Kind::FullObject, Kind::Composite].into_iter().find(|kind| kind.name() == name)
+        [Kind::FullObject, Kind::Composite]
+            .into_iter()
+            .find(|kind| kind.name() == name)
     }
 }
 
@@ -150,7 +162,7 @@ pub struct Checksum {
     pub algorithm: Algorithm,
     /// Over what.
     pub kind: Kind,
-    /// Its bytes, `algorithm.len()` of them.
+    /// Its bytes, `algorithm.value_len()` of them.
     pub value: Vec<u8>,
     /// Number of parts of a composite one; 0 otherwise.
     pub parts: u32,
@@ -159,7 +171,12 @@ pub struct Checksum {
 impl Checksum {
     /// Over the whole content.
     pub fn full(algorithm: Algorithm, value: Vec<u8>) -> Checksum {
-        Checksum { algorithm, kind: Kind::FullObject, value, parts: 0 }
+        Checksum {
+            algorithm,
+            kind: Kind::FullObject,
+            value,
+            parts: 0,
+        }
     }
 
     /// As headers and XML carry it: base64, and `-N` when composite.
@@ -188,7 +205,9 @@ pub enum ChecksumError {
     #[error("The value specified in the x-amz-trailer header is not supported")]
     UnknownTrailer,
     /// A trailer came that was not declared, or is malformed.
-    #[error("The request contained trailing data that was not well-formed or did not conform to our published schema.")]
+    #[error(
+        "The request contained trailing data that was not well-formed or did not conform to our published schema."
+    )]
     BadTrailer,
     /// The declared trailer never came.
     #[error("The trailer {0} was declared in x-amz-trailer but was not sent.")]
@@ -227,13 +246,17 @@ impl Claims {
         let md5 = match content_md5 {
             None => None,
             Some(text) => {
-                let bytes = BASE64.decode(text.trim()).map_err(|_| ChecksumError::BadMd5Text)?;
+                let bytes = BASE64
+                    .decode(text.trim())
+                    .map_err(|_| ChecksumError::BadMd5Text)?;
                 Some(<[u8; 16]>::try_from(bytes).map_err(|_| ChecksumError::BadMd5Text)?)
             }
         };
         let mut checksum = None;
         for (algorithm, text) in checksums {
-            let value = algorithm.decode(text).ok_or(ChecksumError::BadText(algorithm.header()))?;
+            let value = algorithm
+                .decode(text)
+                .ok_or(ChecksumError::BadText(algorithm.header()))?;
             if checksum.replace((algorithm, value)).is_some() {
                 return Err(ChecksumError::Several);
             }
@@ -248,12 +271,20 @@ impl Claims {
         if trailer.is_some() && checksum.is_some() {
             return Err(ChecksumError::Several);
         }
-        Ok(Claims { md5, payload: None, checksum, trailer })
+        Ok(Claims {
+            md5,
+            payload: None,
+            checksum,
+            trailer,
+        })
     }
 
     /// The algorithm that the client named, in a header or for the trailer.
     pub fn algorithm(&self) -> Option<Algorithm> {
-        self.checksum.as_ref().map(|(algorithm, _)| *algorithm).or(self.trailer)
+        self.checksum
+            .as_ref()
+            .map(|(algorithm, _)| *algorithm)
+            .or(self.trailer)
     }
 }
 
@@ -267,7 +298,7 @@ enum Running {
 impl Running {
     fn new(algorithm: Algorithm) -> Running {
         match (algorithm.crc(), algorithm) {
-            (Some(crc), _) => Running::Crc(crc_fast::Digest::new(crc), algorithm.len()),
+            (Some(crc), _) => Running::Crc(crc_fast::Digest::new(crc), algorithm.value_len()),
             (None, Algorithm::Sha1) => Running::Sha1(Sha1::new()),
             (None, _) => Running::Sha256(Sha256::new()),
         }
@@ -324,7 +355,9 @@ impl Hasher {
             sha256: needs_sha256.then(Sha256::new),
             main: (main_algorithm != Algorithm::Sha256).then(|| Running::new(main_algorithm)),
             main_algorithm,
-            extra: also.filter(|also| *also != main_algorithm).map(|also| (also, Running::new(also))),
+            extra: also
+                .filter(|also| *also != main_algorithm)
+                .map(|also| (also, Running::new(also))),
             len: 0,
             claims,
         }
@@ -350,7 +383,12 @@ impl Hasher {
 
     /// All bytes came. `trailer`: the checksum trailers, as they were sent.
     pub fn finish(self, trailer: &[(String, String)]) -> Result<Digests, ChecksumError> {
-        let Claims { md5: claimed_md5, payload, checksum: claimed, trailer: declared } = self.claims;
+        let Claims {
+            md5: claimed_md5,
+            payload,
+            checksum: claimed,
+            trailer: declared,
+        } = self.claims;
         let md5: [u8; 16] = self.md5.finalize().into();
         let sha256: Option<[u8; 32]> = self.sha256.map(|digest| digest.finalize().into());
         if let Some(payload) = payload
@@ -373,8 +411,14 @@ impl Hasher {
                 if trailer.iter().any(|(name, _)| name != algorithm.header()) || trailer.len() > 1 {
                     return Err(ChecksumError::BadTrailer);
                 }
-                let (_, text) = trailer.first().ok_or(ChecksumError::TrailerMissing(algorithm.header()))?;
-                Some(algorithm.decode(text).ok_or(ChecksumError::BadText(algorithm.header()))?)
+                let (_, text) = trailer
+                    .first()
+                    .ok_or(ChecksumError::TrailerMissing(algorithm.header()))?;
+                Some(
+                    algorithm
+                        .decode(text)
+                        .ok_or(ChecksumError::BadText(algorithm.header()))?,
+                )
             }
         };
         if claimed.is_some_and(|claimed| claimed != value) {
@@ -383,7 +427,9 @@ impl Hasher {
         Ok(Digests {
             md5,
             checksum: Checksum::full(self.main_algorithm, value),
-            extra: self.extra.map(|(algorithm, running)| Checksum::full(algorithm, running.finish())),
+            extra: self
+                .extra
+                .map(|(algorithm, running)| Checksum::full(algorithm, running.finish())),
             len: self.len,
         })
     }
@@ -393,23 +439,39 @@ impl Hasher {
 ///
 /// `None` when the table of S3 does not allow the pair, or a part has a value of the wrong length.
 pub fn of_parts(algorithm: Algorithm, kind: Kind, parts: &[(&[u8], u64)]) -> Option<Checksum> {
-    if !algorithm.allows(kind) || parts.iter().any(|(value, _)| value.len() != algorithm.len()) {
+    if !algorithm.allows(kind)
+        || parts
+            .iter()
+            .any(|(value, _)| value.len() != algorithm.value_len())
+    {
         return None;
     }
     match kind {
         Kind::Composite => {
             let mut running = Running::new(algorithm);
             parts.iter().for_each(|(value, _)| running.update(value));
-            Some(Checksum { algorithm, kind, value: running.finish(), parts: u32::try_from(parts.len()).ok()? })
+            Some(Checksum {
+                algorithm,
+                kind,
+                value: running.finish(),
+                parts: u32::try_from(parts.len()).ok()?,
+            })
         }
         Kind::FullObject => {
             let crc = algorithm.crc()?;
-            let number = |value: &[u8]| value.iter().fold(0_u64, |n, byte| n << 8 | u64::from(*byte));
+            let number = |value: &[u8]| {
+                value
+                    .iter()
+                    .fold(0_u64, |n, byte| n << 8 | u64::from(*byte))
+            };
             let (first, rest) = parts.split_first()?;
             let whole = rest.iter().fold(number(first.0), |so_far, (value, len)| {
                 crc_fast::checksum_combine(crc, so_far, number(value), *len)
             });
-            Some(Checksum::full(algorithm, whole.to_be_bytes()[8 - algorithm.len()..].to_vec()))
+            Some(Checksum::full(
+                algorithm,
+                whole.to_be_bytes()[8 - algorithm.value_len()..].to_vec(),
+            ))
         }
     }
 }
@@ -420,14 +482,25 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn claims(header: &[(Algorithm, &str)], md5: Option<&str>, trailer: Option<&str>) -> Result<Claims, ChecksumError> {
+    fn claims(
+        header: &[(Algorithm, &str)],
+        md5: Option<&str>,
+        trailer: Option<&str>,
+    ) -> Result<Claims, ChecksumError> {
         Claims::parse(md5, header.iter().copied(), trailer)
     }
 
-    fn hash(claims: Claims, body: &[u8], trailer: &[(&str, &str)]) -> Result<Digests, ChecksumError> {
+    fn hash(
+        claims: Claims,
+        body: &[u8],
+        trailer: &[(&str, &str)],
+    ) -> Result<Digests, ChecksumError> {
         let mut hasher = Hasher::new(claims, Algorithm::Crc64Nvme, None);
         body.chunks(7).for_each(|piece| hasher.update(piece));
-        let trailer: Vec<_> = trailer.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let trailer: Vec<_> = trailer
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+            .collect();
         hasher.finish(&trailer)
     }
 
@@ -437,8 +510,14 @@ mod tests {
         let check = b"123456789";
         assert_eq!(Algorithm::Crc32.of(check), 0xcbf4_3926_u32.to_be_bytes());
         assert_eq!(Algorithm::Crc32c.of(check), 0xe306_9283_u32.to_be_bytes());
-        assert_eq!(Algorithm::Crc64Nvme.of(check), 0xae8b_1486_0a79_9888_u64.to_be_bytes());
-        assert_eq!(Checksum::full(Algorithm::Sha1, Algorithm::Sha1.of(b"")).text(), "2jmj7l5rSw0yVb/vlWAYkK/YBwk=");
+        assert_eq!(
+            Algorithm::Crc64Nvme.of(check),
+            0xae8b_1486_0a79_9888_u64.to_be_bytes()
+        );
+        assert_eq!(
+            Checksum::full(Algorithm::Sha1, Algorithm::Sha1.of(b"")).text(),
+            "2jmj7l5rSw0yVb/vlWAYkK/YBwk="
+        );
         assert_eq!(
             Checksum::full(Algorithm::Sha256, Algorithm::Sha256.of(b"")).text(),
             "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
@@ -449,8 +528,16 @@ mod tests {
     fn a_true_claim_in_the_header_is_kept_with_the_object() {
         for algorithm in Algorithm::ALL {
             let text = Checksum::full(algorithm, algorithm.of(b"hello world")).text();
-            let digests = hash(claims(&[(algorithm, &text)], None, None).unwrap(), b"hello world", &[]).unwrap();
-            assert_eq!((digests.checksum.algorithm, digests.checksum.text()), (algorithm, text));
+            let digests = hash(
+                claims(&[(algorithm, &text)], None, None).unwrap(),
+                b"hello world",
+                &[],
+            )
+            .unwrap();
+            assert_eq!(
+                (digests.checksum.algorithm, digests.checksum.text()),
+                (algorithm, text)
+            );
             assert_eq!(digests.len, 11);
         }
     }
@@ -459,16 +546,29 @@ mod tests {
     fn a_false_claim_is_refused() {
         for algorithm in Algorithm::ALL {
             let text = Checksum::full(algorithm, algorithm.of(b"hello")).text();
-            let in_header = hash(claims(&[(algorithm, &text)], None, None).unwrap(), b"hellO", &[]);
+            let in_header = hash(
+                claims(&[(algorithm, &text)], None, None).unwrap(),
+                b"hellO",
+                &[],
+            );
             assert_eq!(in_header, Err(ChecksumError::Differs(algorithm.name())));
             let declared = claims(&[], None, Some(algorithm.header())).unwrap();
             let in_trailer = hash(declared, b"hellO", &[(algorithm.header(), &text)]);
             assert_eq!(in_trailer, Err(ChecksumError::Differs(algorithm.name())));
         }
         let md5 = BASE64.encode(Md5::digest(b"hello"));
-        assert_eq!(hash(claims(&[], Some(&md5), None).unwrap(), b"hellO", &[]), Err(ChecksumError::Md5Differs));
-        let signed = Claims { payload: Some(Sha256::digest(b"hello").into()), ..Claims::default() };
-        assert_eq!(hash(signed.clone(), b"hellO", &[]), Err(ChecksumError::PayloadDiffers));
+        assert_eq!(
+            hash(claims(&[], Some(&md5), None).unwrap(), b"hellO", &[]),
+            Err(ChecksumError::Md5Differs)
+        );
+        let signed = Claims {
+            payload: Some(Sha256::digest(b"hello").into()),
+            ..Claims::default()
+        };
+        assert_eq!(
+            hash(signed.clone(), b"hellO", &[]),
+            Err(ChecksumError::PayloadDiffers)
+        );
         assert!(hash(signed, b"hello", &[]).is_ok());
     }
 
@@ -479,41 +579,86 @@ mod tests {
             hash(declared.clone(), b"x", &[]),
             Err(ChecksumError::TrailerMissing("x-amz-checksum-crc32"))
         );
-        assert_eq!(hash(declared, b"x", &[("x-amz-checksum-sha1", "x")]), Err(ChecksumError::BadTrailer));
         assert_eq!(
-            hash(Claims::default(), b"x", &[("x-amz-checksum-crc32", "jNpAkg==")]),
+            hash(declared, b"x", &[("x-amz-checksum-sha1", "x")]),
             Err(ChecksumError::BadTrailer)
         );
-        assert_eq!(claims(&[], None, Some("x-amz-meta-a")), Err(ChecksumError::UnknownTrailer));
-        assert_eq!(claims(&[], None, Some("x-amz-checksum-md5")), Err(ChecksumError::UnknownTrailer));
+        assert_eq!(
+            hash(
+                Claims::default(),
+                b"x",
+                &[("x-amz-checksum-crc32", "jNpAkg==")]
+            ),
+            Err(ChecksumError::BadTrailer)
+        );
+        assert_eq!(
+            claims(&[], None, Some("x-amz-meta-a")),
+            Err(ChecksumError::UnknownTrailer)
+        );
+        assert_eq!(
+            claims(&[], None, Some("x-amz-checksum-md5")),
+            Err(ChecksumError::UnknownTrailer)
+        );
     }
 
     #[test]
     fn claims_are_well_formed_or_refused() {
-        for bad in ["", "AAAA", "AAAAAA=", "AAAAAAA=", "!!!!!!==", "AAAAAAAAAAA="] {
-            assert!(claims(&[(Algorithm::Crc32, bad)], None, None).is_err(), "{bad}");
+        for bad in [
+            "",
+            "AAAA",
+            "AAAAAA=",
+            "AAAAAAA=",
+            "!!!!!!==",
+            "AAAAAAAAAAA=",
+        ] {
+            assert!(
+                claims(&[(Algorithm::Crc32, bad)], None, None).is_err(),
+                "{bad}"
+            );
         }
         for bad in ["", "1234", "not base64", "AAAAAAAAAAAAAAAAAAAAAAAA"] {
-            assert_eq!(claims(&[], Some(bad), None), Err(ChecksumError::BadMd5Text), "{bad}");
+            assert_eq!(
+                claims(&[], Some(bad), None),
+                Err(ChecksumError::BadMd5Text),
+                "{bad}"
+            );
         }
-        let two = [(Algorithm::Crc32, "AAAAAA=="), (Algorithm::Crc32c, "AAAAAA==")];
+        let two = [
+            (Algorithm::Crc32, "AAAAAA=="),
+            (Algorithm::Crc32c, "AAAAAA=="),
+        ];
         assert_eq!(claims(&two, None, None), Err(ChecksumError::Several));
-        assert_eq!(claims(&two[..1], None, Some("x-amz-checksum-crc32")), Err(ChecksumError::Several));
+        assert_eq!(
+            claims(&two[..1], None, Some("x-amz-checksum-crc32")),
+            Err(ChecksumError::Several)
+        );
     }
 
     #[test]
     fn without_a_claim_crc64nvme_is_computed() {
         let digests = hash(Claims::default(), b"hello", &[]).unwrap();
-        assert_eq!(digests.checksum, Checksum::full(Algorithm::Crc64Nvme, Algorithm::Crc64Nvme.of(b"hello")));
+        assert_eq!(
+            digests.checksum,
+            Checksum::full(Algorithm::Crc64Nvme, Algorithm::Crc64Nvme.of(b"hello"))
+        );
         assert_eq!(digests.md5, <[u8; 16]>::from(Md5::digest(b"hello")));
     }
 
     #[test]
     fn pairs_that_s3_does_not_have_are_not_made() {
         let value = vec![0; 32];
-        assert_eq!(of_parts(Algorithm::Sha256, Kind::FullObject, &[(&value, 1)]), None);
-        assert_eq!(of_parts(Algorithm::Crc64Nvme, Kind::Composite, &[(&value[..8], 1)]), None);
-        assert_eq!(of_parts(Algorithm::Crc32, Kind::FullObject, &[(&value[..8], 1)]), None);
+        assert_eq!(
+            of_parts(Algorithm::Sha256, Kind::FullObject, &[(&value, 1)]),
+            None
+        );
+        assert_eq!(
+            of_parts(Algorithm::Crc64Nvme, Kind::Composite, &[(&value[..8], 1)]),
+            None
+        );
+        assert_eq!(
+            of_parts(Algorithm::Crc32, Kind::FullObject, &[(&value[..8], 1)]),
+            None
+        );
         assert_eq!(of_parts(Algorithm::Crc32, Kind::FullObject, &[]), None);
     }
 

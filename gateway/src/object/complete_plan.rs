@@ -69,7 +69,9 @@ pub enum CompleteError {
     #[error("The list of parts was not in ascending order. Parts must be ordered by part number.")]
     Order,
     /// Not there, or another ETag or checksum.
-    #[error("One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.")]
+    #[error(
+        "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag."
+    )]
     InvalidPart {
         /// Its number.
         number: u32,
@@ -85,13 +87,17 @@ pub enum CompleteError {
         etag: String,
     },
     /// The upload was created with another kind of checksum.
-    #[error("The upload was created using the {0} checksum mode. The complete request must use the same checksum mode.")]
+    #[error(
+        "The upload was created using the {0} checksum mode. The complete request must use the same checksum mode."
+    )]
     KindDiffers(&'static str),
     /// The checksum claimed for the whole is not that of the parts.
     #[error("The {0} you specified did not match the calculated checksum.")]
     Differs(&'static str),
     /// The size claimed for the whole is not that of the parts.
-    #[error("The provided 'x-amz-mp-object-size' header does not match what was computed: {0} bytes")]
+    #[error(
+        "The provided 'x-amz-mp-object-size' header does not match what was computed: {0} bytes"
+    )]
     SizeDiffers(u64),
 }
 
@@ -113,10 +119,16 @@ pub fn check_order(listed: &[ListedPart]) -> Result<(), CompleteError> {
     if listed.is_empty() {
         return Err(CompleteError::NoParts);
     }
-    if listed.iter().any(|part| !(1..=MAX_PARTS).contains(&part.number)) {
+    if listed
+        .iter()
+        .any(|part| !(1..=MAX_PARTS).contains(&part.number))
+    {
         return Err(CompleteError::PartNumber);
     }
-    if listed.windows(2).any(|pair| pair[0].number >= pair[1].number) {
+    if listed
+        .windows(2)
+        .any(|pair| pair[0].number >= pair[1].number)
+    {
         return Err(CompleteError::Order);
     }
     Ok(())
@@ -132,22 +144,41 @@ pub fn complete(
     check_order(listed)?;
     let mut parts = Vec::with_capacity(listed.len());
     for part in listed {
-        let invalid = || CompleteError::InvalidPart { number: part.number };
-        let at = stored.binary_search_by_key(&part.number, |s| s.number).map_err(|_| invalid())?;
+        let invalid = || CompleteError::InvalidPart {
+            number: part.number,
+        };
+        let at = stored
+            .binary_search_by_key(&part.number, |s| s.number)
+            .map_err(|_| invalid())?;
         let found = &stored[at];
         if etag::unquoted(&part.etag) != found.etag {
             return Err(invalid());
         }
         if let Some((algorithm, claimed)) = &part.checksum
-            && found.record.checksum(*algorithm).is_some_and(|known| known.text() != *claimed)
+            && found
+                .record
+                .checksum(*algorithm)
+                .is_some_and(|known| known.text() != *claimed)
         {
             return Err(invalid());
         }
         parts.push(found);
     }
-    let small = parts.iter().rev().skip(1).rev().find(|part| part.size < MIN_PART);
-    if let Some(StoredPart { number, size, etag, .. }) = small {
-        return Err(CompleteError::TooSmall { number: *number, size: *size, etag: etag.clone() });
+    let small = parts
+        .iter()
+        .rev()
+        .skip(1)
+        .rev()
+        .find(|part| part.size < MIN_PART);
+    if let Some(StoredPart {
+        number, size, etag, ..
+    }) = small
+    {
+        return Err(CompleteError::TooSmall {
+            number: *number,
+            size: *size,
+            etag: etag.clone(),
+        });
     }
     let size = parts.iter().map(|part| part.size).sum();
     if claims.size.is_some_and(|claimed| claimed != size) {
@@ -155,16 +186,27 @@ pub fn complete(
     }
     let etags = parts.iter().map(|part| part.etag.as_str());
     // Parts get their ETags from us: one that is no MD5 cannot have been listed.
-    let etag = etag::multipart_etag(etags).ok_or(CompleteError::InvalidPart { number: parts[0].number })?;
+    let etag = etag::multipart_etag(etags).ok_or(CompleteError::InvalidPart {
+        number: parts[0].number,
+    })?;
     let checksum = whole_checksum(&parts, algorithm, kind);
     check_claims(checksum.as_ref(), (algorithm, kind), claims)?;
-    Ok(CompletePlan { etag, size, checksum, numbers: parts.iter().map(|part| part.number).collect() })
+    Ok(CompletePlan {
+        etag,
+        size,
+        checksum,
+        numbers: parts.iter().map(|part| part.number).collect(),
+    })
 }
 
 fn whole_checksum(parts: &[&StoredPart], algorithm: Algorithm, kind: Kind) -> Option<Checksum> {
-    let of_part = |part: &&StoredPart| Some((part.record.checksum(algorithm)?.value.clone(), part.size));
+    let of_part =
+        |part: &&StoredPart| Some((part.record.checksum(algorithm)?.value.clone(), part.size));
     let values: Vec<_> = parts.iter().map(of_part).collect::<Option<_>>()?;
-    let values: Vec<_> = values.iter().map(|(value, size)| (value.as_slice(), *size)).collect();
+    let values: Vec<_> = values
+        .iter()
+        .map(|(value, size)| (value.as_slice(), *size))
+        .collect();
     checksum::of_parts(algorithm, kind, &values)
 }
 
@@ -176,12 +218,20 @@ fn check_claims(
     if claims.kind.is_some_and(|claimed| claimed != kind) {
         return Err(CompleteError::KindDiffers(kind.name()));
     }
-    let Some((claimed_algorithm, claimed)) = &claims.checksum else { return Ok(()) };
+    let Some((claimed_algorithm, claimed)) = &claims.checksum else {
+        return Ok(());
+    };
     let differs = CompleteError::Differs(claimed_algorithm.name());
     // A claim of another algorithm cannot be checked from the parts, and is not let pass unchecked.
-    let computed = computed.filter(|_| *claimed_algorithm == algorithm).ok_or(differs.clone())?;
+    let computed = computed
+        .filter(|_| *claimed_algorithm == algorithm)
+        .ok_or(differs.clone())?;
     // Some SDKs send a composite value without its `-N`.
-    if *claimed == computed.text() || *claimed == BASE64.encode(&computed.value) { Ok(()) } else { Err(differs) }
+    if *claimed == computed.text() || *claimed == BASE64.encode(&computed.value) {
+        Ok(())
+    } else {
+        Err(differs)
+    }
 }
 
 #[cfg(test)]
@@ -195,16 +245,31 @@ mod tests {
 
     fn stored(number: u32, size: u64, fill: u8) -> StoredPart {
         let bytes = vec![fill; size as usize];
-        let checksums = Algorithm::ALL.map(|a| Checksum::full(a, a.of(&bytes))).to_vec();
-        StoredPart { number, etag: hex(&Md5::digest(&bytes)), size, record: PartRecord { checksums } }
+        let checksums = Algorithm::ALL
+            .map(|a| Checksum::full(a, a.of(&bytes)))
+            .to_vec();
+        StoredPart {
+            number,
+            etag: hex(&Md5::digest(&bytes)),
+            size,
+            record: PartRecord { checksums },
+        }
     }
 
     fn listed(part: &StoredPart) -> ListedPart {
-        ListedPart { number: part.number, etag: format!("\"{}\"", part.etag), checksum: None }
+        ListedPart {
+            number: part.number,
+            etag: format!("\"{}\"", part.etag),
+            checksum: None,
+        }
     }
 
     fn three() -> Vec<StoredPart> {
-        vec![stored(1, MIN_PART, 1), stored(5, MIN_PART + 1, 2), stored(9, 3, 3)]
+        vec![
+            stored(1, MIN_PART, 1),
+            stored(5, MIN_PART + 1, 2),
+            stored(9, 3, 3),
+        ]
     }
 
     #[test]
@@ -212,9 +277,17 @@ mod tests {
         let parts = three();
         let list: Vec<_> = parts.iter().map(listed).collect();
         let plan = complete(&list, &parts, CRC64, &WholeClaims::default()).unwrap();
-        let bytes = [vec![1; MIN_PART as usize], vec![2; MIN_PART as usize + 1], vec![3; 3]].concat();
+        let bytes = [
+            vec![1; MIN_PART as usize],
+            vec![2; MIN_PART as usize + 1],
+            vec![3; 3],
+        ]
+        .concat();
         assert_eq!(plan.size, bytes.len() as u64);
-        assert_eq!(plan.checksum.unwrap().value, Algorithm::Crc64Nvme.of(&bytes));
+        assert_eq!(
+            plan.checksum.unwrap().value,
+            Algorithm::Crc64Nvme.of(&bytes)
+        );
         assert!(plan.etag.ends_with("-3"));
         assert_eq!(plan.numbers, [1, 5, 9]);
     }
@@ -230,19 +303,48 @@ mod tests {
     fn a_list_that_is_wrong_is_refused_with_the_code_of_s3() {
         let parts = three();
         let list: Vec<_> = parts.iter().map(listed).collect();
-        let go = |list: &[ListedPart]| complete(list, &parts, CRC64, &WholeClaims::default()).unwrap_err();
+        let go = |list: &[ListedPart]| {
+            complete(list, &parts, CRC64, &WholeClaims::default()).unwrap_err()
+        };
         assert_eq!(go(&[]), CompleteError::NoParts);
-        assert_eq!(go(&[list[1].clone(), list[0].clone()]), CompleteError::Order);
-        assert_eq!(go(&[list[0].clone(), list[0].clone()]), CompleteError::Order);
-        let other = ListedPart { etag: "0".repeat(32), ..list[1].clone() };
-        assert_eq!(go(&[list[0].clone(), other]), CompleteError::InvalidPart { number: 5 });
-        let missing = ListedPart { number: 6, ..list[1].clone() };
-        assert_eq!(go(&[list[0].clone(), missing]), CompleteError::InvalidPart { number: 6 });
+        assert_eq!(
+            go(&[list[1].clone(), list[0].clone()]),
+            CompleteError::Order
+        );
+        assert_eq!(
+            go(&[list[0].clone(), list[0].clone()]),
+            CompleteError::Order
+        );
+        let other = ListedPart {
+            etag: "0".repeat(32),
+            ..list[1].clone()
+        };
+        assert_eq!(
+            go(&[list[0].clone(), other]),
+            CompleteError::InvalidPart { number: 5 }
+        );
+        let missing = ListedPart {
+            number: 6,
+            ..list[1].clone()
+        };
+        assert_eq!(
+            go(&[list[0].clone(), missing]),
+            CompleteError::InvalidPart { number: 6 }
+        );
         for number in [0, 10_001] {
-            assert_eq!(go(&[ListedPart { number, ..list[0].clone() }]), CompleteError::PartNumber);
+            assert_eq!(
+                go(&[ListedPart {
+                    number,
+                    ..list[0].clone()
+                }]),
+                CompleteError::PartNumber
+            );
         }
         let checksum = Some((Algorithm::Crc32, "AAAAAA==".to_owned()));
-        let wrong = ListedPart { checksum, ..list[0].clone() };
+        let wrong = ListedPart {
+            checksum,
+            ..list[0].clone()
+        };
         assert_eq!(go(&[wrong]), CompleteError::InvalidPart { number: 1 });
     }
 
@@ -251,7 +353,11 @@ mod tests {
         let parts = vec![stored(1, MIN_PART - 1, 1), stored(2, MIN_PART, 2)];
         let list: Vec<_> = parts.iter().map(listed).collect();
         let small = complete(&list, &parts, CRC64, &WholeClaims::default()).unwrap_err();
-        let expected = CompleteError::TooSmall { number: 1, size: MIN_PART - 1, etag: parts[0].etag.clone() };
+        let expected = CompleteError::TooSmall {
+            number: 1,
+            size: MIN_PART - 1,
+            etag: parts[0].etag.clone(),
+        };
         assert_eq!(small, expected);
         let empty = vec![stored(1, 0, 0)];
         assert!(complete(&[listed(&empty[0])], &empty, CRC64, &WholeClaims::default()).is_ok());
@@ -264,21 +370,46 @@ mod tests {
         let good = complete(&list, &parts, CRC64, &WholeClaims::default()).unwrap();
         let text = good.checksum.clone().unwrap().text();
         let go = |how, claims: WholeClaims| complete(&list, &parts, how, &claims);
-        let claim = |algorithm, text: &str| WholeClaims { checksum: Some((algorithm, text.to_owned())), ..Default::default() };
+        let claim = |algorithm, text: &str| WholeClaims {
+            checksum: Some((algorithm, text.to_owned())),
+            ..Default::default()
+        };
         assert!(go(CRC64, claim(Algorithm::Crc64Nvme, &text)).is_ok());
         assert_eq!(
             go(CRC64, claim(Algorithm::Crc64Nvme, "AAAAAAAAAAA=")),
             Err(CompleteError::Differs("CRC64NVME"))
         );
-        assert_eq!(go(CRC64, claim(Algorithm::Crc32, "AAAAAA==")), Err(CompleteError::Differs("CRC32")));
-        let kind = WholeClaims { kind: Some(Kind::Composite), ..Default::default() };
-        assert_eq!(go(CRC64, kind), Err(CompleteError::KindDiffers("FULL_OBJECT")));
-        let size = WholeClaims { size: Some(1), ..Default::default() };
+        assert_eq!(
+            go(CRC64, claim(Algorithm::Crc32, "AAAAAA==")),
+            Err(CompleteError::Differs("CRC32"))
+        );
+        let kind = WholeClaims {
+            kind: Some(Kind::Composite),
+            ..Default::default()
+        };
+        assert_eq!(
+            go(CRC64, kind),
+            Err(CompleteError::KindDiffers("FULL_OBJECT"))
+        );
+        let size = WholeClaims {
+            size: Some(1),
+            ..Default::default()
+        };
         assert_eq!(go(CRC64, size), Err(CompleteError::SizeDiffers(good.size)));
         let composite = (Algorithm::Sha256, Kind::Composite);
-        let text = go(composite, WholeClaims::default()).unwrap().checksum.unwrap().text();
+        let text = go(composite, WholeClaims::default())
+            .unwrap()
+            .checksum
+            .unwrap()
+            .text();
         assert!(text.ends_with("-3"));
         assert!(go(composite, claim(Algorithm::Sha256, &text)).is_ok());
-        assert!(go(composite, claim(Algorithm::Sha256, text.trim_end_matches("-3"))).is_ok());
+        assert!(
+            go(
+                composite,
+                claim(Algorithm::Sha256, text.trim_end_matches("-3"))
+            )
+            .is_ok()
+        );
     }
 }

@@ -23,7 +23,10 @@ impl EtagList {
     pub fn parse(text: &str) -> Option<EtagList> {
         let text = text.trim();
         if text == "*" {
-            return Some(EtagList { any: true, tags: Vec::new() });
+            return Some(EtagList {
+                any: true,
+                tags: Vec::new(),
+            });
         }
         let mut tags = Vec::new();
         let mut rest = text;
@@ -37,14 +40,19 @@ impl EtagList {
                 Some(inner) => inner.split_once('"')?,
                 None if weak => return None,
                 None => match rest.split_once(',') {
-                    Some((value, after)) => (value.trim_end(), &rest[rest.len() - after.len() - 1..]),
+                    Some((value, after)) => {
+                        (value.trim_end(), &rest[rest.len() - after.len() - 1..])
+                    }
                     None => (rest, ""),
                 },
             };
             if value.is_empty() || value.contains('"') {
                 return None;
             }
-            tags.push(Tag { value: value.to_owned(), weak });
+            tags.push(Tag {
+                value: value.to_owned(),
+                weak,
+            });
             rest = after.trim_start();
             if rest.is_empty() {
                 return Some(EtagList { any: false, tags });
@@ -68,7 +76,11 @@ impl EtagList {
         if self.any {
             return vec!["*".to_owned()];
         }
-        self.tags.into_iter().filter(|tag| !tag.weak).map(|tag| tag.value).collect()
+        self.tags
+            .into_iter()
+            .filter(|tag| !tag.weak)
+            .map(|tag| tag.value)
+            .collect()
     }
 
     /// For the core, which decides a write's `If-None-Match`.
@@ -126,7 +138,11 @@ impl ReadConditions {
             (None, Some(since)) => modified > since,
             (None, None) => true,
         };
-        if changed { Verdict::Proceed } else { Verdict::NotModified }
+        if changed {
+            Verdict::Proceed
+        } else {
+            Verdict::NotModified
+        }
     }
 }
 
@@ -153,10 +169,23 @@ mod tests {
         ] {
             assert_eq!(EtagList::parse(text).unwrap().values(), values, "{text}");
         }
-        for bad in ["", "\"", "\"a", "a\"b", "W/a", "\"a\" \"b\"", ",", "\"a\",", "\"\""] {
+        for bad in [
+            "",
+            "\"",
+            "\"a",
+            "a\"b",
+            "W/a",
+            "\"a\" \"b\"",
+            ",",
+            "\"a\",",
+            "\"\"",
+        ] {
             assert_eq!(EtagList::parse(bad), None, "{bad}");
         }
-        assert_eq!(EtagList::parse("W/\"a\", b").unwrap().strong_values(), ["b"]);
+        assert_eq!(
+            EtagList::parse("W/\"a\", b").unwrap().strong_values(),
+            ["b"]
+        );
     }
 
     /// The table of the S3 user guide, both directions of both pairs.
@@ -166,35 +195,121 @@ mod tests {
         let same = 1_000;
         for (conditions, verdict) in [
             (ReadConditions::default(), Verdict::Proceed),
-            (ReadConditions { if_match: tags("e"), ..Default::default() }, Verdict::Proceed),
-            (ReadConditions { if_match: tags("x"), ..Default::default() }, Verdict::PreconditionFailed),
-            (ReadConditions { if_match: tags("W/\"e\""), ..Default::default() }, Verdict::PreconditionFailed),
-            (ReadConditions { if_match: tags("*"), ..Default::default() }, Verdict::Proceed),
             (
-                ReadConditions { if_match: tags("e"), if_unmodified_since: Some(same - 1), ..Default::default() },
+                ReadConditions {
+                    if_match: tags("e"),
+                    ..Default::default()
+                },
                 Verdict::Proceed,
             ),
-            (ReadConditions { if_unmodified_since: Some(same), ..Default::default() }, Verdict::Proceed),
-            (ReadConditions { if_unmodified_since: Some(same - 1), ..Default::default() }, Verdict::PreconditionFailed),
-            (ReadConditions { if_none_match: tags("e"), ..Default::default() }, Verdict::NotModified),
-            (ReadConditions { if_none_match: tags("W/\"e\""), ..Default::default() }, Verdict::NotModified),
-            (ReadConditions { if_none_match: tags("x"), ..Default::default() }, Verdict::Proceed),
             (
-                ReadConditions { if_none_match: tags("e"), if_modified_since: Some(same - 1), ..Default::default() },
+                ReadConditions {
+                    if_match: tags("x"),
+                    ..Default::default()
+                },
+                Verdict::PreconditionFailed,
+            ),
+            (
+                ReadConditions {
+                    if_match: tags("W/\"e\""),
+                    ..Default::default()
+                },
+                Verdict::PreconditionFailed,
+            ),
+            (
+                ReadConditions {
+                    if_match: tags("*"),
+                    ..Default::default()
+                },
+                Verdict::Proceed,
+            ),
+            (
+                ReadConditions {
+                    if_match: tags("e"),
+                    if_unmodified_since: Some(same - 1),
+                    ..Default::default()
+                },
+                Verdict::Proceed,
+            ),
+            (
+                ReadConditions {
+                    if_unmodified_since: Some(same),
+                    ..Default::default()
+                },
+                Verdict::Proceed,
+            ),
+            (
+                ReadConditions {
+                    if_unmodified_since: Some(same - 1),
+                    ..Default::default()
+                },
+                Verdict::PreconditionFailed,
+            ),
+            (
+                ReadConditions {
+                    if_none_match: tags("e"),
+                    ..Default::default()
+                },
                 Verdict::NotModified,
             ),
             (
-                ReadConditions { if_none_match: tags("x"), if_modified_since: Some(same), ..Default::default() },
+                ReadConditions {
+                    if_none_match: tags("W/\"e\""),
+                    ..Default::default()
+                },
+                Verdict::NotModified,
+            ),
+            (
+                ReadConditions {
+                    if_none_match: tags("x"),
+                    ..Default::default()
+                },
                 Verdict::Proceed,
             ),
-            (ReadConditions { if_modified_since: Some(same), ..Default::default() }, Verdict::NotModified),
-            (ReadConditions { if_modified_since: Some(same - 1), ..Default::default() }, Verdict::Proceed),
             (
-                ReadConditions { if_match: tags("x"), if_none_match: tags("e"), ..Default::default() },
+                ReadConditions {
+                    if_none_match: tags("e"),
+                    if_modified_since: Some(same - 1),
+                    ..Default::default()
+                },
+                Verdict::NotModified,
+            ),
+            (
+                ReadConditions {
+                    if_none_match: tags("x"),
+                    if_modified_since: Some(same),
+                    ..Default::default()
+                },
+                Verdict::Proceed,
+            ),
+            (
+                ReadConditions {
+                    if_modified_since: Some(same),
+                    ..Default::default()
+                },
+                Verdict::NotModified,
+            ),
+            (
+                ReadConditions {
+                    if_modified_since: Some(same - 1),
+                    ..Default::default()
+                },
+                Verdict::Proceed,
+            ),
+            (
+                ReadConditions {
+                    if_match: tags("x"),
+                    if_none_match: tags("e"),
+                    ..Default::default()
+                },
                 Verdict::PreconditionFailed,
             ),
         ] {
-            assert_eq!(conditions.check(etag, modified_ms), verdict, "{conditions:?}");
+            assert_eq!(
+                conditions.check(etag, modified_ms),
+                verdict,
+                "{conditions:?}"
+            );
         }
     }
 }

@@ -39,10 +39,14 @@ pub enum CopyError {
     )]
     OntoItself,
     /// Over 5 GiB in one request.
-    #[error("The specified copy source is larger than the maximum allowable size for a copy source: {MAX_BODY}")]
+    #[error(
+        "The specified copy source is larger than the maximum allowable size for a copy source: {MAX_BODY}"
+    )]
     TooLarge,
     /// `x-amz-copy-source-range` is not `bytes=first-last`.
-    #[error("The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy")]
+    #[error(
+        "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy"
+    )]
     RangeText,
     /// It lies outside the source.
     #[error("Range specified is not valid for source object of size: {0}")]
@@ -71,20 +75,34 @@ pub fn record_of_copy(
         Directive::Copy => source,
         Directive::Replace => asked.clone(),
     };
-    Ok(ObjectRecord { headers: from.headers, metadata: from.metadata, checksum, owner: asked.owner })
+    Ok(ObjectRecord {
+        headers: from.headers,
+        metadata: from.metadata,
+        checksum,
+        owner: asked.owner,
+    })
 }
 
 /// The bytes of `x-amz-copy-source-range`; stricter than `Range`: both ends, and within the source.
 pub fn source_range(text: Option<&str>, size: u64) -> Result<Range<u64>, CopyError> {
     let Some(text) = text else {
-        return if size > MAX_BODY { Err(CopyError::TooLarge) } else { Ok(0..size) };
+        return if size > MAX_BODY {
+            Err(CopyError::TooLarge)
+        } else {
+            Ok(0..size)
+        };
     };
     let number = |text: &str| {
         let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        plain.then(|| text.parse::<u64>().ok()).flatten().ok_or(CopyError::RangeText)
+        plain
+            .then(|| text.parse::<u64>().ok())
+            .flatten()
+            .ok_or(CopyError::RangeText)
     };
-    let (first, last) =
-        text.strip_prefix("bytes=").and_then(|range| range.split_once('-')).ok_or(CopyError::RangeText)?;
+    let (first, last) = text
+        .strip_prefix("bytes=")
+        .and_then(|range| range.split_once('-'))
+        .ok_or(CopyError::RangeText)?;
     let (first, last) = (number(first)?, number(last)?);
     if first > last {
         return Err(CopyError::RangeText);
@@ -106,8 +124,14 @@ mod tests {
     use crate::object::record::ContentHeaders;
 
     fn record(content_type: &str) -> ObjectRecord {
-        let headers = ContentHeaders { content_type: Some(content_type.to_owned()), ..Default::default() };
-        ObjectRecord { headers, ..Default::default() }
+        let headers = ContentHeaders {
+            content_type: Some(content_type.to_owned()),
+            ..Default::default()
+        };
+        ObjectRecord {
+            headers,
+            ..Default::default()
+        }
     }
 
     /// rclone sets modification times by copying an object onto itself with REPLACE.
@@ -124,7 +148,8 @@ mod tests {
     fn the_checksum_of_the_bytes_goes_with_the_bytes() {
         let mut source = record("a");
         source.checksum = Some(Checksum::full(Algorithm::Crc32, vec![1, 2, 3, 4]));
-        let copied = record_of_copy(source.clone(), 1, Directive::Replace, record("b"), false).unwrap();
+        let copied =
+            record_of_copy(source.clone(), 1, Directive::Replace, record("b"), false).unwrap();
         assert_eq!(copied.checksum, source.checksum);
         assert_eq!(
             record_of_copy(source, MAX_BODY + 1, Directive::Replace, record("b"), false),
@@ -137,10 +162,28 @@ mod tests {
         assert_eq!(source_range(None, 10), Ok(0..10));
         assert_eq!(source_range(Some("bytes=0-9"), 10), Ok(0..10));
         assert_eq!(source_range(Some("bytes=3-3"), 10), Ok(3..4));
-        assert_eq!(source_range(Some("bytes=0-10"), 10), Err(CopyError::RangeOutside(10)));
-        assert_eq!(source_range(Some("bytes=0-5368709120"), u64::MAX), Err(CopyError::TooLarge));
-        for bad in ["bytes=-5", "bytes=5-", "bytes=5-4", "0-5", "bytes=0-5,7-8", "bytes=a-b", "bytes=0-99999999999999999999"] {
-            assert_eq!(source_range(Some(bad), 10), Err(CopyError::RangeText), "{bad}");
+        assert_eq!(
+            source_range(Some("bytes=0-10"), 10),
+            Err(CopyError::RangeOutside(10))
+        );
+        assert_eq!(
+            source_range(Some("bytes=0-5368709120"), u64::MAX),
+            Err(CopyError::TooLarge)
+        );
+        for bad in [
+            "bytes=-5",
+            "bytes=5-",
+            "bytes=5-4",
+            "0-5",
+            "bytes=0-5,7-8",
+            "bytes=a-b",
+            "bytes=0-99999999999999999999",
+        ] {
+            assert_eq!(
+                source_range(Some(bad), 10),
+                Err(CopyError::RangeText),
+                "{bad}"
+            );
         }
     }
 }

@@ -19,7 +19,9 @@ struct Civil {
 }
 
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
 /// 9999-12-31T23:59:59Z.
 const LAST: u64 = 253_402_300_799;
 
@@ -34,7 +36,11 @@ fn civil(seconds: u64) -> Civil {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * of_year + 2) / 153;
     let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     Civil {
         year: year as u32,
@@ -47,7 +53,8 @@ fn civil(seconds: u64) -> Civil {
 }
 
 fn unix(c: Civil) -> Option<u64> {
-    let leap = c.year % 4 == 0 && (c.year % 100 != 0 || c.year % 400 == 0);
+    let leap =
+        c.year.is_multiple_of(4) && (!c.year.is_multiple_of(100) || c.year.is_multiple_of(400));
     let longest = match c.month {
         1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
         4 | 6 | 9 | 11 => 30,
@@ -78,7 +85,11 @@ fn digits(out: &mut String, value: u32, width: u32) {
 
 fn number(text: &str, range: std::ops::Range<usize>) -> Option<u32> {
     let part = text.get(range)?;
-    if part.bytes().all(|b| b.is_ascii_digit()) { part.parse().ok() } else { None }
+    if part.bytes().all(|b| b.is_ascii_digit()) {
+        part.parse().ok()
+    } else {
+        None
+    }
 }
 
 /// `Wed, 21 Oct 2015 07:28:00 GMT`.
@@ -106,7 +117,10 @@ pub fn parse_http_date(text: &str) -> Option<u64> {
         return None;
     }
     let separators = [(7, ' '), (11, ' '), (16, ' '), (19, ':'), (22, ':')];
-    if separators.iter().any(|(at, what)| text.as_bytes()[*at] != *what as u8) {
+    if separators
+        .iter()
+        .any(|(at, what)| text.as_bytes()[*at] != *what as u8)
+    {
         return None;
     }
     let month = MONTHS.iter().position(|name| *name == &text[8..11])?;
@@ -156,7 +170,13 @@ pub fn rfc3339(ms: u64) -> String {
     let c = civil(ms / 1_000);
     let mut out = String::with_capacity(24);
     digits(&mut out, c.year, 4);
-    for (before, value) in [('-', c.month), ('-', c.day), ('T', c.hour), (':', c.minute), (':', c.second)] {
+    for (before, value) in [
+        ('-', c.month),
+        ('-', c.day),
+        ('T', c.hour),
+        (':', c.minute),
+        (':', c.second),
+    ] {
         out.push(before);
         digits(&mut out, value, 2);
     }

@@ -54,7 +54,9 @@ pub fn quoted(etag: &str) -> String {
 /// Without quotes; clients send ETags of parts either way.
 pub fn unquoted(etag: &str) -> &str {
     let etag = etag.trim();
-    etag.strip_prefix('"').and_then(|e| e.strip_suffix('"')).unwrap_or(etag)
+    etag.strip_prefix('"')
+        .and_then(|e| e.strip_suffix('"'))
+        .unwrap_or(etag)
 }
 
 #[cfg(test)]
@@ -65,7 +67,10 @@ mod tests {
     #[test]
     fn a_multipart_etag_is_the_md5_of_md5s() {
         // Two parts, "a" and "b", checked against `printf '%s' … | xxd -r -p | md5sum`.
-        let parts = ["0cc175b9c0f1b6a831c399e269772661", "92eb5ffee6ae2fec3ad71c777531578f"];
+        let parts = [
+            "0cc175b9c0f1b6a831c399e269772661",
+            "92eb5ffee6ae2fec3ad71c777531578f",
+        ];
         let mut digest = Md5::new();
         digest.update(Md5::digest(b"a"));
         digest.update(Md5::digest(b"b"));

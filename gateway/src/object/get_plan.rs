@@ -36,7 +36,9 @@ impl AskedRange {
         match self {
             AskedRange::FromTo(first, last) if first < size => Some(first..last.min(size - 1) + 1),
             AskedRange::From(first) if first < size => Some(first..size),
-            AskedRange::Last(length) if length > 0 && size > 0 => Some(size - length.min(size)..size),
+            AskedRange::Last(length) if length > 0 && size > 0 => {
+                Some(size - length.min(size)..size)
+            }
             _ => None,
         }
     }
@@ -95,24 +97,56 @@ impl GetPlan {
     /// looked at only when a part is asked for.
     pub fn new(ask: Ask, size: u64, parts: &[(u32, u64)]) -> Result<GetPlan, GetError> {
         match ask {
-            Ask { range: Some(_), part: Some(_) } => Err(GetError::RangeAndPart),
-            Ask { range: None, part: None } => Ok(GetPlan { range: 0..size, partial: false, whole: true }),
-            Ask { range: Some(range), part: None } => {
+            Ask {
+                range: Some(_),
+                part: Some(_),
+            } => Err(GetError::RangeAndPart),
+            Ask {
+                range: None,
+                part: None,
+            } => Ok(GetPlan {
+                range: 0..size,
+                partial: false,
+                whole: true,
+            }),
+            Ask {
+                range: Some(range),
+                part: None,
+            } => {
                 let range = range.within(size).ok_or(GetError::RangeOutside { size })?;
-                Ok(GetPlan { whole: range == (0..size), range, partial: true })
+                Ok(GetPlan {
+                    whole: range == (0..size),
+                    range,
+                    partial: true,
+                })
             }
-            Ask { range: None, part: Some(number) } if !(1..=10_000).contains(&number) => Err(GetError::PartNumber),
+            Ask {
+                range: None,
+                part: Some(number),
+            } if !(1..=10_000).contains(&number) => Err(GetError::PartNumber),
             // An object that was put in one piece is its own first part.
-            Ask { range: None, part: Some(1) } if parts.is_empty() => {
-                Ok(GetPlan { range: 0..size, partial: size > 0, whole: true })
-            }
-            Ask { range: None, part: Some(number) } => {
+            Ask {
+                range: None,
+                part: Some(1),
+            } if parts.is_empty() => Ok(GetPlan {
+                range: 0..size,
+                partial: size > 0,
+                whole: true,
+            }),
+            Ask {
+                range: None,
+                part: Some(number),
+            } => {
                 let mut start = 0_u64;
                 for (candidate, length) in parts {
                     let end = start.saturating_add(*length);
                     if *candidate == number {
                         let range = start.min(size)..end.min(size);
-                        return Ok(GetPlan { whole: range == (0..size), partial: size > 0, range });
+                        return Ok(GetPlan {
+                            whole: range == (0..size),
+                            partial: size > 0,
+                            range,
+                        });
                     }
                     start = end;
                 }
@@ -150,9 +184,18 @@ mod tests {
             ("bytes=0-0", Some(AskedRange::FromTo(0, 0))),
             ("bytes=5-", Some(AskedRange::From(5))),
             ("bytes=-5", Some(AskedRange::Last(5))),
-            ("bytes=0-99999999999999999999999", Some(AskedRange::FromTo(0, u64::MAX))),
-            ("bytes=99999999999999999999999-", Some(AskedRange::From(u64::MAX))),
-            ("bytes=-99999999999999999999999", Some(AskedRange::Last(u64::MAX))),
+            (
+                "bytes=0-99999999999999999999999",
+                Some(AskedRange::FromTo(0, u64::MAX)),
+            ),
+            (
+                "bytes=99999999999999999999999-",
+                Some(AskedRange::From(u64::MAX)),
+            ),
+            (
+                "bytes=-99999999999999999999999",
+                Some(AskedRange::Last(u64::MAX)),
+            ),
             ("bytes=0-1,3-4", None),
             ("bytes=5-4", None),
             ("bytes=-", None),
@@ -170,13 +213,27 @@ mod tests {
     #[test]
     fn a_range_outside_the_object_is_refused() {
         let plan = |text: &str, size| {
-            GetPlan::new(Ask { range: AskedRange::parse(text), part: None }, size, &[]).map(|plan| plan.range)
+            GetPlan::new(
+                Ask {
+                    range: AskedRange::parse(text),
+                    part: None,
+                },
+                size,
+                &[],
+            )
+            .map(|plan| plan.range)
         };
         assert_eq!(plan("bytes=0-9", 10), Ok(0..10));
         assert_eq!(plan("bytes=0-10", 10), Ok(0..10));
         assert_eq!(plan("bytes=9-9", 10), Ok(9..10));
-        assert_eq!(plan("bytes=10-", 10), Err(GetError::RangeOutside { size: 10 }));
-        assert_eq!(plan("bytes=-0", 10), Err(GetError::RangeOutside { size: 10 }));
+        assert_eq!(
+            plan("bytes=10-", 10),
+            Err(GetError::RangeOutside { size: 10 })
+        );
+        assert_eq!(
+            plan("bytes=-0", 10),
+            Err(GetError::RangeOutside { size: 10 })
+        );
         assert_eq!(plan("bytes=-11", 10), Ok(0..10));
         assert_eq!(plan("bytes=0-", 0), Err(GetError::RangeOutside { size: 0 }));
         assert_eq!(plan("bytes=-1", 0), Err(GetError::RangeOutside { size: 0 }));
@@ -186,9 +243,21 @@ mod tests {
     #[test]
     fn a_part_is_found_by_its_number() {
         let parts = [(1, 5), (3, 7), (9, 1)];
-        let plan = |part, size, parts: &[_]| GetPlan::new(Ask { range: None, part: Some(part) }, size, parts);
+        let plan = |part, size, parts: &[_]| {
+            GetPlan::new(
+                Ask {
+                    range: None,
+                    part: Some(part),
+                },
+                size,
+                parts,
+            )
+        };
         assert_eq!(plan(3, 13, &parts).unwrap().range, 5..12);
-        assert_eq!(plan(9, 13, &parts).unwrap().content_range(13).unwrap(), "bytes 12-12/13");
+        assert_eq!(
+            plan(9, 13, &parts).unwrap().content_range(13).unwrap(),
+            "bytes 12-12/13"
+        );
         assert_eq!(plan(2, 13, &parts), Err(GetError::NoSuchPart));
         assert_eq!(plan(1, 13, &[]).unwrap().range, 0..13);
         assert_eq!(plan(1, 0, &[]).unwrap().content_range(0), None);
@@ -196,7 +265,10 @@ mod tests {
         for number in [0, 10_001, u32::MAX] {
             assert_eq!(plan(number, 13, &parts), Err(GetError::PartNumber));
         }
-        let both = Ask { range: Some(AskedRange::From(0)), part: Some(1) };
+        let both = Ask {
+            range: Some(AskedRange::From(0)),
+            part: Some(1),
+        };
         assert_eq!(GetPlan::new(both, 13, &parts), Err(GetError::RangeAndPart));
     }
 

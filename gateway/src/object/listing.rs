@@ -18,7 +18,10 @@ impl PageSize {
     /// From `max-keys`, `max-parts` or `max-uploads`. `None`: negative.
     pub fn new(asked: Option<i32>) -> Option<PageSize> {
         let asked = u32::try_from(asked.unwrap_or(MAX_PAGE as i32)).ok()?;
-        Some(PageSize { asked: asked.min(MAX_PAGE), lines: asked.min(MAX_PAGE) })
+        Some(PageSize {
+            asked: asked.min(MAX_PAGE),
+            lines: asked.min(MAX_PAGE),
+        })
     }
 }
 
@@ -48,7 +51,9 @@ fn url_encode(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for byte in name.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'*' | b'/' => out.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'*' | b'/' => {
+                out.push(char::from(byte))
+            }
             b' ' => out.push('+'),
             _ => {
                 out.push('%');
@@ -77,7 +82,10 @@ mod tests {
 
     #[test]
     fn names_are_encoded_so_that_every_client_reads_them_back() {
-        assert_eq!(Naming::Url.write("a b/c+d%ä\0~"), "a+b/c%2Bd%25%C3%A4%00%7E");
+        assert_eq!(
+            Naming::Url.write("a b/c+d%ä\0~"),
+            "a+b/c%2Bd%25%C3%A4%00%7E"
+        );
         assert_eq!(Naming::Plain.write("a b"), "a b");
     }
 }

@@ -30,7 +30,10 @@ pub enum MetadataError {
 impl UserMetadata {
     /// From decoded names (without prefix) and values, in any order.
     pub fn new(mut entries: Vec<(String, String)>) -> Result<UserMetadata, MetadataError> {
-        let bytes: usize = entries.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes: usize = entries
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
         if bytes > MAX_BYTES {
             return Err(MetadataError::TooLarge);
         }
@@ -48,7 +51,9 @@ impl UserMetadata {
 
     /// Names and values, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Whether there is none.
@@ -91,7 +96,8 @@ fn encoded_word(text: &str) -> Option<(String, &str)> {
         _ => return None,
     };
     let charset = charset.split('*').next().unwrap_or(charset);
-    let text = if charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("us-ascii") {
+    let text = if charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("us-ascii")
+    {
         String::from_utf8(bytes).ok()?
     } else if charset.eq_ignore_ascii_case("iso-8859-1") {
         bytes.into_iter().map(char::from).collect()
@@ -99,7 +105,11 @@ fn encoded_word(text: &str) -> Option<(String, &str)> {
         return None;
     };
     // What would break a header line on its way back is not taken out of its wrapping.
-    if text.bytes().any(|b| b == b'\r' || b == b'\n' || b == 0) { None } else { Some((text, after)) }
+    if text.bytes().any(|b| b == b'\r' || b == b'\n' || b == 0) {
+        None
+    } else {
+        Some((text, after))
+    }
 }
 
 fn unquote(data: &str) -> Option<Vec<u8>> {
@@ -131,7 +141,10 @@ pub fn encode(value: &str) -> String {
     let mut flush = |word: &mut String| {
         if !word.is_empty() {
             let space = if out.is_empty() { "" } else { " " };
-            out.push_str(&format!("{space}=?UTF-8?B?{}?=", BASE64.encode(word.as_bytes())));
+            out.push_str(&format!(
+                "{space}=?UTF-8?B?{}?=",
+                BASE64.encode(word.as_bytes())
+            ));
             word.clear();
         }
     };
@@ -176,8 +189,14 @@ mod tests {
         let entry = |bytes: usize| vec![("name".to_owned(), "v".repeat(bytes - 4))];
         assert!(UserMetadata::new(entry(2048)).is_ok());
         assert_eq!(UserMetadata::new(entry(2049)), Err(MetadataError::TooLarge));
-        let twice = vec![("a".to_owned(), "1".to_owned()), ("a".to_owned(), "2".to_owned())];
-        assert_eq!(UserMetadata::new(twice), Err(MetadataError::Twice("a".to_owned())));
+        let twice = vec![
+            ("a".to_owned(), "1".to_owned()),
+            ("a".to_owned(), "2".to_owned()),
+        ];
+        assert_eq!(
+            UserMetadata::new(twice),
+            Err(MetadataError::Twice("a".to_owned()))
+        );
     }
 
     proptest! {

@@ -66,7 +66,10 @@ pub fn check_bucket_name(name: &str) -> Result<(), NameError> {
     if !(3..=63).contains(&name.len()) {
         return refuse("it must have 3 to 63 characters");
     }
-    if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.') {
+    if !name
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
+    {
         return refuse("only lower-case letters, digits, hyphens and dots are allowed");
     }
     let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
@@ -81,7 +84,9 @@ pub fn check_bucket_name(name: &str) -> Result<(), NameError> {
     }
     let reserved_edges = name.starts_with("xn--")
         || name.starts_with("sthree-")
-        || ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"].iter().any(|end| name.ends_with(end));
+        || ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"]
+            .iter()
+            .any(|end| name.ends_with(end));
     if reserved_edges {
         return refuse("this prefix or suffix is reserved by S3");
     }
@@ -98,13 +103,41 @@ mod tests {
 
     #[test]
     fn bucket_names_follow_the_rules_of_s3() {
-        for good in ["abc", "my-bucket", "my.bucket.2", "0ab", "a".repeat(63).as_str(), "metrics", "livez", "kv"] {
+        for good in [
+            "abc",
+            "my-bucket",
+            "my.bucket.2",
+            "0ab",
+            "a".repeat(63).as_str(),
+            "metrics",
+            "livez",
+            "kv",
+        ] {
             assert_eq!(check_bucket_name(good), Ok(()), "{good}");
         }
         let long = "a".repeat(64);
         for bad in [
-            "ab", long.as_str(), "Abc", "a_b", "-ab", "ab-", ".ab", "ab.", "a..b", "192.168.1.1", "xn--abc",
-            "abc-s3alias", "abc--ol-s3", "abc--x-s3", "sthree-abc", "abc/", "ab c", "äbc", "", "minio", "minikv",
+            "ab",
+            long.as_str(),
+            "Abc",
+            "a_b",
+            "-ab",
+            "ab-",
+            ".ab",
+            "ab.",
+            "a..b",
+            "192.168.1.1",
+            "xn--abc",
+            "abc-s3alias",
+            "abc--ol-s3",
+            "abc--x-s3",
+            "sthree-abc",
+            "abc/",
+            "ab c",
+            "äbc",
+            "",
+            "minio",
+            "minikv",
         ] {
             assert!(check_bucket_name(bad).is_err(), "{bad}");
         }
@@ -123,7 +156,16 @@ mod tests {
     /// T21: what would be dangerous in a path is an ordinary key.
     #[test]
     fn keys_are_opaque() {
-        for key in ["../../etc/passwd", "/", "//", "a\0b", "a\r\nb", ".", "a/", "%2e%2e"] {
+        for key in [
+            "../../etc/passwd",
+            "/",
+            "//",
+            "a\0b",
+            "a\r\nb",
+            ".",
+            "a/",
+            "%2e%2e",
+        ] {
             assert_eq!(ObjectKey::new(key).unwrap().as_str(), key);
         }
     }

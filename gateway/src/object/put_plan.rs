@@ -48,9 +48,18 @@ mod tests {
     fn the_length_decides_how_a_body_travels() {
         let limit = 64 << 10;
         assert_eq!(PutPlan::new(Some(0), limit), Ok(PutPlan::Inline { len: 0 }));
-        assert_eq!(PutPlan::new(Some(65_536), limit), Ok(PutPlan::Inline { len: 65_536 }));
-        assert_eq!(PutPlan::new(Some(65_537), limit), Ok(PutPlan::Staged { len: 65_537 }));
-        assert_eq!(PutPlan::new(Some(MAX_BODY), limit), Ok(PutPlan::Staged { len: MAX_BODY }));
+        assert_eq!(
+            PutPlan::new(Some(65_536), limit),
+            Ok(PutPlan::Inline { len: 65_536 })
+        );
+        assert_eq!(
+            PutPlan::new(Some(65_537), limit),
+            Ok(PutPlan::Staged { len: 65_537 })
+        );
+        assert_eq!(
+            PutPlan::new(Some(MAX_BODY), limit),
+            Ok(PutPlan::Staged { len: MAX_BODY })
+        );
         assert_eq!(PutPlan::new(Some(MAX_BODY + 1), limit), Err(TooLarge));
         assert_eq!(PutPlan::new(Some(u64::MAX), limit), Err(TooLarge));
         assert_eq!(PutPlan::new(None, limit), Ok(PutPlan::Undeclared));

@@ -53,8 +53,13 @@ impl TokenKey {
 
     fn tag(&self, listing: Listing<'_>, name: &[u8]) -> [u8; 32] {
         let bucket = listing.bucket.to_le_bytes();
-        let parts =
-            [listing.purpose.as_bytes(), &bucket, listing.prefix.as_bytes(), listing.delimiter.as_bytes(), name];
+        let parts = [
+            listing.purpose.as_bytes(),
+            &bucket,
+            listing.prefix.as_bytes(),
+            listing.delimiter.as_bytes(),
+            name,
+        ];
         mac(&self.0, &parts)
     }
 
@@ -82,7 +87,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const LISTING: Listing<'static> = Listing { purpose: "objects", bucket: 7, prefix: "a/", delimiter: "/" };
+    const LISTING: Listing<'static> = Listing {
+        purpose: "objects",
+        bucket: 7,
+        prefix: "a/",
+        delimiter: "/",
+    };
 
     #[test]
     fn a_token_opens_only_where_it_was_given_out() {
@@ -90,11 +100,27 @@ mod tests {
         let token = key.seal(LISTING, b"a/name");
         assert_eq!(key.open(LISTING, &token).unwrap(), b"a/name");
         for other in [
-            Listing { bucket: 8, ..LISTING },
-            Listing { prefix: "a", ..LISTING },
-            Listing { delimiter: "", ..LISTING },
-            Listing { purpose: "buckets", ..LISTING },
-            Listing { prefix: "a", delimiter: "//", ..LISTING },
+            Listing {
+                bucket: 8,
+                ..LISTING
+            },
+            Listing {
+                prefix: "a",
+                ..LISTING
+            },
+            Listing {
+                delimiter: "",
+                ..LISTING
+            },
+            Listing {
+                purpose: "buckets",
+                ..LISTING
+            },
+            Listing {
+                prefix: "a",
+                delimiter: "//",
+                ..LISTING
+            },
         ] {
             assert_eq!(key.open(other, &token), None, "{other:?}");
         }
@@ -108,7 +134,11 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut changed = bytes.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(key.open(LISTING, &BASE64URL.encode(changed)), None, "bit {bit}");
+            assert_eq!(
+                key.open(LISTING, &BASE64URL.encode(changed)),
+                None,
+                "bit {bit}"
+            );
         }
         for bad in ["", "AQ", "not a token!", "AAAA"] {
             assert_eq!(key.open(LISTING, bad), None);

@@ -26,7 +26,13 @@ pub async fn abort_multipart_upload(
 ) -> Result<(), OpError> {
     let bucket = bucket::find(ctx, who, Action::AbortMultipartUpload, &request.bucket).await?;
     let key = ObjectKey::new(request.key)?;
-    let id = UploadId::parse(&request.upload).ok_or(OpError::NoSuchUpload { upload: request.upload.clone() })?;
-    let ended = ctx.store().kv().abort_upload(&bucket, key.to_bytes(), id).await;
+    let id = UploadId::parse(&request.upload).ok_or(OpError::NoSuchUpload {
+        upload: request.upload.clone(),
+    })?;
+    let ended = ctx
+        .store()
+        .kv()
+        .abort_upload(&bucket, key.to_bytes(), id)
+        .await;
     ended.map_err(|error| OpError::kv(error, &bucket.name, key.as_str()).of_upload(&request.upload))
 }

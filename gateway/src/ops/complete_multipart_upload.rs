@@ -13,7 +13,9 @@ use crate::object::name::ObjectKey;
 use crate::object::record::{ObjectRecord, PartRecord, UploadRecord};
 use crate::ops::upload_part::find_upload;
 use crate::ops::{OpContext, OpError, VersionName};
-use crate::store::{Bucket, Completed, Conditions, KvError, NewVersion, Part, UploadId, VersionSelector, Written};
+use crate::store::{
+    Bucket, Completed, Conditions, KvError, NewVersion, Part, UploadId, VersionSelector, Written,
+};
 use crate::tenancy::bucket::{self, BucketRef};
 
 /// The call.
@@ -54,7 +56,9 @@ pub async fn complete_multipart_upload(
     let key = ObjectKey::new(request.key.as_str())?;
     complete_plan::check_order(&request.parts)?;
     let (upload, record) = match find_upload(ctx, &bucket, &key, &request.upload).await {
-        Err(OpError::NoSuchUpload { .. }) => return completed_before(ctx, &bucket, &key, &request).await,
+        Err(OpError::NoSuchUpload { .. }) => {
+            return completed_before(ctx, &bucket, &key, &request).await;
+        }
         found => found?,
     };
     for _ in 0..16 {
@@ -63,7 +67,9 @@ pub async fn complete_multipart_upload(
             None => continue,
         }
     }
-    Err(OpError::Unavailable("parts of this upload keep arriving while it is completed".to_owned()))
+    Err(OpError::Unavailable(
+        "parts of this upload keep arriving while it is completed".to_owned(),
+    ))
 }
 
 /// Once: `None` when parts came meanwhile.
@@ -76,29 +82,80 @@ async fn attempt(
     request: &CompleteMultipartUpload,
 ) -> Result<Option<CompleteReply>, OpError> {
     let failed = |error| OpError::kv(error, &bucket.name, key.as_str()).of_upload(&request.upload);
-    let parts = ctx.store().all_parts(bucket, key.as_str().as_bytes(), upload).await.map_err(failed)?;
-    let stored: Vec<StoredPart> = parts.parts.into_iter().map(stored_part).collect::<Result<_, _>>()?;
-    let plan = complete_plan::complete(&request.parts, &stored, (record.algorithm, record.kind), &request.claims)?;
+    let parts = ctx
+        .store()
+        .all_parts(bucket, key.as_str().as_bytes(), upload)
+        .await
+        .map_err(failed)?;
+    let stored: Vec<StoredPart> = parts
+        .parts
+        .into_iter()
+        .map(stored_part)
+        .collect::<Result<_, _>>()?;
+    let plan = complete_plan::complete(
+        &request.parts,
+        &stored,
+        (record.algorithm, record.kind),
+        &request.claims,
+    )?;
 
-    let CompletePlan { etag, size, checksum, numbers } = plan;
-    let object = ObjectRecord { checksum: checksum.clone(), ..record.object.clone() };
-    let new = NewVersion { etag: etag.clone(), size, meta: object.encode() };
+    let CompletePlan {
+        etag,
+        size,
+        checksum,
+        numbers,
+    } = plan;
+    let object = ObjectRecord {
+        checksum: checksum.clone(),
+        ..record.object.clone()
+    };
+    let new = NewVersion {
+        etag: etag.clone(),
+        size,
+        meta: object.encode(),
+    };
     let conditions = request.conditions.clone();
     let kv = ctx.store().kv();
-    let done = kv.complete_upload(bucket, key.to_bytes(), upload, parts.counter, &numbers, new, conditions).await;
+    let done = kv
+        .complete_upload(
+            bucket,
+            key.to_bytes(),
+            upload,
+            parts.counter,
+            &numbers,
+            new,
+            conditions,
+        )
+        .await;
     Ok(match done.map_err(failed)? {
-        Completed::Done { written, etag, .. } => {
-            Some(CompleteReply { etag, checksum, version: VersionName::written(bucket, &written) })
-        }
+        Completed::Done { written, etag, .. } => Some(CompleteReply {
+            etag,
+            checksum,
+            version: VersionName::written(bucket, &written),
+        }),
         Completed::PartsChanged => None,
     })
 }
 
 fn stored_part(part: Part) -> Result<StoredPart, OpError> {
-    let Part { number, etag, size, meta, .. } = part;
+    let Part {
+        number,
+        etag,
+        size,
+        meta,
+        ..
+    } = part;
     let record = PartRecord::decode(&meta);
-    let damaged = |error| OpError::Damaged { object: format!("part {number}"), what: format!("{error}") };
-    Ok(StoredPart { number, etag, size, record: record.map_err(damaged)? })
+    let damaged = |error| OpError::Damaged {
+        object: format!("part {number}"),
+        what: format!("{error}"),
+    };
+    Ok(StoredPart {
+        number,
+        etag,
+        size,
+        record: record.map_err(damaged)?,
+    })
 }
 
 /// The upload is not open: if this very list completed it before, the answer is what it was then.
@@ -108,16 +165,35 @@ async fn completed_before(
     key: &ObjectKey,
     request: &CompleteMultipartUpload,
 ) -> Result<CompleteReply, OpError> {
-    let none = || OpError::NoSuchUpload { upload: request.upload.clone() };
+    let none = || OpError::NoSuchUpload {
+        upload: request.upload.clone(),
+    };
     let upload = UploadId::parse(&request.upload).ok_or_else(none)?;
     let etags = request.parts.iter().map(|part| etag::unquoted(&part.etag));
     let etag = etag::multipart_etag(etags).ok_or_else(none)?;
     let numbers: Vec<u32> = request.parts.iter().map(|part| part.number).collect();
-    let new = NewVersion { etag: etag.clone(), ..NewVersion::default() };
+    let new = NewVersion {
+        etag: etag.clone(),
+        ..NewVersion::default()
+    };
     let kv = ctx.store().kv();
-    let done = kv.complete_upload(bucket, key.to_bytes(), upload, 0, &numbers, new, Conditions::default()).await;
+    let done = kv
+        .complete_upload(
+            bucket,
+            key.to_bytes(),
+            upload,
+            0,
+            &numbers,
+            new,
+            Conditions::default(),
+        )
+        .await;
     let written = match done {
-        Ok(Completed::Done { written, etag: then, .. }) if then == etag => written,
+        Ok(Completed::Done {
+            written,
+            etag: then,
+            ..
+        }) if then == etag => written,
         // Another list, or none: this upload is over.
         Ok(Completed::Done { .. } | Completed::PartsChanged) => return Err(none()),
         Err(error @ KvError::Refused(_)) => {
@@ -126,7 +202,11 @@ async fn completed_before(
         Err(error) => return Err(OpError::kv(error, &bucket.name, key.as_str())),
     };
     let checksum = checksum_of(ctx, bucket, key, &written, &etag).await;
-    Ok(CompleteReply { etag, checksum, version: VersionName::written(bucket, &written) })
+    Ok(CompleteReply {
+        etag,
+        checksum,
+        version: VersionName::written(bucket, &written),
+    })
 }
 
 /// The checksum of a version made before, if it is still there.
@@ -138,7 +218,12 @@ async fn checksum_of(
     etag: &str,
 ) -> Option<Checksum> {
     let which = VersionSelector::Id(written.id);
-    let version = ctx.store().kv().head(bucket, key.as_str().as_bytes(), &which).await.ok()??;
+    let version = ctx
+        .store()
+        .kv()
+        .head(bucket, key.as_str().as_bytes(), &which)
+        .await
+        .ok()??;
     let record = ObjectRecord::decode(&version.new.meta).ok()?;
     record.checksum.filter(|_| version.new.etag == etag)
 }

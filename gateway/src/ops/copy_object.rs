@@ -15,7 +15,9 @@ use crate::ops::head_object::find_version;
 use crate::ops::put_object::owner;
 use crate::ops::version_name::record_of;
 use crate::ops::{OpContext, OpError, VersionName};
-use crate::store::{Bucket, Conditions, Hashing, KvError, NewVersion, Refusal, Version, VersionSelector, Written};
+use crate::store::{
+    Bucket, Conditions, Hashing, KvError, NewVersion, Refusal, Version, VersionSelector, Written,
+};
 use crate::tenancy::bucket::{self, BucketRef};
 
 /// What is copied.
@@ -65,7 +67,11 @@ pub struct CopyReply {
 }
 
 /// Copies it.
-pub async fn copy_object(ctx: &OpContext, who: &Principal, request: CopyObject) -> Result<CopyReply, OpError> {
+pub async fn copy_object(
+    ctx: &OpContext,
+    who: &Principal,
+    request: CopyObject,
+) -> Result<CopyReply, OpError> {
     let bucket = bucket::find(ctx, who, Action::PutObject, &request.bucket).await?;
     let key = ObjectKey::new(request.key)?;
     let (source_bucket, source) = find_source(ctx, who, &request.source).await?;
@@ -73,12 +79,22 @@ pub async fn copy_object(ctx: &OpContext, who: &Principal, request: CopyObject) 
     let same_object = source_bucket.id == bucket.id
         && source.key == key.as_str().as_bytes()
         && request.source.version.is_none();
-    let asked = ObjectRecord { owner: owner(who, &bucket), ..request.record };
+    let asked = ObjectRecord {
+        owner: owner(who, &bucket),
+        ..request.record
+    };
     let source_record = record_of(&source_bucket, &source)?;
-    let mut record =
-        copy_plan::record_of_copy(source_record, source.new.size, request.directive, asked, same_object)?;
+    let mut record = copy_plan::record_of_copy(
+        source_record,
+        source.new.size,
+        request.directive,
+        asked,
+        same_object,
+    )?;
 
-    let another = request.algorithm.filter(|a| record.checksum.as_ref().is_none_or(|c| c.algorithm != *a));
+    let another = request
+        .algorithm
+        .filter(|a| record.checksum.as_ref().is_none_or(|c| c.algorithm != *a));
     let shared = match another {
         None => share(ctx, &source, &bucket, &key, &record, &request.conditions).await?,
         Some(_) => None,
@@ -86,8 +102,16 @@ pub async fn copy_object(ctx: &OpContext, who: &Principal, request: CopyObject) 
     let (etag, written) = match shared {
         Some(written) => (source.new.etag.clone(), written),
         None => {
-            let (etag, written) =
-                rewrite(ctx, &source, &bucket, &key, &mut record, request.algorithm, request.conditions).await?;
+            let (etag, written) = rewrite(
+                ctx,
+                &source,
+                &bucket,
+                &key,
+                &mut record,
+                request.algorithm,
+                request.conditions,
+            )
+            .await?;
             (etag, written)
         }
     };
@@ -107,7 +131,11 @@ pub(super) async fn find_source(
     source: &CopySource,
 ) -> Result<(Bucket, Version), OpError> {
     let which = VersionName::select(source.version.as_deref())?;
-    let action = if which == VersionSelector::Current { Action::GetObject } else { Action::GetObjectVersion };
+    let action = if which == VersionSelector::Current {
+        Action::GetObject
+    } else {
+        Action::GetObjectVersion
+    };
     let bucket = bucket::find(ctx, who, action, &source.bucket).await?;
     let key = ObjectKey::new(source.key.as_str())?;
     let version = find_version(ctx, &bucket, &key, &which, source.version.as_deref()).await;
@@ -117,9 +145,14 @@ pub(super) async fn find_source(
         }
         other => other,
     })?;
-    match source.conditions.check(&version.new.etag, version.modified_ms) {
+    match source
+        .conditions
+        .check(&version.new.etag, version.modified_ms)
+    {
         Verdict::Proceed => Ok((bucket, version)),
-        _ => Err(OpError::Precondition { condition: "x-amz-copy-source-If-*" }),
+        _ => Err(OpError::Precondition {
+            condition: "x-amz-copy-source-If-*",
+        }),
     }
 }
 
@@ -132,13 +165,23 @@ async fn share(
     record: &ObjectRecord,
     conditions: &Conditions,
 ) -> Result<Option<Written>, OpError> {
-    let new = NewVersion { etag: source.new.etag.clone(), size: source.new.size, meta: record.encode() };
-    match ctx.store().kv().copy_within(source, bucket, key.to_bytes(), new, conditions.clone()).await {
+    let new = NewVersion {
+        etag: source.new.etag.clone(),
+        size: source.new.size,
+        meta: record.encode(),
+    };
+    match ctx
+        .store()
+        .kv()
+        .copy_within(source, bucket, key.to_bytes(), new, conditions.clone())
+        .await
+    {
         Ok(written) => Ok(written),
         // The source was deleted between finding and copying it.
-        Err(KvError::Refused(Refusal::NoSuchVersion)) => {
-            Err(OpError::NoSuchKey { key: String::from_utf8_lossy(&source.key).into_owned(), marker: None })
-        }
+        Err(KvError::Refused(Refusal::NoSuchVersion)) => Err(OpError::NoSuchKey {
+            key: String::from_utf8_lossy(&source.key).into_owned(),
+            marker: None,
+        }),
         Err(error) => Err(OpError::kv(error, &bucket.name, key.as_str())),
     }
 }
@@ -155,15 +198,34 @@ async fn rewrite(
 ) -> Result<(String, Written), OpError> {
     let store = ctx.store();
     let content = store.fetch(source, 0..source.new.size).await;
-    let content = content.map_err(|error| OpError::kv(error, &bucket.name, &String::from_utf8_lossy(&source.key)))?;
+    let content = content
+        .map_err(|error| OpError::kv(error, &bucket.name, &String::from_utf8_lossy(&source.key)))?;
     let kept = record.checksum.as_ref().map(|checksum| checksum.algorithm);
-    let hashing = Hashing { fallback: algorithm.or(kept).unwrap_or(Algorithm::Crc64Nvme), also: None };
-    let open = |declared| store.kv().open_stage(bucket, key.to_bytes(), declared, &conditions);
+    let hashing = Hashing {
+        fallback: algorithm.or(kept).unwrap_or(Algorithm::Crc64Nvme),
+        also: None,
+    };
+    let open = |declared| {
+        store
+            .kv()
+            .open_stage(bucket, key.to_bytes(), declared, &conditions)
+    };
     let taken = store.take(content.into_payload(), hashing, open).await;
-    let (content, digests) = taken.map_err(|error| OpError::intake(error, &bucket.name, key.as_str()))?;
+    let (content, digests) =
+        taken.map_err(|error| OpError::intake(error, &bucket.name, key.as_str()))?;
     record.checksum = Some(digests.checksum);
     let etag = hex(&digests.md5);
-    let new = NewVersion { etag: etag.clone(), size: digests.len, meta: record.encode() };
-    let written = store.kv().put(bucket, key.to_bytes(), new, content, conditions).await;
-    Ok((etag, written.map_err(|error| OpError::kv(error, &bucket.name, key.as_str()))?))
+    let new = NewVersion {
+        etag: etag.clone(),
+        size: digests.len,
+        meta: record.encode(),
+    };
+    let written = store
+        .kv()
+        .put(bucket, key.to_bytes(), new, content, conditions)
+        .await;
+    Ok((
+        etag,
+        written.map_err(|error| OpError::kv(error, &bucket.name, key.as_str()))?,
+    ))
 }

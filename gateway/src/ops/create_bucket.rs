@@ -16,10 +16,17 @@ pub struct CreateBucketCall {
 }
 
 /// Makes it, in the caller's tenant. Answered after every group knows it.
-pub async fn create_bucket(ctx: &OpContext, who: &Principal, request: CreateBucketCall) -> Result<Bucket, OpError> {
+pub async fn create_bucket(
+    ctx: &OpContext,
+    who: &Principal,
+    request: CreateBucketCall,
+) -> Result<Bucket, OpError> {
     permit(who, Action::CreateBucket, who.tenant)?;
     check_bucket_name(&request.name)?;
-    if let Some(location) = request.location.filter(|location| !location.is_empty() && location != REGION) {
+    if let Some(location) = request
+        .location
+        .filter(|location| !location.is_empty() && location != REGION)
+    {
         return Err(OpError::Location { asked: location });
     }
     let create = CreateBucket {
@@ -29,9 +36,19 @@ pub async fn create_bucket(ctx: &OpContext, who: &Principal, request: CreateBuck
         versioning: Versioning::Off,
         settings: bytes::Bytes::new(),
     };
-    ctx.store().kv().create_bucket(create).await.map_err(|error| match error {
-        CreateBucketError::Exists(bucket) if bucket.tenant == who.tenant => OpError::BucketOwned { bucket: request.name },
-        CreateBucketError::Exists(_) => OpError::BucketTaken { bucket: request.name },
-        CreateBucketError::Kv(error) => OpError::kv(error, &request.name, ""),
-    })
+    ctx.store()
+        .kv()
+        .create_bucket(create)
+        .await
+        .map_err(|error| match error {
+            CreateBucketError::Exists(bucket) if bucket.tenant == who.tenant => {
+                OpError::BucketOwned {
+                    bucket: request.name,
+                }
+            }
+            CreateBucketError::Exists(_) => OpError::BucketTaken {
+                bucket: request.name,
+            },
+            CreateBucketError::Kv(error) => OpError::kv(error, &request.name, ""),
+        })
 }

@@ -45,7 +45,9 @@ pub async fn create_multipart_upload(
     let bucket = bucket::find(ctx, who, Action::PutObject, &request.bucket).await?;
     let key = ObjectKey::new(request.key)?;
     if request.algorithm.is_none() && request.kind == Some(Kind::Composite) {
-        return Err(OpError::Request("The COMPOSITE checksum type needs an x-amz-checksum-algorithm.".to_owned()));
+        return Err(OpError::Request(
+            "The COMPOSITE checksum type needs an x-amz-checksum-algorithm.".to_owned(),
+        ));
     }
     let algorithm = request.algorithm.unwrap_or(Algorithm::Crc64Nvme);
     let kind = request.kind.unwrap_or(algorithm.default_kind());
@@ -67,7 +69,14 @@ pub async fn create_multipart_upload(
         kind,
         named: request.algorithm.is_some(),
     };
-    let opened = ctx.store().kv().create_upload(&bucket, key.to_bytes(), record.encode()).await;
+    let opened = ctx
+        .store()
+        .kv()
+        .create_upload(&bucket, key.to_bytes(), record.encode())
+        .await;
     let opened = opened.map_err(|error| OpError::kv(error, &bucket.name, key.as_str()))?;
-    Ok(CreateUploadReply { upload: opened.id.to_string(), checksum: request.algorithm.map(|a| (a, kind)) })
+    Ok(CreateUploadReply {
+        upload: opened.id.to_string(),
+        checksum: request.algorithm.map(|a| (a, kind)),
+    })
 }

@@ -6,7 +6,15 @@ use crate::ops::{OpContext, OpError};
 use crate::tenancy::bucket::{self, BucketRef};
 
 /// Deletes it.
-pub async fn delete_bucket(ctx: &OpContext, who: &Principal, asked: &BucketRef) -> Result<(), OpError> {
+pub async fn delete_bucket(
+    ctx: &OpContext,
+    who: &Principal,
+    asked: &BucketRef,
+) -> Result<(), OpError> {
     let bucket = bucket::find(ctx, who, Action::DeleteBucket, asked).await?;
-    ctx.store().kv().delete_bucket(&bucket.name).await.map_err(|error| OpError::kv(error, &bucket.name, ""))
+    ctx.store()
+        .kv()
+        .delete_bucket(&bucket.name)
+        .await
+        .map_err(|error| OpError::kv(error, &bucket.name, ""))
 }

@@ -50,19 +50,39 @@ pub async fn delete_objects(
     request: DeleteObjects,
 ) -> Result<Vec<DeleteOutcome>, OpError> {
     if request.targets.is_empty() || request.targets.len() > MAX_KEYS {
-        return Err(OpError::Request(format!("A delete names 1 to {MAX_KEYS} keys, this one {}", request.targets.len())));
+        return Err(OpError::Request(format!(
+            "A delete names 1 to {MAX_KEYS} keys, this one {}",
+            request.targets.len()
+        )));
     }
     // Any version named makes the call one that deletes versions, so both actions are asked for.
-    let named = request.targets.iter().find_map(|target| target.version.as_deref());
+    let named = request
+        .targets
+        .iter()
+        .find_map(|target| target.version.as_deref());
     let bucket = bucket::find(ctx, who, action(named), &request.bucket).await?;
     bucket::find(ctx, who, action(None), &request.bucket).await?;
 
-    let deletes = request.targets.into_iter().map(|DeleteTarget { key, version, conditions }| {
-        let bucket = &bucket;
-        async move {
-            let result = delete_one(ctx, bucket, key.clone(), version.clone(), conditions).await;
-            DeleteOutcome { key, version, result }
-        }
-    });
-    Ok(futures::stream::iter(deletes).buffered(AT_ONCE).collect().await)
+    let deletes = request.targets.into_iter().map(
+        |DeleteTarget {
+             key,
+             version,
+             conditions,
+         }| {
+            let bucket = &bucket;
+            async move {
+                let result =
+                    delete_one(ctx, bucket, key.clone(), version.clone(), conditions).await;
+                DeleteOutcome {
+                    key,
+                    version,
+                    result,
+                }
+            }
+        },
+    );
+    Ok(futures::stream::iter(deletes)
+        .buffered(AT_ONCE)
+        .collect()
+        .await)
 }

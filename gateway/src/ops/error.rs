@@ -39,11 +39,15 @@ pub enum OpError {
     /// A delete marker was asked for by its own id.
     #[error("The specified method is not allowed against this resource.")]
     MarkerAsked { marker: Marker },
-    #[error("The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.")]
+    #[error(
+        "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."
+    )]
     NoSuchUpload { upload: String },
     #[error("Your previous request to create the named bucket succeeded and you already own it.")]
     BucketOwned { bucket: String },
-    #[error("The requested bucket name is not available. The bucket namespace is shared by all users of the system. Please select a different name and try again.")]
+    #[error(
+        "The requested bucket name is not available. The bucket namespace is shared by all users of the system. Please select a different name and try again."
+    )]
     BucketTaken { bucket: String },
     #[error("The bucket you tried to delete is not empty")]
     BucketNotEmpty { bucket: String },
@@ -54,7 +58,11 @@ pub enum OpError {
     #[error("At least one of the pre-conditions you specified did not hold")]
     Precondition { condition: &'static str },
     #[error("Not Modified")]
-    NotModified { etag: String, modified_ms: u64, version: Option<VersionName> },
+    NotModified {
+        etag: String,
+        modified_ms: u64,
+        version: Option<VersionName>,
+    },
     #[error(transparent)]
     Get(#[from] GetError),
     #[error(transparent)]
@@ -85,7 +93,9 @@ pub enum OpError {
     NoRoom(String),
     #[error("The service cannot answer now, nothing was changed. Please try again: {0}")]
     Unavailable(String),
-    #[error("Whether the write happened could not be learned. Please read before you write again: {0}")]
+    #[error(
+        "Whether the write happened could not be learned. Please read before you write again: {0}"
+    )]
     Unknown(String),
     #[error("{object} is damaged on disk and has no other copy: {what}")]
     Damaged { object: String, what: String },
@@ -100,7 +110,10 @@ impl From<Denied> for OpError {
 impl OpError {
     /// An argument that cannot be so.
     pub fn argument(name: &'static str, message: impl Into<String>) -> OpError {
-        OpError::Argument { name, message: message.into() }
+        OpError::Argument {
+            name,
+            message: message.into(),
+        }
     }
 
     /// What the core said about a key (or, with an empty key, about the bucket).
@@ -111,7 +124,11 @@ impl OpError {
             KvError::NoRoom(why) => OpError::NoRoom(why),
             KvError::Unknown(why) => OpError::Unknown(why),
             KvError::Damaged(what) => {
-                let object = if key.is_empty() { format!("bucket {bucket}") } else { format!("{bucket}/{key}") };
+                let object = if key.is_empty() {
+                    format!("bucket {bucket}")
+                } else {
+                    format!("{bucket}/{key}")
+                };
                 OpError::Damaged { object, what }
             }
         }
@@ -120,14 +137,23 @@ impl OpError {
     fn refused(refusal: Refusal, bucket: &str, key: &str) -> OpError {
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
         match refusal {
-            Refusal::PreconditionFailed => OpError::Precondition { condition: "If-Match or If-None-Match" },
+            Refusal::PreconditionFailed => OpError::Precondition {
+                condition: "If-Match or If-None-Match",
+            },
             Refusal::NoSuchBucket => OpError::NoSuchBucket { bucket },
             Refusal::BucketExists => OpError::BucketTaken { bucket },
             Refusal::BucketNotEmpty => OpError::BucketNotEmpty { bucket },
             Refusal::NoSuchKey => OpError::NoSuchKey { key, marker: None },
-            Refusal::NoSuchVersion => OpError::NoSuchVersion { key, version: String::new() },
-            Refusal::NoSuchUpload => OpError::NoSuchUpload { upload: String::new() },
-            Refusal::InvalidPart(number) => OpError::Complete(CompleteError::InvalidPart { number }),
+            Refusal::NoSuchVersion => OpError::NoSuchVersion {
+                key,
+                version: String::new(),
+            },
+            Refusal::NoSuchUpload => OpError::NoSuchUpload {
+                upload: String::new(),
+            },
+            Refusal::InvalidPart(number) => {
+                OpError::Complete(CompleteError::InvalidPart { number })
+            }
             Refusal::StageGone => OpError::StageGone,
             Refusal::QuotaExceeded => OpError::QuotaExceeded,
             Refusal::Locked => OpError::Locked,
@@ -149,7 +175,9 @@ impl OpError {
     /// Names the upload in an answer that is about one.
     pub fn of_upload(self, upload: &str) -> OpError {
         match self {
-            OpError::NoSuchUpload { .. } => OpError::NoSuchUpload { upload: upload.to_owned() },
+            OpError::NoSuchUpload { .. } => OpError::NoSuchUpload {
+                upload: upload.to_owned(),
+            },
             other => other,
         }
     }

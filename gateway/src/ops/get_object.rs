@@ -34,9 +34,14 @@ pub struct GetReply {
 }
 
 /// Answers with bytes.
-pub async fn get_object(ctx: &OpContext, who: &Principal, request: GetObject) -> Result<GetReply, OpError> {
+pub async fn get_object(
+    ctx: &OpContext,
+    who: &Principal,
+    request: GetObject,
+) -> Result<GetReply, OpError> {
     let (version, head) = find(ctx, who, &request).await?;
     let content = ctx.store().fetch(&version, head.plan.range.clone()).await;
-    let content = content.map_err(|error| OpError::kv(error, &request.bucket.name, &request.key))?;
+    let content =
+        content.map_err(|error| OpError::kv(error, &request.bucket.name, &request.key))?;
     Ok(GetReply { head, content })
 }

@@ -31,7 +31,11 @@ pub struct ObjectHead {
 }
 
 /// Answers without bytes.
-pub async fn head_object(ctx: &OpContext, who: &Principal, request: GetObject) -> Result<ObjectHead, OpError> {
+pub async fn head_object(
+    ctx: &OpContext,
+    who: &Principal,
+    request: GetObject,
+) -> Result<ObjectHead, OpError> {
     Ok(find(ctx, who, &request).await?.1)
 }
 
@@ -42,26 +46,43 @@ pub(super) async fn find(
     request: &GetObject,
 ) -> Result<(Version, ObjectHead), OpError> {
     let which = VersionName::select(request.version.as_deref())?;
-    let action = if which == VersionSelector::Current { Action::GetObject } else { Action::GetObjectVersion };
+    let action = if which == VersionSelector::Current {
+        Action::GetObject
+    } else {
+        Action::GetObjectVersion
+    };
     let bucket = bucket::find(ctx, who, action, &request.bucket).await?;
     let key = ObjectKey::new(request.key.as_str())?;
     let version = find_version(ctx, &bucket, &key, &which, request.version.as_deref()).await?;
     check(&request.conditions, &bucket, &version)?;
 
     let parts = match request.part {
-        Some(_) if version.parts > 0 => {
-            ctx.store().kv().part_sizes(&version).await.map_err(|e| OpError::kv(e, &bucket.name, key.as_str()))?
-        }
+        Some(_) if version.parts > 0 => ctx
+            .store()
+            .kv()
+            .part_sizes(&version)
+            .await
+            .map_err(|e| OpError::kv(e, &bucket.name, key.as_str()))?,
         _ => Vec::new(),
     };
-    let plan = GetPlan::new(Ask { range: request.range, part: request.part }, version.new.size, &parts)?;
+    let plan = GetPlan::new(
+        Ask {
+            range: request.range,
+            part: request.part,
+        },
+        version.new.size,
+        &parts,
+    )?;
     let head = ObjectHead {
         etag: version.new.etag.clone(),
         size: version.new.size,
         modified_ms: version.modified_ms,
         record: record_of(&bucket, &version)?,
         version: VersionName::shown(&bucket, version.id, version.is_null),
-        parts: request.part.and(Some(version.parts)).filter(|parts| *parts > 0),
+        parts: request
+            .part
+            .and(Some(version.parts))
+            .filter(|parts| *parts > 0),
         plan,
     };
     Ok((version, head))
@@ -75,19 +96,32 @@ pub(super) async fn find_version(
     which: &VersionSelector,
     asked: Option<&str>,
 ) -> Result<Version, OpError> {
-    let found = ctx.store().kv().head(bucket, key.as_str().as_bytes(), which).await;
+    let found = ctx
+        .store()
+        .kv()
+        .head(bucket, key.as_str().as_bytes(), which)
+        .await;
     let found = found.map_err(|error| OpError::kv(error, &bucket.name, key.as_str()))?;
     let key = || key.as_str().to_owned();
     match found {
-        None if *which == VersionSelector::Current => Err(OpError::NoSuchKey { key: key(), marker: None }),
-        None => Err(OpError::NoSuchVersion { key: key(), version: asked.unwrap_or_default().to_owned() }),
+        None if *which == VersionSelector::Current => Err(OpError::NoSuchKey {
+            key: key(),
+            marker: None,
+        }),
+        None => Err(OpError::NoSuchVersion {
+            key: key(),
+            version: asked.unwrap_or_default().to_owned(),
+        }),
         Some(version) if version.is_delete_marker => {
             let marker = Marker {
                 version: VersionName::shown(bucket, version.id, version.is_null),
                 modified_ms: version.modified_ms,
             };
             if *which == VersionSelector::Current {
-                Err(OpError::NoSuchKey { key: key(), marker: Some(marker) })
+                Err(OpError::NoSuchKey {
+                    key: key(),
+                    marker: Some(marker),
+                })
             } else {
                 Err(OpError::MarkerAsked { marker })
             }
@@ -109,7 +143,11 @@ fn check(conditions: &ReadConditions, bucket: &Bucket, version: &Version) -> Res
             version: VersionName::shown(bucket, version.id, version.is_null),
         }),
         Verdict::PreconditionFailed => {
-            let condition = if conditions.if_match.is_some() { "If-Match" } else { "If-Unmodified-Since" };
+            let condition = if conditions.if_match.is_some() {
+                "If-Match"
+            } else {
+                "If-Unmodified-Since"
+            };
             Err(OpError::Precondition { condition })
         }
     }

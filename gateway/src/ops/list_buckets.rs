@@ -31,25 +31,50 @@ pub struct BucketsPage {
 const MAX: i32 = 10_000;
 
 /// Lists them.
-pub async fn list_buckets(ctx: &OpContext, who: &Principal, request: ListBuckets) -> Result<BucketsPage, OpError> {
+pub async fn list_buckets(
+    ctx: &OpContext,
+    who: &Principal,
+    request: ListBuckets,
+) -> Result<BucketsPage, OpError> {
     permit(who, Action::ListAllMyBuckets, who.tenant)?;
     let max = match request.max {
         None => usize::MAX,
         Some(max @ 1..=MAX) => max as usize,
-        Some(_) => return Err(OpError::argument("max-buckets", format!("max-buckets must be between 1 and {MAX}"))),
+        Some(_) => {
+            return Err(OpError::argument(
+                "max-buckets",
+                format!("max-buckets must be between 1 and {MAX}"),
+            ));
+        }
     };
-    let listing = Listing { purpose: "buckets", bucket: who.tenant.0, prefix: &request.prefix, delimiter: "" };
+    let listing = Listing {
+        purpose: "buckets",
+        bucket: who.tenant.0,
+        prefix: &request.prefix,
+        delimiter: "",
+    };
     let after = match &request.token {
         None => None,
         Some(token) => Some(ctx.tokens().open(listing, token).ok_or(OpError::Token)?),
     };
-    if request.region.as_deref().is_some_and(|region| region != crate::ops::REGION) {
+    if request
+        .region
+        .as_deref()
+        .is_some_and(|region| region != crate::ops::REGION)
+    {
         return Ok(BucketsPage::default());
     }
-    let all = ctx.store().kv().buckets(who.tenant).await.map_err(|error| OpError::kv(error, "", ""))?;
+    let all = ctx
+        .store()
+        .kv()
+        .buckets(who.tenant)
+        .await
+        .map_err(|error| OpError::kv(error, "", ""))?;
     let wanted = all.into_iter().filter(|bucket| {
         bucket.name.starts_with(&request.prefix)
-            && after.as_ref().is_none_or(|after| bucket.name.as_bytes() > after.as_slice())
+            && after
+                .as_ref()
+                .is_none_or(|after| bucket.name.as_bytes() > after.as_slice())
     });
     let mut buckets: Vec<Bucket> = wanted.collect();
     let more = buckets.len() > max;

@@ -60,18 +60,32 @@ pub async fn list_multipart_uploads(
     who: &Principal,
     request: ListUploads,
 ) -> Result<UploadsReply, OpError> {
-    let bucket = bucket::find(ctx, who, Action::ListBucketMultipartUploads, &request.bucket).await?;
+    let bucket = bucket::find(
+        ctx,
+        who,
+        Action::ListBucketMultipartUploads,
+        &request.bucket,
+    )
+    .await?;
     let page = page_size("max-uploads", request.max)?;
-    let mut reply = UploadsReply { max: page.asked, uploads: Vec::new(), prefixes: Vec::new(), next: None };
+    let mut reply = UploadsReply {
+        max: page.asked,
+        uploads: Vec::new(),
+        prefixes: Vec::new(),
+        next: None,
+    };
     if page.lines == 0 {
         return Ok(reply);
     }
     let key_marker = request.key_marker.unwrap_or_default();
-    let upload_marker = request.upload_marker.filter(|marker| !marker.is_empty() && !key_marker.is_empty());
+    let upload_marker = request
+        .upload_marker
+        .filter(|marker| !marker.is_empty() && !key_marker.is_empty());
     let after_upload = match upload_marker {
         None => None,
         Some(marker) => Some(
-            UploadId::parse(&marker).ok_or_else(|| OpError::argument("upload-id-marker", "Invalid uploadId marker"))?,
+            UploadId::parse(&marker)
+                .ok_or_else(|| OpError::argument("upload-id-marker", "Invalid uploadId marker"))?,
         ),
     };
     let scan = UploadsRequest {
@@ -81,7 +95,11 @@ pub async fn list_multipart_uploads(
         after_upload,
         max: page.lines,
     };
-    let scanned = ctx.store().scan_uploads(&bucket, scan).await.map_err(|error| OpError::kv(error, &bucket.name, ""))?;
+    let scanned = ctx
+        .store()
+        .scan_uploads(&bucket, scan)
+        .await
+        .map_err(|error| OpError::kv(error, &bucket.name, ""))?;
     let mut last = None;
     for item in scanned.items {
         match item {
@@ -92,15 +110,19 @@ pub async fn list_multipart_uploads(
             UploadsItem::Upload(upload) => {
                 let (key, id) = (text(&upload.key), upload.id.to_string());
                 last = Some((key.clone(), id.clone()));
-                let record = UploadRecord::decode(&upload.meta).map_err(|error| OpError::Damaged {
-                    object: format!("upload {id} of {}/{key}", bucket.name),
-                    what: error.to_string(),
-                })?;
+                let record =
+                    UploadRecord::decode(&upload.meta).map_err(|error| OpError::Damaged {
+                        object: format!("upload {id} of {}/{key}", bucket.name),
+                        what: error.to_string(),
+                    })?;
                 reply.uploads.push(UploadLine {
                     key,
                     upload: id,
                     created_ms: upload.created_ms,
-                    owner: record.object.owner.unwrap_or_else(|| owner_id(bucket.tenant)),
+                    owner: record
+                        .object
+                        .owner
+                        .unwrap_or_else(|| owner_id(bucket.tenant)),
                     checksum: record.named.then_some((record.algorithm, record.kind)),
                 });
             }

@@ -71,22 +71,39 @@ pub async fn list_object_versions(
 ) -> Result<VersionsReply, OpError> {
     let bucket = bucket::find(ctx, who, Action::ListBucketVersions, &request.bucket).await?;
     let page = page_size("max-keys", request.max)?;
-    let mut reply = VersionsReply { max: page.asked, versions: Vec::new(), prefixes: Vec::new(), next: None };
+    let mut reply = VersionsReply {
+        max: page.asked,
+        versions: Vec::new(),
+        prefixes: Vec::new(),
+        next: None,
+    };
     if page.lines == 0 {
         return Ok(reply);
     }
     let key_marker = request.key_marker.unwrap_or_default();
-    let version_marker = request.version_marker.as_deref().filter(|marker| !marker.is_empty());
+    let version_marker = request
+        .version_marker
+        .as_deref()
+        .filter(|marker| !marker.is_empty());
     if version_marker.is_some() && key_marker.is_empty() {
-        return Err(OpError::argument("version-id-marker", "A version-id marker cannot be specified without a key marker."));
+        return Err(OpError::argument(
+            "version-id-marker",
+            "A version-id marker cannot be specified without a key marker.",
+        ));
     }
     let after_version = match VersionName::select(version_marker)? {
         VersionSelector::Current => None,
         VersionSelector::Id(id) => Some(id),
         // "null" names a version by its role; the core goes on after the id behind the name.
         which @ VersionSelector::Null => {
-            let found = ctx.store().kv().head(&bucket, key_marker.as_bytes(), &which).await;
-            found.map_err(|error| OpError::kv(error, &bucket.name, &key_marker))?.map(|version| version.id)
+            let found = ctx
+                .store()
+                .kv()
+                .head(&bucket, key_marker.as_bytes(), &which)
+                .await;
+            found
+                .map_err(|error| OpError::kv(error, &bucket.name, &key_marker))?
+                .map(|version| version.id)
         }
     };
     let scan = ListRequest {
@@ -97,7 +114,11 @@ pub async fn list_object_versions(
         max: page.lines,
         versions: true,
     };
-    let scanned = ctx.store().scan(&bucket, scan).await.map_err(|error| OpError::kv(error, &bucket.name, ""))?;
+    let scanned = ctx
+        .store()
+        .scan(&bucket, scan)
+        .await
+        .map_err(|error| OpError::kv(error, &bucket.name, ""))?;
     let mut last = None;
     for item in scanned.items {
         match item {

@@ -80,12 +80,21 @@ pub(super) fn text(name: &Bytes) -> String {
 
 /// The page size of a listing.
 pub(super) fn page_size(name: &'static str, asked: Option<i32>) -> Result<PageSize, OpError> {
-    let negative = || OpError::argument(name, format!("Argument {name} must be an integer between 0 and 2147483647"));
+    let negative = || {
+        OpError::argument(
+            name,
+            format!("Argument {name} must be an integer between 0 and 2147483647"),
+        )
+    };
     PageSize::new(asked).ok_or_else(negative)
 }
 
 /// Lists them.
-pub async fn list_objects(ctx: &OpContext, who: &Principal, request: ListObjects) -> Result<ObjectsReply, OpError> {
+pub async fn list_objects(
+    ctx: &OpContext,
+    who: &Principal,
+    request: ListObjects,
+) -> Result<ObjectsReply, OpError> {
     let bucket = bucket::find(ctx, who, Action::ListBucket, &request.bucket).await?;
     let page = page_size("max-keys", request.max)?;
     let listing = Listing {
@@ -97,7 +106,11 @@ pub async fn list_objects(ctx: &OpContext, who: &Principal, request: ListObjects
     let after = match request.start {
         Start::Beginning => Bytes::new(),
         Start::After(name) => name.into(),
-        Start::Token(token) => ctx.tokens().open(listing, &token).ok_or(OpError::Token)?.into(),
+        Start::Token(token) => ctx
+            .tokens()
+            .open(listing, &token)
+            .ok_or(OpError::Token)?
+            .into(),
     };
     let mut reply = ObjectsReply {
         max: page.asked,
@@ -117,7 +130,11 @@ pub async fn list_objects(ctx: &OpContext, who: &Principal, request: ListObjects
         max: page.lines,
         ..ListRequest::default()
     };
-    let scanned = ctx.store().scan(&bucket, scan).await.map_err(|error| OpError::kv(error, &bucket.name, ""))?;
+    let scanned = ctx
+        .store()
+        .scan(&bucket, scan)
+        .await
+        .map_err(|error| OpError::kv(error, &bucket.name, ""))?;
     for item in scanned.items {
         match item {
             ListItem::Prefix(prefix) => reply.prefixes.push(text(&prefix)),

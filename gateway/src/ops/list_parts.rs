@@ -58,29 +58,48 @@ pub struct PartsReply {
 }
 
 /// Lists them.
-pub async fn list_parts(ctx: &OpContext, who: &Principal, request: ListParts) -> Result<PartsReply, OpError> {
+pub async fn list_parts(
+    ctx: &OpContext,
+    who: &Principal,
+    request: ListParts,
+) -> Result<PartsReply, OpError> {
     let bucket = bucket::find(ctx, who, Action::ListMultipartUploadParts, &request.bucket).await?;
     let key = ObjectKey::new(request.key)?;
     let page = page_size("max-parts", request.max)?;
-    let after = u32::try_from(request.after.unwrap_or(0))
-        .map_err(|_| OpError::argument("part-number-marker", "part-number-marker must not be negative"))?;
+    let after = u32::try_from(request.after.unwrap_or(0)).map_err(|_| {
+        OpError::argument(
+            "part-number-marker",
+            "part-number-marker must not be negative",
+        )
+    })?;
     let (upload, record) = find_upload(ctx, &bucket, &key, &request.upload).await?;
     let mut reply = PartsReply {
         max: page.asked,
         after,
         parts: Vec::new(),
         truncated: false,
-        owner: record.object.owner.unwrap_or_else(|| owner_id(bucket.tenant)),
+        owner: record
+            .object
+            .owner
+            .unwrap_or_else(|| owner_id(bucket.tenant)),
         checksum: record.named.then_some((record.algorithm, record.kind)),
     };
     if page.lines == 0 {
         return Ok(reply);
     }
-    let parts = ctx.store().kv().parts(&bucket, key.as_str().as_bytes(), upload, after, page.lines).await;
-    let parts = parts.map_err(|error| OpError::kv(error, &bucket.name, key.as_str()).of_upload(&request.upload))?;
+    let parts = ctx
+        .store()
+        .kv()
+        .parts(&bucket, key.as_str().as_bytes(), upload, after, page.lines)
+        .await;
+    let parts = parts.map_err(|error| {
+        OpError::kv(error, &bucket.name, key.as_str()).of_upload(&request.upload)
+    })?;
     reply.truncated = parts.truncated;
     for part in parts.parts {
-        let checksum = PartRecord::decode(&part.meta).ok().and_then(|r| r.checksum(record.algorithm).cloned());
+        let checksum = PartRecord::decode(&part.meta)
+            .ok()
+            .and_then(|r| r.checksum(record.algorithm).cloned());
         reply.parts.push(PartLine {
             number: part.number,
             etag: part.etag,

@@ -33,10 +33,14 @@ use crate::object::token::TokenKey;
 use crate::store::{Credentials, Store};
 
 pub use abort_multipart_upload::{AbortMultipartUpload, abort_multipart_upload};
-pub use complete_multipart_upload::{CompleteMultipartUpload, CompleteReply, complete_multipart_upload};
+pub use complete_multipart_upload::{
+    CompleteMultipartUpload, CompleteReply, complete_multipart_upload,
+};
 pub use copy_object::{CopyObject, CopyReply, CopySource, copy_object};
 pub use create_bucket::{CreateBucketCall, create_bucket};
-pub use create_multipart_upload::{CreateMultipartUpload, CreateUploadReply, create_multipart_upload};
+pub use create_multipart_upload::{
+    CreateMultipartUpload, CreateUploadReply, create_multipart_upload,
+};
 pub use delete_bucket::delete_bucket;
 pub use delete_object::{DeleteObject, DeleteReply, delete_object};
 pub use delete_objects::{DeleteObjects, DeleteOutcome, DeleteTarget, delete_objects};
@@ -73,9 +77,19 @@ impl OpContext {
     /// On a store whose root key is this.
     pub fn new(store: Store, root: &Credentials) -> OpContext {
         let keys = KeyStore::new();
-        keys.put(&root.access_key, &root.secret_key, Principal::root(&root.access_key));
+        keys.put(
+            &root.access_key,
+            &root.secret_key,
+            Principal::root(&root.access_key),
+        );
         let tokens = TokenKey::derive(root.secret_key.as_bytes());
-        OpContext { inner: Arc::new(Inner { store, keys: Arc::new(keys), tokens }) }
+        OpContext {
+            inner: Arc::new(Inner {
+                store,
+                keys: Arc::new(keys),
+                tokens,
+            }),
+        }
     }
 
     /// The core.

@@ -42,14 +42,23 @@ pub struct PutReply {
 }
 
 /// Writes it.
-pub async fn put_object(ctx: &OpContext, who: &Principal, request: PutObject) -> Result<PutReply, OpError> {
+pub async fn put_object(
+    ctx: &OpContext,
+    who: &Principal,
+    request: PutObject,
+) -> Result<PutReply, OpError> {
     let bucket = bucket::find(ctx, who, Action::PutObject, &request.bucket).await?;
     let key = ObjectKey::new(request.key)?;
     let (store, name) = (ctx.store(), key.to_bytes());
 
-    let open = |declared| store.kv().open_stage(&bucket, name.clone(), declared, &request.conditions);
+    let open = |declared| {
+        store
+            .kv()
+            .open_stage(&bucket, name.clone(), declared, &request.conditions)
+    };
     let taken = store.take(request.payload, Hashing::default(), open).await;
-    let (content, digests) = taken.map_err(|error| OpError::intake(error, &bucket.name, key.as_str()))?;
+    let (content, digests) =
+        taken.map_err(|error| OpError::intake(error, &bucket.name, key.as_str()))?;
 
     let (etag, checksum, size) = (hex(&digests.md5), digests.checksum, digests.len);
     let record = ObjectRecord {
@@ -58,10 +67,22 @@ pub async fn put_object(ctx: &OpContext, who: &Principal, request: PutObject) ->
         checksum: Some(checksum.clone()),
         owner: owner(who, &bucket),
     };
-    let new = NewVersion { etag: etag.clone(), size, meta: record.encode() };
-    let written = store.kv().put(&bucket, name, new, content, request.conditions).await;
+    let new = NewVersion {
+        etag: etag.clone(),
+        size,
+        meta: record.encode(),
+    };
+    let written = store
+        .kv()
+        .put(&bucket, name, new, content, request.conditions)
+        .await;
     let written = written.map_err(|error| OpError::kv(error, &bucket.name, key.as_str()))?;
-    Ok(PutReply { etag, checksum, size, version: VersionName::written(&bucket, &written) })
+    Ok(PutReply {
+        etag,
+        checksum,
+        size,
+        version: VersionName::written(&bucket, &written),
+    })
 }
 
 /// Who owns what is written; left out when it is the bucket's owner, as nearly always.

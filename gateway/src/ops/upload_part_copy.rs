@@ -46,7 +46,11 @@ pub async fn upload_part_copy(
     let range = copy_plan::source_range(request.range.as_deref(), source.new.size)?;
 
     let content = ctx.store().fetch(&source, range).await;
-    let content = content.map_err(|error| OpError::kv(error, &source_bucket.name, &request.source.key))?;
+    let content =
+        content.map_err(|error| OpError::kv(error, &source_bucket.name, &request.source.key))?;
     let part = target.write(ctx, content.into_payload()).await?;
-    Ok(PartCopyReply { part, source_version: VersionName::shown(&source_bucket, source.id, source.is_null) })
+    Ok(PartCopyReply {
+        part,
+        source_version: VersionName::shown(&source_bucket, source.id, source.is_null),
+    })
 }

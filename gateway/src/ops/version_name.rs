@@ -27,7 +27,11 @@ impl fmt::Display for VersionName {
 impl VersionName {
     /// Of a version.
     pub fn of(id: VersionId, is_null: bool) -> VersionName {
-        if is_null { VersionName::Null } else { VersionName::Id(id) }
+        if is_null {
+            VersionName::Null
+        } else {
+            VersionName::Id(id)
+        }
     }
 
     /// As answers carry it: not at all while the bucket never had versioning.
@@ -47,7 +51,10 @@ impl VersionName {
             Some("null") => Ok(VersionSelector::Null),
             Some(text) => match VersionId::parse(text) {
                 Some(id) => Ok(VersionSelector::Id(id)),
-                None => Err(OpError::argument("versionId", "Invalid version id specified")),
+                None => Err(OpError::argument(
+                    "versionId",
+                    "Invalid version id specified",
+                )),
             },
         }
     }

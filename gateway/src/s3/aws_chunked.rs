@@ -115,8 +115,15 @@ impl Decoder {
         if self.trailer_follows
             && let Some(signer) = &mut self.signer
         {
-            let lines: String = self.trailer.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-            let claimed = self.trailer_signature.as_deref().ok_or(PayloadError::Trailer)?;
+            let lines: String = self
+                .trailer
+                .iter()
+                .map(|(name, value)| format!("{name}:{value}\n"))
+                .collect();
+            let claimed = self
+                .trailer_signature
+                .as_deref()
+                .ok_or(PayloadError::Trailer)?;
             if !signer.trailer(lines.as_bytes()).matches(claimed) {
                 return Err(PayloadError::ChunkSignature);
             }
@@ -156,32 +163,53 @@ impl Decoder {
                 self.state = State::Header;
                 Ok(())
             }
-            State::DataEnd => Err(PayloadError::Framing("a chunk is longer than its size says")),
+            State::DataEnd => Err(PayloadError::Framing(
+                "a chunk is longer than its size says",
+            )),
             State::Trailer => self.trailer_line(line),
             State::Data(_) => unreachable!("lines are not looked for in data"),
         }
     }
 
     fn header(&mut self, line: &[u8]) -> Result<(), PayloadError> {
-        let text = std::str::from_utf8(line).map_err(|_| PayloadError::Framing("a chunk header is not ASCII"))?;
+        let text = std::str::from_utf8(line)
+            .map_err(|_| PayloadError::Framing("a chunk header is not ASCII"))?;
         let (size, extension) = match text.split_once(';') {
             Some((size, extension)) => (size, Some(extension)),
             None => (text, None),
         };
-        let digits = !size.is_empty() && size.len() <= 16 && size.bytes().all(|b| b.is_ascii_hexdigit());
-        let size = if digits { u64::from_str_radix(size, 16).ok() } else { None };
-        let size = size.ok_or(PayloadError::Framing("a chunk size is not a hexadecimal number"))?;
-        match (&self.signer, extension.map(|e| e.strip_prefix(SIGNATURE_FIELD))) {
-            (Some(_), Some(Some(signature))) if signature.len() == 64 => self.claimed = signature.to_owned(),
+        let digits =
+            !size.is_empty() && size.len() <= 16 && size.bytes().all(|b| b.is_ascii_hexdigit());
+        let size = if digits {
+            u64::from_str_radix(size, 16).ok()
+        } else {
+            None
+        };
+        let size = size.ok_or(PayloadError::Framing(
+            "a chunk size is not a hexadecimal number",
+        ))?;
+        match (
+            &self.signer,
+            extension.map(|e| e.strip_prefix(SIGNATURE_FIELD)),
+        ) {
+            (Some(_), Some(Some(signature))) if signature.len() == 64 => {
+                self.claimed = signature.to_owned()
+            }
             (Some(_), _) => return Err(PayloadError::Framing("a chunk has no signature")),
             (None, None) => {}
-            (None, Some(_)) => return Err(PayloadError::Framing("an unsigned chunk has an extension")),
+            (None, Some(_)) => {
+                return Err(PayloadError::Framing("an unsigned chunk has an extension"));
+            }
         }
         if size > self.left {
             return Err(PayloadError::Incomplete);
         }
         self.left -= size;
-        self.state = if size > 0 { State::Data(size) } else { State::Trailer };
+        self.state = if size > 0 {
+            State::Data(size)
+        } else {
+            State::Trailer
+        };
         if size == 0 {
             self.check_chunk()?;
         }
@@ -190,9 +218,15 @@ impl Decoder {
 
     fn check_chunk(&mut self) -> Result<(), PayloadError> {
         let hash = std::mem::take(&mut self.hash);
-        let Some(signer) = &mut self.signer else { return Ok(()) };
+        let Some(signer) = &mut self.signer else {
+            return Ok(());
+        };
         let good = signer.chunk(&hash.finalize().into()).matches(&self.claimed);
-        if good { Ok(()) } else { Err(PayloadError::ChunkSignature) }
+        if good {
+            Ok(())
+        } else {
+            Err(PayloadError::ChunkSignature)
+        }
     }
 
     fn trailer_line(&mut self, line: &[u8]) -> Result<(), PayloadError> {
@@ -204,7 +238,9 @@ impl Decoder {
             return Ok(());
         }
         if !self.trailer_follows {
-            return Err(PayloadError::Framing("there are bytes behind the last chunk"));
+            return Err(PayloadError::Framing(
+                "there are bytes behind the last chunk",
+            ));
         }
         let text = std::str::from_utf8(line).map_err(|_| PayloadError::Trailer)?;
         let (name, value) = text.split_once(':').ok_or(PayloadError::Trailer)?;
@@ -224,7 +260,7 @@ impl Decoder {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::auth::signature_v4::{Scope, Signer, SigningKey, STREAMING_SIGNED};
+    use crate::auth::signature_v4::{STREAMING_SIGNED, Scope, Signer, SigningKey};
     use http::{HeaderMap, HeaderValue, Method, Uri};
     use proptest::prelude::*;
 
@@ -245,38 +281,69 @@ mod tests {
     fn unsigned(wire: &[u8], declared: u64) -> Decoded {
         let whole = decode(Decoder::new(None, true, declared), wire, wire.len());
         let bytewise = decode(Decoder::new(None, true, declared), wire, 1);
-        assert_eq!(format!("{whole:?}"), format!("{bytewise:?}"), "how it was cut must not matter");
+        assert_eq!(
+            format!("{whole:?}"),
+            format!("{bytewise:?}"),
+            "how it was cut must not matter"
+        );
         whole
     }
 
     fn signer() -> ChunkSigner {
         let mut headers = HeaderMap::new();
         headers.insert("host", HeaderValue::from_static("h"));
-        let signer = Signer { access_key: "AK", secret_key: "SK", region: "us-east-1", service: "s3" };
-        signer.sign(&Method::PUT, &Uri::from_static("/b/k"), &mut headers, STREAMING_SIGNED, 1_800_000_000).unwrap()
+        let signer = Signer {
+            access_key: "AK",
+            secret_key: "SK",
+            region: "us-east-1",
+            service: "s3",
+        };
+        signer
+            .sign(
+                &Method::PUT,
+                &Uri::from_static("/b/k"),
+                &mut headers,
+                STREAMING_SIGNED,
+                1_800_000_000,
+            )
+            .unwrap()
     }
 
     fn signed_wire(chunks: &[&[u8]], trailer: Option<&str>) -> Vec<u8> {
         let mut signer = signer();
         let mut wire = Vec::new();
         for chunk in chunks.iter().chain([&b"".as_slice()]) {
-            let signature = signer.chunk(&Sha256::digest(chunk).into()).as_str().to_owned();
-            wire.extend_from_slice(format!("{:x};chunk-signature={signature}\r\n", chunk.len()).as_bytes());
+            let signature = signer
+                .chunk(&Sha256::digest(chunk).into())
+                .as_str()
+                .to_owned();
+            wire.extend_from_slice(
+                format!("{:x};chunk-signature={signature}\r\n", chunk.len()).as_bytes(),
+            );
             wire.extend_from_slice(chunk);
             if !chunk.is_empty() {
                 wire.extend_from_slice(b"\r\n");
             }
         }
         if let Some(trailer) = trailer {
-            let signature = signer.trailer(format!("{trailer}\n").as_bytes()).as_str().to_owned();
-            wire.extend_from_slice(format!("{trailer}\r\nx-amz-trailer-signature:{signature}\r\n").as_bytes());
+            let signature = signer
+                .trailer(format!("{trailer}\n").as_bytes())
+                .as_str()
+                .to_owned();
+            wire.extend_from_slice(
+                format!("{trailer}\r\nx-amz-trailer-signature:{signature}\r\n").as_bytes(),
+            );
         }
         wire.extend_from_slice(b"\r\n");
         wire
     }
 
     fn signed(wire: &[u8], trailer: bool, declared: u64, step: usize) -> Decoded {
-        decode(Decoder::new(Some(Box::new(signer())), trailer, declared), wire, step)
+        decode(
+            Decoder::new(Some(Box::new(signer())), trailer, declared),
+            wire,
+            step,
+        )
     }
 
     #[test]
@@ -284,14 +351,25 @@ mod tests {
         let wire = b"3\r\nabc\r\n2\r\nde\r\n0\r\nx-amz-checksum-crc32:hTzgsQ==\r\n\r\n";
         let (body, trailer) = unsigned(wire, 5).unwrap();
         assert_eq!((body.as_slice(), trailer.len()), (b"abcde".as_slice(), 1));
-        assert_eq!(trailer[0], ("x-amz-checksum-crc32".to_owned(), "hTzgsQ==".to_owned()));
-        assert_eq!(unsigned(b"0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n", 0).unwrap().0, b"");
+        assert_eq!(
+            trailer[0],
+            ("x-amz-checksum-crc32".to_owned(), "hTzgsQ==".to_owned())
+        );
+        assert_eq!(
+            unsigned(b"0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n", 0)
+                .unwrap()
+                .0,
+            b""
+        );
     }
 
     #[test]
     fn signed_chunks_come_out_as_they_went_in() {
         let wire = signed_wire(&[b"hello ", b"world"], None);
-        assert_eq!(signed(&wire, false, 11, wire.len()).unwrap().0, b"hello world");
+        assert_eq!(
+            signed(&wire, false, 11, wire.len()).unwrap().0,
+            b"hello world"
+        );
         let wire = signed_wire(&[b"x"], Some("x-amz-checksum-crc32:jNpAkg=="));
         assert_eq!(signed(&wire, true, 1, 3).unwrap().1.len(), 1);
     }
@@ -300,10 +378,15 @@ mod tests {
     #[test]
     fn the_trailer_of_minio_go_is_read() {
         let mut signer = signer();
-        let last = signer.chunk(&Sha256::digest(b"").into()).as_str().to_owned();
+        let last = signer
+            .chunk(&Sha256::digest(b"").into())
+            .as_str()
+            .to_owned();
         let trailer = "x-amz-checksum-crc32c:AAAAAA==\n";
         let signature = signer.trailer(trailer.as_bytes()).as_str().to_owned();
-        let wire = format!("0;chunk-signature={last}\r\n{trailer}\r\nx-amz-trailer-signature:{signature}\r\n\r\n");
+        let wire = format!(
+            "0;chunk-signature={last}\r\n{trailer}\r\nx-amz-trailer-signature:{signature}\r\n\r\n"
+        );
         assert_eq!(signed(wire.as_bytes(), true, 0, 7).unwrap().1.len(), 1);
     }
 
@@ -313,7 +396,10 @@ mod tests {
         let good = b"3\r\nabc\r\n0\r\n\r\n";
         assert!(unsigned(good, 3).is_ok());
         for declared in [2, 4, 0, u64::MAX] {
-            assert!(matches!(unsigned(good, declared), Err(PayloadError::Incomplete)), "{declared}");
+            assert!(
+                matches!(unsigned(good, declared), Err(PayloadError::Incomplete)),
+                "{declared}"
+            );
         }
         for bad in [
             &b"3\r\nabc\r\n"[..],
@@ -337,7 +423,11 @@ mod tests {
             b"3\r\nabc\r\n0\r\nno colon\r\n\r\n",
             b"3\r\nabc\r\n0\r\n\r\n3\r\nabc\r\n",
         ] {
-            assert!(unsigned(bad, 3).is_err(), "{:?}", String::from_utf8_lossy(bad));
+            assert!(
+                unsigned(bad, 3).is_err(),
+                "{:?}",
+                String::from_utf8_lossy(bad)
+            );
         }
     }
 
@@ -376,7 +466,11 @@ mod tests {
 
     #[test]
     fn a_key_of_another_day_does_not_sign_chunks() {
-        let scope = Scope { date: "20200101".into(), region: "us-east-1".into(), service: "s3".into() };
+        let scope = Scope {
+            date: "20200101".into(),
+            region: "us-east-1".into(),
+            service: "s3".into(),
+        };
         let key = SigningKey::derive("SK", &scope);
         let seed = key.sign_request("20200101T000000Z", &scope, &[0; 32]);
         let other = ChunkSigner::new(key, "20200101T000000Z", &scope, seed);

@@ -10,7 +10,11 @@ use crate::auth::permit::Action;
 use crate::ops::{self, OpContext, REGION};
 use crate::store::Versioning;
 
-pub async fn list_buckets(ctx: &OpContext, call: &Call, input: ListBucketsInput) -> Reply<ListBucketsOutput> {
+pub async fn list_buckets(
+    ctx: &OpContext,
+    call: &Call,
+    input: ListBucketsInput,
+) -> Reply<ListBucketsOutput> {
     let request = ops::ListBuckets {
         prefix: input.prefix.clone().unwrap_or_default(),
         region: input.bucket_region,
@@ -33,26 +37,48 @@ pub async fn list_buckets(ctx: &OpContext, call: &Call, input: ListBucketsInput)
 
 /// An owner as answers name it.
 pub fn owner(id: String) -> Owner {
-    Owner { display_name: None, id: Some(id) }
+    Owner {
+        display_name: None,
+        id: Some(id),
+    }
 }
 
-pub async fn create_bucket(ctx: &OpContext, call: &Call, input: CreateBucketInput) -> Reply<CreateBucketOutput> {
-    let location = input.create_bucket_configuration.and_then(|configuration| configuration.location_constraint);
+pub async fn create_bucket(
+    ctx: &OpContext,
+    call: &Call,
+    input: CreateBucketInput,
+) -> Reply<CreateBucketOutput> {
+    let location = input
+        .create_bucket_configuration
+        .and_then(|configuration| configuration.location_constraint);
     let request = ops::CreateBucketCall {
         name: input.bucket,
         location: location.map(|location| location.as_str().to_owned()),
     };
     let bucket = ops::create_bucket(ctx, &call.principal, request).await?;
-    Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{}", bucket.name)), ..Default::default() }))
+    Ok(S3Response::new(CreateBucketOutput {
+        location: Some(format!("/{}", bucket.name)),
+    }))
 }
 
-pub async fn head_bucket(ctx: &OpContext, call: &Call, input: HeadBucketInput) -> Reply<HeadBucketOutput> {
+pub async fn head_bucket(
+    ctx: &OpContext,
+    call: &Call,
+    input: HeadBucketInput,
+) -> Reply<HeadBucketOutput> {
     let bucket = headers::bucket(call, input.bucket);
     ops::head_bucket(ctx, &call.principal, Action::ListBucket, &bucket).await?;
-    Ok(S3Response::new(HeadBucketOutput { bucket_region: Some(REGION.to_owned()), ..Default::default() }))
+    Ok(S3Response::new(HeadBucketOutput {
+        bucket_region: Some(REGION.to_owned()),
+        ..Default::default()
+    }))
 }
 
-pub async fn delete_bucket(ctx: &OpContext, call: &Call, input: DeleteBucketInput) -> Reply<DeleteBucketOutput> {
+pub async fn delete_bucket(
+    ctx: &OpContext,
+    call: &Call,
+    input: DeleteBucketInput,
+) -> Reply<DeleteBucketOutput> {
     ops::delete_bucket(ctx, &call.principal, &headers::bucket(call, input.bucket)).await?;
     Ok(S3Response::new(DeleteBucketOutput::default()))
 }
@@ -77,8 +103,15 @@ pub async fn get_bucket_versioning(
     let bucket = ops::head_bucket(ctx, &call.principal, Action::GetBucketSettings, &bucket).await?;
     let status = match bucket.versioning {
         Versioning::Off => None,
-        Versioning::Enabled => Some(BucketVersioningStatus::from_static(BucketVersioningStatus::ENABLED)),
-        Versioning::Suspended => Some(BucketVersioningStatus::from_static(BucketVersioningStatus::SUSPENDED)),
+        Versioning::Enabled => Some(BucketVersioningStatus::from_static(
+            BucketVersioningStatus::ENABLED,
+        )),
+        Versioning::Suspended => Some(BucketVersioningStatus::from_static(
+            BucketVersioningStatus::SUSPENDED,
+        )),
     };
-    Ok(S3Response::new(GetBucketVersioningOutput { status, ..Default::default() }))
+    Ok(S3Response::new(GetBucketVersioningOutput {
+        status,
+        ..Default::default()
+    }))
 }

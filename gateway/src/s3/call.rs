@@ -63,7 +63,11 @@ impl Call {
 
     /// The call that a request of s3s belongs to.
     pub fn of<T>(request: &S3Request<T>) -> Result<Arc<Call>, S3Error> {
-        request.extensions.get::<Arc<Call>>().cloned().ok_or_else(|| s3_error!(InternalError))
+        request
+            .extensions
+            .get::<Arc<Call>>()
+            .cloned()
+            .ok_or_else(|| s3_error!(InternalError))
     }
 
     /// The object's bytes; none: an empty object.
@@ -101,11 +105,17 @@ impl Call {
 
     /// A header's text.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok()).map(str::trim)
+        self.headers
+            .get(name)
+            .and_then(|value| std::str::from_utf8(value.as_bytes()).ok())
+            .map(str::trim)
     }
 
     /// A query parameter.
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        self.query
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
     }
 }

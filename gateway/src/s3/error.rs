@@ -12,7 +12,9 @@
 //! Codes that S3 does not have: `InsufficientStorage` (507) for a full disk, and `QuotaExceeded` (403) for a full quota.
 //! The first is not retried by SDKs, as 503 would be: writing again at once cannot help.
 
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED, RETRY_AFTER};
+use http::header::{
+    ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED, RETRY_AFTER,
+};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::reply_body::ReplyBody;
@@ -49,7 +51,13 @@ pub struct WireError {
 impl WireError {
     /// Without details.
     pub fn new(code: &'static str, status: StatusCode, message: impl Into<String>) -> WireError {
-        WireError { code, status, message: message.into(), details: Vec::new(), headers: Vec::new() }
+        WireError {
+            code,
+            status,
+            message: message.into(),
+            details: Vec::new(),
+            headers: Vec::new(),
+        }
     }
 
     /// 400.
@@ -64,7 +72,9 @@ impl WireError {
 
     /// 501, naming what is not done.
     pub fn not_implemented(what: &str) -> WireError {
-        let message = format!("A header, parameter or operation you provided implies functionality that is not implemented: {what}");
+        let message = format!(
+            "A header, parameter or operation you provided implies functionality that is not implemented: {what}"
+        );
         WireError::new("NotImplemented", StatusCode::NOT_IMPLEMENTED, message)
     }
 
@@ -117,7 +127,10 @@ impl WireError {
 
 /// The ids that every answer has.
 pub(super) fn stamp(headers: &mut http::HeaderMap, id: RequestId) {
-    for (name, value) in [("x-amz-request-id", id.to_string()), ("x-amz-id-2", id.host_id())] {
+    for (name, value) in [
+        ("x-amz-request-id", id.to_string()),
+        ("x-amz-id-2", id.host_id()),
+    ] {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
         }
@@ -128,7 +141,11 @@ pub(super) fn stamp(headers: &mut http::HeaderMap, id: RequestId) {
 /// An answer of the listener itself, before a request reached us (too many at once, shutting down).
 pub fn refusal(code: &'static str, status: StatusCode, message: &str) -> Response<ReplyBody> {
     let error = WireError::new(code, status, message);
-    let error = if status == StatusCode::SERVICE_UNAVAILABLE { error.header(RETRY_AFTER, "1") } else { error };
+    let error = if status == StatusCode::SERVICE_UNAVAILABLE {
+        error.header(RETRY_AFTER, "1")
+    } else {
+        error
+    };
     error.render(RequestId::next(), "/", true)
 }
 
@@ -160,7 +177,10 @@ pub(super) fn from_s3s(status: StatusCode, xml: &[u8]) -> WireError {
     let find = |name: &str| {
         let (_, rest) = text.split_once(&format!("<{name}>"))?;
         let (value, _) = rest.split_once(&format!("</{name}>"))?;
-        Some(quick_xml::escape::unescape(value).map_or_else(|_| value.to_owned(), std::borrow::Cow::into_owned))
+        Some(
+            quick_xml::escape::unescape(value)
+                .map_or_else(|_| value.to_owned(), std::borrow::Cow::into_owned),
+        )
     };
     let code: &'static str = match find("Code").as_deref() {
         Some("InvalidArgument") => "InvalidArgument",
@@ -186,7 +206,9 @@ fn default_message(code: &str) -> &'static str {
         "InvalidBucketName" => "The specified bucket is not valid.",
         "InvalidURI" => "Couldn't parse the specified URI.",
         "KeyTooLongError" => "Your key is too long",
-        "MalformedXML" => "The XML you provided was not well-formed or did not validate against our published schema",
+        "MalformedXML" => {
+            "The XML you provided was not well-formed or did not validate against our published schema"
+        }
         "MaxMessageLengthExceeded" => "Your request was too large.",
         "MethodNotAllowed" => "The specified method is not allowed against this resource.",
         "MissingRequestBodyError" => "Request Body is empty",
@@ -201,7 +223,11 @@ impl From<AuthError> for WireError {
         match error {
             AuthError::Anonymous | AuthError::NotYetValid => forbidden("AccessDenied"),
             AuthError::Claim(claim) => claim.into(),
-            AuthError::WrongRegion { expected, presigned, .. } => scope_error(presigned, &message).detail("Region", expected),
+            AuthError::WrongRegion {
+                expected,
+                presigned,
+                ..
+            } => scope_error(presigned, &message).detail("Region", expected),
             AuthError::WrongService { presigned, .. } => scope_error(presigned, &message),
             AuthError::TimeSkewed { signed, now } => forbidden("RequestTimeTooSkewed")
                 .detail("RequestTime", signed)
@@ -210,14 +236,20 @@ impl From<AuthError> for WireError {
             AuthError::Expired { at, now } => forbidden("AccessDenied")
                 .detail("Expires", dates::rfc3339(at * 1_000))
                 .detail("ServerTime", dates::rfc3339(now * 1_000)),
-            AuthError::UnknownKey(key) => forbidden("InvalidAccessKeyId").detail("AWSAccessKeyId", key),
+            AuthError::UnknownKey(key) => {
+                forbidden("InvalidAccessKeyId").detail("AWSAccessKeyId", key)
+            }
             AuthError::Token => WireError::bad("InvalidToken", message),
             AuthError::Signature => forbidden("SignatureDoesNotMatch"),
-            AuthError::NotSigned(names) => forbidden("AccessDenied").detail("HeadersNotSigned", names.join(", ")),
+            AuthError::NotSigned(names) => {
+                forbidden("AccessDenied").detail("HeadersNotSigned", names.join(", "))
+            }
             AuthError::NoPayloadHash => WireError::invalid(message),
             AuthError::PayloadHash => WireError::bad("InvalidArgument", message)
                 .detail("ArgumentName", "x-amz-content-sha256"),
-            AuthError::PayloadUnsupported(_) => WireError::new("NotImplemented", StatusCode::NOT_IMPLEMENTED, message),
+            AuthError::PayloadUnsupported(_) => {
+                WireError::new("NotImplemented", StatusCode::NOT_IMPLEMENTED, message)
+            }
         }
     }
 }
@@ -227,7 +259,10 @@ fn scope_error(presigned: bool, message: &str) -> WireError {
         let message = format!("Error parsing the X-Amz-Credential parameter; {message}");
         WireError::bad("AuthorizationQueryParametersError", message)
     } else {
-        WireError::bad("AuthorizationHeaderMalformed", format!("The authorization header is malformed; {message}"))
+        WireError::bad(
+            "AuthorizationHeaderMalformed",
+            format!("The authorization header is malformed; {message}"),
+        )
     }
 }
 
@@ -236,7 +271,9 @@ impl From<ClaimError> for WireError {
         let message = error.to_string();
         match error {
             ClaimError::SignatureV2 => WireError::invalid(message),
-            ClaimError::Both => WireError::bad("InvalidArgument", message).detail("ArgumentName", "Authorization"),
+            ClaimError::Both => {
+                WireError::bad("InvalidArgument", message).detail("ArgumentName", "Authorization")
+            }
             ClaimError::Header(_) => WireError::bad("AuthorizationHeaderMalformed", message),
             ClaimError::Query(_) => WireError::bad("AuthorizationQueryParametersError", message),
             ClaimError::NoDate => WireError::new("AccessDenied", StatusCode::FORBIDDEN, message),
@@ -255,7 +292,9 @@ impl From<ChecksumError> for WireError {
             ChecksumError::BadTrailer | ChecksumError::TrailerMissing(_) => {
                 WireError::bad("MalformedTrailerError", message)
             }
-            ChecksumError::Md5Differs | ChecksumError::Differs(_) => WireError::bad("BadDigest", message),
+            ChecksumError::Md5Differs | ChecksumError::Differs(_) => {
+                WireError::bad("BadDigest", message)
+            }
             ChecksumError::PayloadDiffers => WireError::bad("XAmzContentSHA256Mismatch", message),
         }
     }
@@ -265,12 +304,18 @@ impl From<PayloadError> for WireError {
     fn from(error: PayloadError) -> WireError {
         let message = error.to_string();
         match error {
-            PayloadError::Incomplete | PayloadError::Broken(_) => WireError::bad("IncompleteBody", message),
+            PayloadError::Incomplete | PayloadError::Broken(_) => {
+                WireError::bad("IncompleteBody", message)
+            }
             PayloadError::Framing(_) => WireError::invalid(message),
-            PayloadError::ChunkSignature => WireError::new("SignatureDoesNotMatch", StatusCode::FORBIDDEN, message),
+            PayloadError::ChunkSignature => {
+                WireError::new("SignatureDoesNotMatch", StatusCode::FORBIDDEN, message)
+            }
             PayloadError::Trailer => WireError::bad("MalformedTrailerError", message),
             PayloadError::TimedOut => WireError::bad("RequestTimeout", message),
-            PayloadError::Source(_) => WireError::new("InternalError", StatusCode::INTERNAL_SERVER_ERROR, message),
+            PayloadError::Source(_) => {
+                WireError::new("InternalError", StatusCode::INTERNAL_SERVER_ERROR, message)
+            }
         }
     }
 }
@@ -279,9 +324,8 @@ impl From<MetadataError> for WireError {
     fn from(error: MetadataError) -> WireError {
         let message = error.to_string();
         match error {
-            MetadataError::TooLarge => {
-                WireError::bad("MetadataTooLarge", message).detail("MaxSizeAllowed", metadata::MAX_BYTES.to_string())
-            }
+            MetadataError::TooLarge => WireError::bad("MetadataTooLarge", message)
+                .detail("MaxSizeAllowed", metadata::MAX_BYTES.to_string()),
             MetadataError::Twice(_) => WireError::invalid(message),
         }
     }
@@ -295,43 +339,71 @@ impl From<OpError> for WireError {
         let conflict = |code| WireError::new(code, StatusCode::CONFLICT, message.clone());
         let forbidden = |code| WireError::new(code, StatusCode::FORBIDDEN, message.clone());
         let unavailable = || {
-            WireError::new("ServiceUnavailable", StatusCode::SERVICE_UNAVAILABLE, message.clone()).header(RETRY_AFTER, "1")
+            WireError::new(
+                "ServiceUnavailable",
+                StatusCode::SERVICE_UNAVAILABLE,
+                message.clone(),
+            )
+            .header(RETRY_AFTER, "1")
         };
         match error {
             OpError::Denied => forbidden("AccessDenied"),
-            OpError::NoSuchBucket { bucket } => not_found("NoSuchBucket").detail("BucketName", bucket),
-            OpError::NoSuchKey { key, marker } => marked(not_found("NoSuchKey").detail("Key", key), marker),
-            OpError::NoSuchVersion { key, version } => {
-                not_found("NoSuchVersion").detail("Key", key).detail("VersionId", version)
+            OpError::NoSuchBucket { bucket } => {
+                not_found("NoSuchBucket").detail("BucketName", bucket)
             }
+            OpError::NoSuchKey { key, marker } => {
+                marked(not_found("NoSuchKey").detail("Key", key), marker)
+            }
+            OpError::NoSuchVersion { key, version } => not_found("NoSuchVersion")
+                .detail("Key", key)
+                .detail("VersionId", version),
             OpError::MarkerAsked { marker } => {
-                let error = WireError::new("MethodNotAllowed", StatusCode::METHOD_NOT_ALLOWED, message)
-                    .detail("ResourceType", "DeleteMarker")
-                    .header(ALLOW, "DELETE")
-                    .header(LAST_MODIFIED, dates::http_date(marker.modified_ms / 1_000));
+                let error =
+                    WireError::new("MethodNotAllowed", StatusCode::METHOD_NOT_ALLOWED, message)
+                        .detail("ResourceType", "DeleteMarker")
+                        .header(ALLOW, "DELETE")
+                        .header(LAST_MODIFIED, dates::http_date(marker.modified_ms / 1_000));
                 marked(error, Some(marker))
             }
-            OpError::NoSuchUpload { upload } => not_found("NoSuchUpload").detail("UploadId", upload),
-            OpError::BucketOwned { bucket } => conflict("BucketAlreadyOwnedByYou").detail("BucketName", bucket),
-            OpError::BucketTaken { bucket } => conflict("BucketAlreadyExists").detail("BucketName", bucket),
-            OpError::BucketNotEmpty { bucket } => conflict("BucketNotEmpty").detail("BucketName", bucket),
-            OpError::Location { asked } => {
-                WireError::bad("InvalidLocationConstraint", message).detail("LocationConstraint", asked)
+            OpError::NoSuchUpload { upload } => {
+                not_found("NoSuchUpload").detail("UploadId", upload)
             }
+            OpError::BucketOwned { bucket } => {
+                conflict("BucketAlreadyOwnedByYou").detail("BucketName", bucket)
+            }
+            OpError::BucketTaken { bucket } => {
+                conflict("BucketAlreadyExists").detail("BucketName", bucket)
+            }
+            OpError::BucketNotEmpty { bucket } => {
+                conflict("BucketNotEmpty").detail("BucketName", bucket)
+            }
+            OpError::Location { asked } => WireError::bad("InvalidLocationConstraint", message)
+                .detail("LocationConstraint", asked),
             OpError::Name(NameError::Bucket(_)) => WireError::bad("InvalidBucketName", message),
             OpError::Name(NameError::EmptyKey) => WireError::invalid(message),
             OpError::Name(NameError::KeyTooLong) => {
-                WireError::bad("KeyTooLongError", "Your key is too long").detail("MaxSizeAllowed", MAX_KEY_BYTES.to_string())
+                WireError::bad("KeyTooLongError", "Your key is too long")
+                    .detail("MaxSizeAllowed", MAX_KEY_BYTES.to_string())
             }
-            OpError::Precondition { condition } => {
-                WireError::new("PreconditionFailed", StatusCode::PRECONDITION_FAILED, message).detail("Condition", condition)
-            }
-            OpError::NotModified { etag, modified_ms, version } => {
+            OpError::Precondition { condition } => WireError::new(
+                "PreconditionFailed",
+                StatusCode::PRECONDITION_FAILED,
+                message,
+            )
+            .detail("Condition", condition),
+            OpError::NotModified {
+                etag,
+                modified_ms,
+                version,
+            } => {
                 let error = WireError::new("NotModified", StatusCode::NOT_MODIFIED, message)
                     .header(ETAG, quoted(&etag))
                     .header(LAST_MODIFIED, dates::http_date(modified_ms / 1_000));
                 match version {
-                    Some(version) => error.header(HeaderName::from_static("x-amz-version-id"), version.to_string()),
+                    Some(version) => error.header(
+                        HeaderName::from_static("x-amz-version-id"),
+                        version.to_string(),
+                    ),
                     None => error,
                 }
             }
@@ -341,33 +413,47 @@ impl From<OpError> for WireError {
                         .detail("ActualObjectSize", size.to_string())
                         .header(CONTENT_RANGE, format!("bytes */{size}"))
                 }
-                GetError::NoSuchPart => {
-                    WireError::new("InvalidPartNumber", StatusCode::RANGE_NOT_SATISFIABLE, message)
+                GetError::NoSuchPart => WireError::new(
+                    "InvalidPartNumber",
+                    StatusCode::RANGE_NOT_SATISFIABLE,
+                    message,
+                ),
+                GetError::PartNumber => {
+                    WireError::bad("InvalidArgument", message).detail("ArgumentName", "partNumber")
                 }
-                GetError::PartNumber => WireError::bad("InvalidArgument", message).detail("ArgumentName", "partNumber"),
                 GetError::RangeAndPart => WireError::invalid(message),
             },
             OpError::Checksum(checksum) => checksum.into(),
             OpError::Payload(payload) => payload.into(),
-            OpError::TooLarge(_) => WireError::bad("EntityTooLarge", message).detail("MaxSizeAllowed", MAX_BODY.to_string()),
+            OpError::TooLarge(_) => WireError::bad("EntityTooLarge", message)
+                .detail("MaxSizeAllowed", MAX_BODY.to_string()),
             OpError::Metadata(metadata) => metadata.into(),
             OpError::Copy(copy) => match copy {
                 CopyError::OntoItself | CopyError::TooLarge => WireError::invalid(message),
                 CopyError::RangeText | CopyError::RangeOutside(_) => {
-                    WireError::bad("InvalidArgument", message).detail("ArgumentName", "x-amz-copy-source-range")
+                    WireError::bad("InvalidArgument", message)
+                        .detail("ArgumentName", "x-amz-copy-source-range")
                 }
             },
             OpError::Complete(complete) => complete_error(complete, message),
-            OpError::Argument { name, .. } => WireError::bad("InvalidArgument", message).detail("ArgumentName", name),
+            OpError::Argument { name, .. } => {
+                WireError::bad("InvalidArgument", message).detail("ArgumentName", name)
+            }
             OpError::Request(_) => WireError::invalid(message),
-            OpError::Token => WireError::bad("InvalidArgument", message).detail("ArgumentName", "continuation-token"),
+            OpError::Token => WireError::bad("InvalidArgument", message)
+                .detail("ArgumentName", "continuation-token"),
             OpError::QuotaExceeded => forbidden("QuotaExceeded"),
             OpError::Locked => forbidden("AccessDenied"),
             OpError::StageGone => WireError::bad("RequestTimeout", message),
-            OpError::NoRoom(_) => WireError::new("InsufficientStorage", StatusCode::INSUFFICIENT_STORAGE, message),
+            OpError::NoRoom(_) => WireError::new(
+                "InsufficientStorage",
+                StatusCode::INSUFFICIENT_STORAGE,
+                message,
+            ),
             OpError::Unavailable(_) | OpError::Unknown(_) => unavailable(),
             OpError::Damaged { object, .. } => {
-                WireError::new("InternalError", StatusCode::INTERNAL_SERVER_ERROR, message).detail("Damaged", object)
+                WireError::new("InternalError", StatusCode::INTERNAL_SERVER_ERROR, message)
+                    .detail("Damaged", object)
             }
         }
     }
@@ -377,7 +463,10 @@ fn marked(error: WireError, marker: Option<Marker>) -> WireError {
     let Some(marker) = marker else { return error };
     let error = error.header(HeaderName::from_static("x-amz-delete-marker"), "true");
     match marker.version {
-        Some(version) => error.header(HeaderName::from_static("x-amz-version-id"), version.to_string()),
+        Some(version) => error.header(
+            HeaderName::from_static("x-amz-version-id"),
+            version.to_string(),
+        ),
         None => error,
     }
 }
@@ -385,7 +474,9 @@ fn marked(error: WireError, marker: Option<Marker>) -> WireError {
 fn complete_error(error: CompleteError, message: String) -> WireError {
     match error {
         CompleteError::NoParts => WireError::bad("MalformedXML", default_message("MalformedXML")),
-        CompleteError::PartNumber => WireError::bad("InvalidArgument", message).detail("ArgumentName", "PartNumber"),
+        CompleteError::PartNumber => {
+            WireError::bad("InvalidArgument", message).detail("ArgumentName", "PartNumber")
+        }
         CompleteError::Order => WireError::bad("InvalidPartOrder", message),
         CompleteError::InvalidPart { number } => {
             WireError::bad("InvalidPart", message).detail("PartNumber", number.to_string())
@@ -395,7 +486,9 @@ fn complete_error(error: CompleteError, message: String) -> WireError {
             .detail("MinSizeAllowed", MIN_PART.to_string())
             .detail("PartNumber", number.to_string())
             .detail("ETag", etag),
-        CompleteError::KindDiffers(_) | CompleteError::SizeDiffers(_) => WireError::invalid(message),
+        CompleteError::KindDiffers(_) | CompleteError::SizeDiffers(_) => {
+            WireError::invalid(message)
+        }
         CompleteError::Differs(_) => WireError::bad("BadDigest", message),
     }
 }
@@ -407,32 +500,69 @@ mod tests {
     use http_body_util::BodyExt;
 
     fn text(response: Response<ReplyBody>) -> String {
-        let bytes = futures::executor::block_on(response.into_body().collect()).unwrap().to_bytes();
+        let bytes = futures::executor::block_on(response.into_body().collect())
+            .unwrap()
+            .to_bytes();
         String::from_utf8(bytes.to_vec()).unwrap()
     }
 
     #[test]
     fn an_error_names_the_request_in_header_and_body() {
         let id = RequestId::next();
-        let error = WireError::from(OpError::NoSuchKey { key: "a<&>\u{1}\"".into(), marker: None });
+        let error = WireError::from(OpError::NoSuchKey {
+            key: "a<&>\u{1}\"".into(),
+            marker: None,
+        });
         let response = error.render(id, "/bucket/a", true);
         assert_eq!(response.status(), 404);
-        assert_eq!(response.headers()["x-amz-request-id"].to_str().unwrap(), id.to_string());
-        assert_eq!(response.headers()["x-amz-id-2"].to_str().unwrap(), id.host_id());
+        assert_eq!(
+            response.headers()["x-amz-request-id"].to_str().unwrap(),
+            id.to_string()
+        );
+        assert_eq!(
+            response.headers()["x-amz-id-2"].to_str().unwrap(),
+            id.host_id()
+        );
         let xml = text(response);
-        assert!(xml.contains("<Code>NoSuchKey</Code><Message>The specified key does not exist.</Message>"), "{xml}");
-        assert!(xml.contains("<Key>a&lt;&amp;&gt;\u{fffd}&quot;</Key>"), "{xml}");
-        assert!(xml.contains(&format!("<RequestId>{id}</RequestId><HostId>{}</HostId>", id.host_id())));
+        assert!(
+            xml.contains(
+                "<Code>NoSuchKey</Code><Message>The specified key does not exist.</Message>"
+            ),
+            "{xml}"
+        );
+        assert!(
+            xml.contains("<Key>a&lt;&amp;&gt;\u{fffd}&quot;</Key>"),
+            "{xml}"
+        );
+        assert!(xml.contains(&format!(
+            "<RequestId>{id}</RequestId><HostId>{}</HostId>",
+            id.host_id()
+        )));
     }
 
     #[test]
     fn answers_to_head_and_304_have_no_body() {
         let id = RequestId::next();
-        let error = || WireError::from(OpError::NoSuchKey { key: "a".into(), marker: None });
+        let error = || {
+            WireError::from(OpError::NoSuchKey {
+                key: "a".into(),
+                marker: None,
+            })
+        };
         assert_eq!(text(error().render(id, "/", false)), "");
-        let error = OpError::NotModified { etag: "e".into(), modified_ms: 0, version: None };
+        let error = OpError::NotModified {
+            etag: "e".into(),
+            modified_ms: 0,
+            version: None,
+        };
         let response = WireError::from(error).render(id, "/", true);
-        assert_eq!((response.status().as_u16(), response.headers()["etag"].to_str().unwrap()), (304, "\"e\""));
+        assert_eq!(
+            (
+                response.status().as_u16(),
+                response.headers()["etag"].to_str().unwrap()
+            ),
+            (304, "\"e\"")
+        );
         assert_eq!(text(response), "");
     }
 
@@ -440,9 +570,18 @@ mod tests {
     fn what_s3s_says_is_said_in_our_form() {
         let xml = b"<?xml version=\"1.0\"?><Error><Code>InvalidArgument</Code><Message>a &lt; b</Message></Error>";
         let error = from_s3s(StatusCode::BAD_REQUEST, xml);
-        assert_eq!((error.code, error.message.as_str()), ("InvalidArgument", "a < b"));
-        assert_eq!(from_s3s(StatusCode::INTERNAL_SERVER_ERROR, b"x").code, "InternalError");
-        assert_eq!(from_s3s(StatusCode::BAD_REQUEST, b"<Code>Weird</Code>").code, "InvalidRequest");
+        assert_eq!(
+            (error.code, error.message.as_str()),
+            ("InvalidArgument", "a < b")
+        );
+        assert_eq!(
+            from_s3s(StatusCode::INTERNAL_SERVER_ERROR, b"x").code,
+            "InternalError"
+        );
+        assert_eq!(
+            from_s3s(StatusCode::BAD_REQUEST, b"<Code>Weird</Code>").code,
+            "InvalidRequest"
+        );
     }
 
     /// Statuses that SDKs act on: 503 is tried again, 507 and 403 are not.
@@ -453,12 +592,22 @@ mod tests {
             (OpError::Unavailable("x".into()), "ServiceUnavailable", 503),
             (OpError::Unknown("x".into()), "ServiceUnavailable", 503),
             (OpError::QuotaExceeded, "QuotaExceeded", 403),
-            (OpError::Damaged { object: "b/k".into(), what: "x".into() }, "InternalError", 500),
+            (
+                OpError::Damaged {
+                    object: "b/k".into(),
+                    what: "x".into(),
+                },
+                "InternalError",
+                500,
+            ),
         ] {
             let error = WireError::from(error);
             assert_eq!((error.code, error.status.as_u16()), (code, status));
         }
-        let damaged = WireError::from(OpError::Damaged { object: "b/k".into(), what: "x".into() });
+        let damaged = WireError::from(OpError::Damaged {
+            object: "b/k".into(),
+            what: "x".into(),
+        });
         assert!(text(damaged.render(RequestId::next(), "/b/k", true)).contains("b/k is damaged"));
     }
 }

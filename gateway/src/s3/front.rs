@@ -23,8 +23,8 @@ use super::host::Hosts;
 use super::request_body::{Leftover, RequestBody};
 use super::route;
 use crate::auth::access_key::KeyStore;
-use crate::auth::authenticate::{Expected, Head, Proof, authenticate};
 use crate::auth::authenticate::Payload as Signed;
+use crate::auth::authenticate::{Expected, Head, Proof, authenticate};
 use crate::auth::canonical;
 use crate::object::checksum::{Algorithm, Claims, Hasher};
 use crate::ops::REGION;
@@ -57,49 +57,99 @@ pub async fn admit(
     header_rules::check(&parts.headers)?;
     let bad_uri = |_| WireError::bad("InvalidURI", "Couldn't parse the specified URI.");
     let mut query = canonical::query_pairs(parts.uri.query().unwrap_or("")).map_err(bad_uri)?;
-    let head = Head { method: &parts.method, path: parts.uri.path(), query: &query, headers: &parts.headers };
-    let proof = authenticate(head, keys, Expected { service: "s3", region: REGION }, now)?;
+    canonical::decode(parts.uri.path(), false).map_err(bad_uri)?;
+    let head = Head {
+        method: &parts.method,
+        path: parts.uri.path(),
+        query: &query,
+        headers: &parts.headers,
+    };
+    let proof = authenticate(
+        head,
+        keys,
+        Expected {
+            service: "s3",
+            region: REGION,
+        },
+        now,
+    )?;
 
     let resource = parts.uri.path().to_owned();
-    let Parts { method, mut uri, mut headers, .. } = parts;
+    let Parts {
+        method,
+        mut uri,
+        mut headers,
+        ..
+    } = parts;
     if proof.presigned {
         take_out_signature(&mut query, &mut headers)?;
         uri = rebuild(&uri, &query)?;
     }
     header_rules::check_supported(&headers)?;
     if is_form_upload(&method, &headers) {
-        return Err(WireError::not_implemented("PostObject (uploads of browser forms)"));
+        return Err(WireError::not_implemented(
+            "PostObject (uploads of browser forms)",
+        ));
     }
 
-    let body = body_of(&headers, &proof)?;
+    // Complete says there what the object to be has, not what this body has.
+    let of_whole = method == Method::POST && query.iter().any(|(name, _)| name == "uploadId");
+    let body = body_of(&headers, &proof, of_whole)?;
     let seen = seen_by_s3s(&headers);
     strip(&mut headers);
     let to_object = method == Method::PUT && {
         let path = canonical::decode(uri.path(), false).map_err(bad_uri)?;
         names_object(hosts, &headers, &path)
     };
-    let carries_object = to_object && route::carries_object(&query) && !headers.contains_key("x-amz-copy-source");
-    let BodyPlan { len, decoder, claims } = body;
+    let carries_object =
+        to_object && route::carries_object(&query) && !headers.contains_key("x-amz-copy-source");
+    let BodyPlan {
+        len,
+        decoder,
+        claims,
+    } = body;
     let (payload, xml) = if carries_object {
         let payload = match leftover.take_body() {
-            Some(client) => Payload::new(RequestBody::new(client, len, decoder, leftover.clone()), len, claims),
+            Some(client) => Payload::new(
+                RequestBody::new(client, len, decoder, leftover.clone()),
+                len,
+                claims,
+            ),
             None => nothing(len, decoder, claims)?,
         };
         (Some(payload), Bytes::new())
     } else {
         let limit = xml_limit(&method, &query);
-        let whole_claims = method == Method::POST && query.iter().any(|(name, _)| name == "uploadId");
-        let claims = if whole_claims { Claims { checksum: None, ..claims } } else { claims };
-        (None, collect(BodyPlan { len, decoder, claims }, leftover, limit).await?)
+        (
+            None,
+            collect(
+                BodyPlan {
+                    len,
+                    decoder,
+                    claims,
+                },
+                leftover,
+                limit,
+            )
+            .await?,
+        )
     };
 
-    let call = Arc::new(Call::new(proof.principal, headers, query, resource, payload));
+    let call = Arc::new(Call::new(
+        proof.principal,
+        headers,
+        query,
+        resource,
+        payload,
+    ));
     let mut request = http::Request::new(s3s::Body::empty());
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     *request.headers_mut() = seen;
     if !xml.is_empty() {
-        request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(xml.len()));
+        request
+            .headers_mut()
+            .insert(CONTENT_LENGTH, HeaderValue::from(xml.len()));
         *request.body_mut() = s3s::Body::from(xml);
     }
     request.extensions_mut().insert(call.clone());
@@ -125,8 +175,14 @@ fn check_method(method: &Method) -> Result<(), WireError> {
 
 fn is_form_upload(method: &Method, headers: &HeaderMap) -> bool {
     const FORM: &[u8] = b"multipart/form-data";
-    let content_type = headers.get(CONTENT_TYPE).map_or(b"".as_slice(), HeaderValue::as_bytes).trim_ascii_start();
-    *method == Method::POST && content_type.get(..FORM.len()).is_some_and(|start| start.eq_ignore_ascii_case(FORM))
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .map_or(b"".as_slice(), HeaderValue::as_bytes)
+        .trim_ascii_start();
+    *method == Method::POST
+        && content_type
+            .get(..FORM.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(FORM))
 }
 
 /// Takes what belongs to the signature out of the query of a presigned URL, and turns the other `x-amz-*` parameters,
@@ -134,7 +190,10 @@ fn is_form_upload(method: &Method, headers: &HeaderMap) -> bool {
 ///
 /// A checksum among them is left out: SDKs put that of the empty body there when they sign a URL for an upload to come
 /// (aws-sdk-js-v3 #6994), and S3 ignores it.
-fn take_out_signature(query: &mut Vec<(String, String)>, headers: &mut HeaderMap) -> Result<(), WireError> {
+fn take_out_signature(
+    query: &mut Vec<(String, String)>,
+    headers: &mut HeaderMap,
+) -> Result<(), WireError> {
     const SIGNATURE: [&str; 7] = [
         "x-amz-algorithm",
         "x-amz-credential",
@@ -157,11 +216,14 @@ fn take_out_signature(query: &mut Vec<(String, String)>, headers: &mut HeaderMap
         {
             continue;
         }
-        let invalid = || WireError::invalid(format!("The query parameter {name} cannot be a header."));
+        let invalid =
+            || WireError::invalid(format!("The query parameter {name} cannot be a header."));
         let header = HeaderName::try_from(lower).map_err(|_| invalid())?;
         let value = HeaderValue::try_from(value).map_err(|_| invalid())?;
         if headers.get(&header).is_some_and(|there| *there != value) {
-            return Err(WireError::invalid(format!("{header} was sent as a header and as a query parameter, and they differ.")));
+            return Err(WireError::invalid(format!(
+                "{header} was sent as a header and as a query parameter, and they differ."
+            )));
         }
         headers.insert(header, value);
     }
@@ -172,8 +234,13 @@ fn take_out_signature(query: &mut Vec<(String, String)>, headers: &mut HeaderMap
 /// The URI without what was taken out of its query.
 fn rebuild(uri: &Uri, query: &[(String, String)]) -> Result<Uri, WireError> {
     let query = canonical::query(query, "");
-    let text = if query.is_empty() { uri.path().to_owned() } else { format!("{}?{query}", uri.path()) };
-    text.parse().map_err(|_| WireError::bad("InvalidURI", "Couldn't parse the specified URI."))
+    let text = if query.is_empty() {
+        uri.path().to_owned()
+    } else {
+        format!("{}?{query}", uri.path())
+    };
+    text.parse()
+        .map_err(|_| WireError::bad("InvalidURI", "Couldn't parse the specified URI."))
 }
 
 /// The headers by which s3s finds the operation.
@@ -190,12 +257,20 @@ fn seen_by_s3s(headers: &HeaderMap) -> HeaderMap {
 /// What said how the request travelled is not kept: it would be taken for a property of the object.
 fn strip(headers: &mut HeaderMap) {
     headers.remove(AUTHORIZATION);
-    let Some(encoding) = headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok()) else { return };
+    let Some(encoding) = headers
+        .get(CONTENT_ENCODING)
+        .and_then(|value| value.to_str().ok())
+    else {
+        return;
+    };
     if !encoding.to_ascii_lowercase().contains("aws-chunked") {
         return;
     }
-    let kept: Vec<&str> =
-        encoding.split(',').map(str::trim).filter(|part| !part.eq_ignore_ascii_case("aws-chunked") && !part.is_empty()).collect();
+    let kept: Vec<&str> = encoding
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.eq_ignore_ascii_case("aws-chunked") && !part.is_empty())
+        .collect();
     match HeaderValue::try_from(kept.join(", ")) {
         Ok(kept) if !kept.is_empty() => headers.insert(CONTENT_ENCODING, kept),
         _ => headers.remove(CONTENT_ENCODING),
@@ -204,7 +279,10 @@ fn strip(headers: &mut HeaderMap) {
 
 /// Whether the path, decoded, names an object.
 fn names_object(hosts: &Hosts, headers: &HeaderMap, path: &str) -> bool {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let host = headers
+        .get(HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or("");
     let path = path.strip_prefix('/').unwrap_or(path);
     match hosts.bucket(host) {
         Some(_) => !path.is_empty(),
@@ -229,26 +307,43 @@ struct BodyPlan {
     claims: Claims,
 }
 
-fn body_of(headers: &HeaderMap, proof: &Proof) -> Result<BodyPlan, WireError> {
-    let text = |name: &str| -> Result<Option<&str>, WireError> { match headers.get(name) {
-        None => Ok(None),
-        Some(value) => {
-            let invalid = |_| WireError::invalid(format!("The header {name} is not printable ASCII."));
-            value.to_str().map(|value| Some(value.trim())).map_err(invalid)
+fn body_of(headers: &HeaderMap, proof: &Proof, of_whole: bool) -> Result<BodyPlan, WireError> {
+    let text = |name: &str| -> Result<Option<&str>, WireError> {
+        match headers.get(name) {
+            None => Ok(None),
+            Some(value) => {
+                let invalid =
+                    |_| WireError::invalid(format!("The header {name} is not printable ASCII."));
+                value
+                    .to_str()
+                    .map(|value| Some(value.trim()))
+                    .map_err(invalid)
+            }
         }
-    } };
-    let length = |name: &str| -> Result<Option<u64>, WireError> { match text(name)? {
-        None => Ok(None),
-        Some(digits) => {
-            let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-            let number = if plain { digits.parse::<u64>().ok() } else { None };
-            number.map(Some).ok_or_else(|| WireError::bad("InvalidArgument", format!("The header {name} is not a number of bytes.")))
+    };
+    let length = |name: &str| -> Result<Option<u64>, WireError> {
+        match text(name)? {
+            None => Ok(None),
+            Some(digits) => {
+                let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+                let number = if plain {
+                    digits.parse::<u64>().ok()
+                } else {
+                    None
+                };
+                number.map(Some).ok_or_else(|| {
+                    WireError::bad(
+                        "InvalidArgument",
+                        format!("The header {name} is not a number of bytes."),
+                    )
+                })
+            }
         }
-    } };
+    };
     let trailer = text("x-amz-trailer")?;
     let mut sums = Vec::new();
     for algorithm in Algorithm::ALL {
-        if let Some(value) = text(algorithm.header())? {
+        if let Some(value) = text(algorithm.header())?.filter(|_| !of_whole) {
             sums.push((algorithm, value));
         }
     }
@@ -256,14 +351,23 @@ fn body_of(headers: &HeaderMap, proof: &Proof) -> Result<BodyPlan, WireError> {
 
     let chunked = |signer, trailer_follows: bool| {
         if trailer_follows != trailer.is_some() {
-            return Err(WireError::invalid("x-amz-trailer and a payload with a trailer go together."));
+            return Err(WireError::invalid(
+                "x-amz-trailer and a payload with a trailer go together.",
+            ));
         }
         let missing = || {
             let message = "You must provide the x-amz-decoded-content-length HTTP header.";
             WireError::new("MissingContentLength", StatusCode::LENGTH_REQUIRED, message)
         };
         let len = length("x-amz-decoded-content-length")?.ok_or_else(missing)?;
-        Ok((Some(len), Some(super::aws_chunked::Decoder::new(signer, trailer_follows, len))))
+        Ok((
+            Some(len),
+            Some(super::aws_chunked::Decoder::new(
+                signer,
+                trailer_follows,
+                len,
+            )),
+        ))
     };
     let (len, decoder) = match &proof.payload {
         Signed::SignedChunks { signer, trailer } => chunked(Some(signer.clone()), *trailer)?,
@@ -280,11 +384,19 @@ fn body_of(headers: &HeaderMap, proof: &Proof) -> Result<BodyPlan, WireError> {
     if let Signed::Sha256(hash) = &proof.payload {
         claims.payload = Some(*hash);
     }
-    Ok(BodyPlan { len, decoder, claims })
+    Ok(BodyPlan {
+        len,
+        decoder,
+        claims,
+    })
 }
 
 /// A body of which the connection says that nothing comes: right only when nothing was declared.
-fn nothing(len: Option<u64>, decoder: Option<super::aws_chunked::Decoder>, claims: Claims) -> Result<Payload, WireError> {
+fn nothing(
+    len: Option<u64>,
+    decoder: Option<super::aws_chunked::Decoder>,
+    claims: Claims,
+) -> Result<Payload, WireError> {
     if decoder.is_some() || len.is_some_and(|len| len > 0) {
         return Err(crate::store::payload::PayloadError::Incomplete.into());
     }
@@ -295,9 +407,15 @@ fn nothing(len: Option<u64>, decoder: Option<super::aws_chunked::Decoder>, claim
 
 /// All of a body that is no object, verified.
 async fn collect(plan: BodyPlan, leftover: &Leftover, limit: usize) -> Result<Bytes, WireError> {
-    let too_large = || WireError::bad("MaxMessageLengthExceeded", "Your request was too large.")
-        .detail("MaxMessageLengthBytes", limit.to_string());
-    let BodyPlan { len, decoder, claims } = plan;
+    let too_large = || {
+        WireError::bad("MaxMessageLengthExceeded", "Your request was too large.")
+            .detail("MaxMessageLengthBytes", limit.to_string())
+    };
+    let BodyPlan {
+        len,
+        decoder,
+        claims,
+    } = plan;
     if len.is_some_and(|len| len > limit as u64) {
         return Err(too_large());
     }
@@ -312,7 +430,11 @@ async fn collect(plan: BodyPlan, leftover: &Leftover, limit: usize) -> Result<By
         }
     };
     // Most requests have no body and claim nothing but that.
-    if bytes.is_empty() && claims.md5.is_none() && claims.algorithm().is_none() && claims.payload.is_none_or(is_empty_sha256) {
+    if bytes.is_empty()
+        && claims.md5.is_none()
+        && claims.algorithm().is_none()
+        && claims.payload.is_none_or(is_empty_sha256)
+    {
         return Ok(bytes);
     }
     let mut hasher = Hasher::new(claims, Algorithm::Crc64Nvme, None);
@@ -341,13 +463,19 @@ mod tests {
 
     #[test]
     fn a_presigned_query_becomes_headers_but_for_the_signature() {
-        let mut query = pairs("X-Amz-Algorithm=a&X-Amz-Signature=s&X-Amz-Expires=1&x-id=PutObject&x-amz-meta-a=b&X-Amz-Acl=public-read&x-amz-checksum-crc32=AAAAAA%3D%3D&versionId=1");
+        let mut query = pairs(
+            "X-Amz-Algorithm=a&X-Amz-Signature=s&X-Amz-Expires=1&x-id=PutObject&x-amz-meta-a=b&X-Amz-Acl=public-read&x-amz-checksum-crc32=AAAAAA%3D%3D&versionId=1",
+        );
         let mut headers = HeaderMap::new();
         take_out_signature(&mut query, &mut headers).unwrap();
         assert_eq!(query, pairs("x-id=PutObject&versionId=1"));
         assert_eq!(headers.len(), 2);
         assert_eq!(headers["x-amz-meta-a"], "b");
-        assert_eq!(header_rules::check_supported(&headers).unwrap_err().code, "NotImplemented", "public-read is not let pass");
+        assert_eq!(
+            header_rules::check_supported(&headers).unwrap_err().code,
+            "NotImplemented",
+            "public-read is not let pass"
+        );
     }
 
     #[test]
@@ -356,7 +484,9 @@ mod tests {
         headers.insert("x-amz-meta-a", HeaderValue::from_static("b"));
         assert!(take_out_signature(&mut pairs("x-amz-meta-a=b"), &mut headers).is_ok());
         assert!(take_out_signature(&mut pairs("x-amz-meta-a=c"), &mut headers).is_err());
-        assert!(take_out_signature(&mut pairs("x-amz-meta-a=%0d%0ax"), &mut HeaderMap::new()).is_err());
+        assert!(
+            take_out_signature(&mut pairs("x-amz-meta-a=%0d%0ax"), &mut HeaderMap::new()).is_err()
+        );
     }
 
     #[test]
@@ -372,7 +502,13 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(sent));
             strip(&mut headers);
-            assert_eq!(headers.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap()), kept, "{sent}");
+            assert_eq!(
+                headers
+                    .get(CONTENT_ENCODING)
+                    .map(|value| value.to_str().unwrap()),
+                kept,
+                "{sent}"
+            );
         }
     }
 

@@ -8,8 +8,9 @@
 //! taken and then not honoured.
 
 use http::header::{
-    CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, DATE, EXPIRES, HOST,
-    IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE, TRANSFER_ENCODING,
+    CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, DATE,
+    EXPIRES, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE,
+    TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderName};
 
@@ -37,18 +38,26 @@ const SINGLE: [HeaderName; 13] = [
 ];
 
 /// `x-amz-*` headers that are lists.
-const LISTS: [&str; 2] = ["x-amz-object-attributes", "x-amz-optional-object-attributes"];
+const LISTS: [&str; 2] = [
+    "x-amz-object-attributes",
+    "x-amz-optional-object-attributes",
+];
 
 /// Looks at form only.
 pub fn check(headers: &HeaderMap) -> Result<(), WireError> {
-    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let bytes: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
     if bytes > MAX_HEADER_BYTES {
         let message = "Your request header and query parameters section exceed the maximum allowed request header section size.";
         return Err(WireError::bad("RequestHeaderSectionTooLarge", message)
             .detail("MaxSizeAllowed", MAX_HEADER_BYTES.to_string()));
     }
     if headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING) {
-        return Err(WireError::invalid("Content-Length and Transfer-Encoding must not both be sent."));
+        return Err(WireError::invalid(
+            "Content-Length and Transfer-Encoding must not both be sent.",
+        ));
     }
     // Far fewer values than names differ only when some name came twice.
     if headers.len() == headers.keys_len() {
@@ -60,7 +69,9 @@ pub fn check(headers: &HeaderMap) -> Result<(), WireError> {
             || text == "content-md5"
             || (text.starts_with("x-amz-") && !LISTS.contains(&text));
         if single && headers.get_all(name).iter().nth(1).is_some() {
-            return Err(WireError::invalid(format!("The header {text} was sent more than once.")));
+            return Err(WireError::invalid(format!(
+                "The header {text} was sent more than once."
+            )));
         }
     }
     Ok(())
@@ -69,7 +80,9 @@ pub fn check(headers: &HeaderMap) -> Result<(), WireError> {
 /// Looks at what is asked for. Nothing is said here of headers that nobody knows: they are ignored.
 pub fn check_supported(headers: &HeaderMap) -> Result<(), WireError> {
     for (name, value) in headers {
-        let Some(rest) = name.as_str().strip_prefix("x-amz-") else { continue };
+        let Some(rest) = name.as_str().strip_prefix("x-amz-") else {
+            continue;
+        };
         let value = value.as_bytes();
         let allowed = match rest {
             "acl" => matches!(value, b"private" | b"bucket-owner-full-control" | b""),
@@ -80,17 +93,31 @@ pub fn check_supported(headers: &HeaderMap) -> Result<(), WireError> {
             "object-ownership" => value == b"BucketOwnerEnforced",
             "request-payer" => true,
             "website-redirect-location" | "write-offset-bytes" | "mfa" => value.is_empty(),
-            "checksum-algorithm" => std::str::from_utf8(value).is_ok_and(|v| Algorithm::by_name(v).is_some()),
+            "checksum-algorithm" => {
+                std::str::from_utf8(value).is_ok_and(|v| Algorithm::by_name(v).is_some())
+            }
             "checksum-type" => matches!(value, b"FULL_OBJECT" | b"COMPOSITE"),
             "checksum-mode" => true,
             _ if rest.starts_with("checksum-") => Algorithm::by_header(name.as_str()).is_some(),
-            _ => !["grant-", "object-lock-", "server-side-encryption", "copy-source-server-side-encryption", "rename-source"]
-                .iter()
-                .any(|refused| rest.starts_with(refused)),
+            _ => ![
+                "grant-",
+                "object-lock-",
+                "server-side-encryption",
+                "copy-source-server-side-encryption",
+                "rename-source",
+            ]
+            .iter()
+            .any(|refused| rest.starts_with(refused)),
         };
         if !allowed {
-            let shown = if rest.contains("encryption") { String::new() } else { format!(": {}", String::from_utf8_lossy(value)) };
-            return Err(WireError::not_implemented(&format!("the header {name}{shown}")));
+            let shown = if rest.contains("encryption") {
+                String::new()
+            } else {
+                format!(": {}", String::from_utf8_lossy(value))
+            };
+            return Err(WireError::not_implemented(&format!(
+                "the header {name}{shown}"
+            )));
         }
     }
     Ok(())
@@ -114,7 +141,10 @@ mod tests {
     #[test]
     fn headers_have_at_most_8_kib() {
         let value = |len: usize| "v".repeat(len - "x-pad".len());
-        assert_eq!(check(&headers(&[("x-pad", &value(MAX_HEADER_BYTES))])), Ok(()));
+        assert_eq!(
+            check(&headers(&[("x-pad", &value(MAX_HEADER_BYTES))])),
+            Ok(())
+        );
         let error = check(&headers(&[("x-pad", &value(MAX_HEADER_BYTES + 1))])).unwrap_err();
         assert_eq!(error.code, "RequestHeaderSectionTooLarge");
     }
@@ -122,19 +152,43 @@ mod tests {
     /// T7.
     #[test]
     fn a_header_with_one_value_is_not_sent_twice() {
-        for name in ["host", "content-length", "content-type", "content-md5", "range", "if-match", "x-amz-date",
-            "x-amz-copy-source", "x-amz-meta-a", "x-amz-content-sha256", "date", "content-encoding"] {
+        for name in [
+            "host",
+            "content-length",
+            "content-type",
+            "content-md5",
+            "range",
+            "if-match",
+            "x-amz-date",
+            "x-amz-copy-source",
+            "x-amz-meta-a",
+            "x-amz-content-sha256",
+            "date",
+            "content-encoding",
+        ] {
             let twice = headers(&[(name, "a"), (name, "a")]);
             assert_eq!(check(&twice).unwrap_err().code, "InvalidRequest", "{name}");
         }
-        let lists = headers(&[("accept", "a"), ("accept", "b"), ("x-amz-optional-object-attributes", "a"),
-            ("x-amz-optional-object-attributes", "b"), ("via", "a"), ("via", "b")]);
+        let lists = headers(&[
+            ("accept", "a"),
+            ("accept", "b"),
+            ("x-amz-optional-object-attributes", "a"),
+            ("x-amz-optional-object-attributes", "b"),
+            ("via", "a"),
+            ("via", "b"),
+        ]);
         assert_eq!(check(&lists), Ok(()));
     }
 
     #[test]
     fn two_lengths_are_refused() {
-        assert!(check(&headers(&[("content-length", "1"), ("transfer-encoding", "chunked")])).is_err());
+        assert!(
+            check(&headers(&[
+                ("content-length", "1"),
+                ("transfer-encoding", "chunked")
+            ]))
+            .is_err()
+        );
     }
 
     #[test]
@@ -150,7 +204,10 @@ mod tests {
             ("x-amz-bucket-object-lock-enabled", "true"),
             ("x-amz-server-side-encryption", "AES256"),
             ("x-amz-server-side-encryption-customer-key", "secret"),
-            ("x-amz-copy-source-server-side-encryption-customer-algorithm", "AES256"),
+            (
+                "x-amz-copy-source-server-side-encryption-customer-algorithm",
+                "AES256",
+            ),
             ("x-amz-checksum-sha512", "x"),
             ("x-amz-checksum-xxhash64", "x"),
             ("x-amz-checksum-algorithm", "MD5"),
@@ -159,7 +216,11 @@ mod tests {
         ] {
             let error = check_supported(&headers(&[(name, value)])).unwrap_err();
             assert_eq!(error.code, "NotImplemented", "{name}");
-            assert!(error.message.contains(name) && !error.message.contains("secret"), "{}", error.message);
+            assert!(
+                error.message.contains(name) && !error.message.contains("secret"),
+                "{}",
+                error.message
+            );
         }
     }
 
@@ -179,6 +240,9 @@ mod tests {
             ("x-amz-bucket-object-lock-enabled", "false"),
         ]);
         assert_eq!(check_supported(&harmless), Ok(()));
-        assert_eq!(check_supported(&headers(&[("x-amz-acl", "bucket-owner-full-control")])), Ok(()));
+        assert_eq!(
+            check_supported(&headers(&[("x-amz-acl", "bucket-owner-full-control")])),
+            Ok(())
+        );
     }
 }

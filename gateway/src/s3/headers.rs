@@ -1,8 +1,8 @@
 //! Headers of a request in the types of `ops`, and of an object in the headers of an answer.
 
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH,
-    CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPIRES, LAST_MODIFIED,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE,
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPIRES, LAST_MODIFIED,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -23,23 +23,35 @@ use crate::tenancy::bucket::BucketRef;
 const DEFAULT_TYPE: &str = "binary/octet-stream";
 
 fn invalid(name: &str) -> WireError {
-    WireError::bad("InvalidArgument", format!("The value of the header {name} is not valid.")).detail("ArgumentName", name)
+    WireError::bad(
+        "InvalidArgument",
+        format!("The value of the header {name} is not valid."),
+    )
+    .detail("ArgumentName", name)
 }
 
 /// The bucket of a request.
 pub fn bucket(call: &Call, name: String) -> BucketRef {
-    BucketRef { name, expected_owner: call.header("x-amz-expected-bucket-owner").map(str::to_owned) }
+    BucketRef {
+        name,
+        expected_owner: call
+            .header("x-amz-expected-bucket-owner")
+            .map(str::to_owned),
+    }
 }
 
 /// Content headers, as they came. Text that is not UTF-8 cannot be given back in XML or JSON and is refused.
 pub fn content(call: &Call) -> Result<ContentHeaders, WireError> {
-    let text = |name: HeaderName| -> Result<Option<String>, WireError> { match call.headers.get(&name) {
-        None => Ok(None),
-        Some(value) => {
-            let text = std::str::from_utf8(value.as_bytes()).map_err(|_| invalid(name.as_str()))?;
-            Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
+    let text = |name: HeaderName| -> Result<Option<String>, WireError> {
+        match call.headers.get(&name) {
+            None => Ok(None),
+            Some(value) => {
+                let text =
+                    std::str::from_utf8(value.as_bytes()).map_err(|_| invalid(name.as_str()))?;
+                Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
+            }
         }
-    } };
+    };
     Ok(ContentHeaders {
         content_type: text(CONTENT_TYPE)?,
         cache_control: text(CACHE_CONTROL)?,
@@ -54,7 +66,13 @@ pub fn content(call: &Call) -> Result<ContentHeaders, WireError> {
 pub fn user_metadata(call: &Call) -> Result<UserMetadata, WireError> {
     let mut entries = Vec::new();
     for (name, value) in &call.headers {
-        let Some(short) = name.as_str().strip_prefix("x-amz-meta-").filter(|short| !short.is_empty()) else { continue };
+        let Some(short) = name
+            .as_str()
+            .strip_prefix("x-amz-meta-")
+            .filter(|short| !short.is_empty())
+        else {
+            continue;
+        };
         let text = std::str::from_utf8(value.as_bytes()).map_err(|_| invalid(name.as_str()))?;
         entries.push((short.to_owned(), metadata::decode(text.trim())));
     }
@@ -62,7 +80,9 @@ pub fn user_metadata(call: &Call) -> Result<UserMetadata, WireError> {
 }
 
 fn etags(call: &Call, name: &str) -> Result<Option<EtagList>, WireError> {
-    let Some(text) = call.header(name) else { return Ok(None) };
+    let Some(text) = call.header(name) else {
+        return Ok(None);
+    };
     EtagList::parse(text).map(Some).ok_or_else(|| invalid(name))
 }
 
@@ -113,12 +133,17 @@ pub fn delete_conditions(call: &Call) -> Result<Conditions, WireError> {
             Some(seconds.ok_or_else(|| invalid("x-amz-if-match-last-modified-time"))? * 1_000)
         }
     };
-    Ok(Conditions { if_match_size: size, if_match_modified_ms: modified, ..write_conditions(call)? })
+    Ok(Conditions {
+        if_match_size: size,
+        if_match_modified_ms: modified,
+        ..write_conditions(call)?
+    })
 }
 
 /// `x-amz-checksum-algorithm`; that it is a known one was checked before.
 pub fn algorithm(call: &Call) -> Option<Algorithm> {
-    call.header("x-amz-checksum-algorithm").and_then(Algorithm::by_name)
+    call.header("x-amz-checksum-algorithm")
+        .and_then(Algorithm::by_name)
 }
 
 /// `x-amz-checksum-type`; that it is a known one was checked before.
@@ -151,11 +176,31 @@ pub fn of_object(call: &Call, head: &ObjectHead) -> Result<HeaderMap, WireError>
         put(CONTENT_RANGE, &range);
     }
     for (name, value, parameter) in [
-        (CONTENT_TYPE, stored.content_type.as_deref().or(Some(DEFAULT_TYPE)), "response-content-type"),
-        (CACHE_CONTROL, stored.cache_control.as_deref(), "response-cache-control"),
-        (CONTENT_DISPOSITION, stored.content_disposition.as_deref(), "response-content-disposition"),
-        (CONTENT_ENCODING, stored.content_encoding.as_deref(), "response-content-encoding"),
-        (CONTENT_LANGUAGE, stored.content_language.as_deref(), "response-content-language"),
+        (
+            CONTENT_TYPE,
+            stored.content_type.as_deref().or(Some(DEFAULT_TYPE)),
+            "response-content-type",
+        ),
+        (
+            CACHE_CONTROL,
+            stored.cache_control.as_deref(),
+            "response-cache-control",
+        ),
+        (
+            CONTENT_DISPOSITION,
+            stored.content_disposition.as_deref(),
+            "response-content-disposition",
+        ),
+        (
+            CONTENT_ENCODING,
+            stored.content_encoding.as_deref(),
+            "response-content-encoding",
+        ),
+        (
+            CONTENT_LANGUAGE,
+            stored.content_language.as_deref(),
+            "response-content-language",
+        ),
         (EXPIRES, stored.expires.as_deref(), "response-expires"),
     ] {
         // Whoever signed the request may say how its answer is to be taken; no request comes here unsigned.
@@ -169,21 +214,39 @@ pub fn of_object(call: &Call, head: &ObjectHead) -> Result<HeaderMap, WireError>
         }
     }
     if let Some(version) = head.version {
-        put(HeaderName::from_static("x-amz-version-id"), &version.to_string());
+        put(
+            HeaderName::from_static("x-amz-version-id"),
+            &version.to_string(),
+        );
     }
     if let Some(parts) = head.parts {
-        put(HeaderName::from_static("x-amz-mp-parts-count"), &parts.to_string());
+        put(
+            HeaderName::from_static("x-amz-mp-parts-count"),
+            &parts.to_string(),
+        );
     }
-    if let Some(checksum) = head.record.checksum.as_ref().filter(|_| head.plan.whole && wants_checksum(call)) {
-        put(HeaderName::from_static(checksum.algorithm.header()), &checksum.text());
-        put(HeaderName::from_static("x-amz-checksum-type"), checksum.kind.name());
+    if let Some(checksum) = head
+        .record
+        .checksum
+        .as_ref()
+        .filter(|_| head.plan.whole && wants_checksum(call))
+    {
+        put(
+            HeaderName::from_static(checksum.algorithm.header()),
+            &checksum.text(),
+        );
+        put(
+            HeaderName::from_static("x-amz-checksum-type"),
+            checksum.kind.name(),
+        );
     }
     out.insert(CONTENT_LENGTH, HeaderValue::from(head.plan.len()));
     Ok(out)
 }
 
 fn wants_checksum(call: &Call) -> bool {
-    call.header("x-amz-checksum-mode").is_some_and(|mode| mode.eq_ignore_ascii_case("ENABLED"))
+    call.header("x-amz-checksum-mode")
+        .is_some_and(|mode| mode.eq_ignore_ascii_case("ENABLED"))
 }
 
 /// A checksum in the headers of an answer to a write.

@@ -15,7 +15,10 @@ pub struct Hosts {
 impl Hosts {
     /// `localhost` and these.
     pub fn new(domains: &[String]) -> Hosts {
-        let mut domains: Vec<String> = domains.iter().map(|domain| domain.to_ascii_lowercase()).collect();
+        let mut domains: Vec<String> = domains
+            .iter()
+            .map(|domain| domain.to_ascii_lowercase())
+            .collect();
         domains.push("localhost".to_owned());
         // The longest that fits counts, so that a domain within a domain is found.
         domains.sort_by_key(|domain| std::cmp::Reverse(domain.len()));
@@ -33,7 +36,10 @@ impl Hosts {
             if name == *domain {
                 return None;
             }
-            if let Some(bucket) = name.strip_suffix(domain.as_str()).and_then(|rest| rest.strip_suffix('.')) {
+            if let Some(bucket) = name
+                .strip_suffix(domain.as_str())
+                .and_then(|rest| rest.strip_suffix('.'))
+            {
                 return Some(bucket.to_owned()).filter(|bucket| !bucket.is_empty());
             }
         }

@@ -19,21 +19,33 @@ pub fn naming(encoding: Option<&EncodingType>) -> Result<Naming, WireError> {
     match encoding.map(EncodingType::as_str) {
         None | Some("") => Ok(Naming::Plain),
         Some("url") => Ok(Naming::Url),
-        Some(_) => Err(WireError::bad("InvalidArgument", "Invalid Encoding Method specified in Request")
-            .detail("ArgumentName", "encoding-type")),
+        Some(_) => Err(WireError::bad(
+            "InvalidArgument",
+            "Invalid Encoding Method specified in Request",
+        )
+        .detail("ArgumentName", "encoding-type")),
     }
 }
 
 /// Rolled-up names.
 pub fn prefixes(names: Vec<String>, naming: Naming) -> CommonPrefixList {
-    names.into_iter().map(|name| CommonPrefix { prefix: Some(naming.write(&name)) }).collect()
+    names
+        .into_iter()
+        .map(|name| CommonPrefix {
+            prefix: Some(naming.write(&name)),
+        })
+        .collect()
 }
 
-fn algorithms(checksum: Option<&Checksum>) -> (Option<ChecksumAlgorithmList>, Option<ChecksumType>) {
+fn algorithms(
+    checksum: Option<&Checksum>,
+) -> (Option<ChecksumAlgorithmList>, Option<ChecksumType>) {
     match checksum {
         None => (None, None),
         Some(checksum) => (
-            Some(vec![ChecksumAlgorithm::from_static(checksum.algorithm.name())]),
+            Some(vec![ChecksumAlgorithm::from_static(
+                checksum.algorithm.name(),
+            )]),
             Some(ChecksumType::from_static(checksum.kind.name())),
         ),
     }
@@ -50,7 +62,9 @@ fn object(line: ObjectLine, naming: Naming, with_owner: bool) -> Object {
         owner: with_owner.then(|| owner(line.owner)),
         restore_status: None,
         size: i64::try_from(line.size).ok(),
-        storage_class: Some(ObjectStorageClass::from_static(ObjectStorageClass::STANDARD)),
+        storage_class: Some(ObjectStorageClass::from_static(
+            ObjectStorageClass::STANDARD,
+        )),
     }
 }
 
@@ -58,12 +72,19 @@ fn max(lines: u32) -> Option<i32> {
     i32::try_from(lines).ok()
 }
 
-pub async fn list_objects_v2(ctx: &OpContext, call: &Call, input: ListObjectsV2Input) -> Reply<ListObjectsV2Output> {
+pub async fn list_objects_v2(
+    ctx: &OpContext,
+    call: &Call,
+    input: ListObjectsV2Input,
+) -> Reply<ListObjectsV2Output> {
     let naming = naming(input.encoding_type.as_ref())?;
     let start = match (input.continuation_token.clone(), input.start_after.clone()) {
         (Some(token), _) if token.is_empty() => {
-            return Err(WireError::bad("InvalidArgument", "The continuation token provided is incorrect")
-                .detail("ArgumentName", "continuation-token"));
+            return Err(WireError::bad(
+                "InvalidArgument",
+                "The continuation token provided is incorrect",
+            )
+            .detail("ArgumentName", "continuation-token"));
         }
         (Some(token), _) => Start::Token(token),
         (None, Some(name)) => Start::After(name),
@@ -82,7 +103,12 @@ pub async fn list_objects_v2(ctx: &OpContext, call: &Call, input: ListObjectsV2I
     Ok(S3Response::new(ListObjectsV2Output {
         key_count: i32::try_from(page.objects.len() + page.prefixes.len()).ok(),
         common_prefixes: Some(prefixes(page.prefixes, naming)),
-        contents: Some(page.objects.into_iter().map(|line| object(line, naming, with_owner)).collect()),
+        contents: Some(
+            page.objects
+                .into_iter()
+                .map(|line| object(line, naming, with_owner))
+                .collect(),
+        ),
         continuation_token: input.continuation_token,
         delimiter: written(input.delimiter),
         encoding_type: input.encoding_type,
@@ -96,21 +122,39 @@ pub async fn list_objects_v2(ctx: &OpContext, call: &Call, input: ListObjectsV2I
     }))
 }
 
-pub async fn list_objects(ctx: &OpContext, call: &Call, input: ListObjectsInput) -> Reply<ListObjectsOutput> {
+pub async fn list_objects(
+    ctx: &OpContext,
+    call: &Call,
+    input: ListObjectsInput,
+) -> Reply<ListObjectsOutput> {
     let naming = naming(input.encoding_type.as_ref())?;
     let request = ops::ListObjects {
         bucket: headers::bucket(call, input.bucket.clone()),
         prefix: input.prefix.clone().unwrap_or_default(),
         delimiter: input.delimiter.clone().unwrap_or_default(),
-        start: input.marker.clone().filter(|marker| !marker.is_empty()).map_or(Start::Beginning, Start::After),
+        start: input
+            .marker
+            .clone()
+            .filter(|marker| !marker.is_empty())
+            .map_or(Start::Beginning, Start::After),
         max: input.max_keys,
     };
     let page = ops::list_objects(ctx, &call.principal, request).await?;
     // S3 names the next marker only where a page may end with a rolled-up prefix; else it is the last key.
-    let next = page.next_marker.filter(|_| input.delimiter.as_deref().is_some_and(|delimiter| !delimiter.is_empty()));
+    let next = page.next_marker.filter(|_| {
+        input
+            .delimiter
+            .as_deref()
+            .is_some_and(|delimiter| !delimiter.is_empty())
+    });
     Ok(S3Response::new(ListObjectsOutput {
         common_prefixes: Some(prefixes(page.prefixes, naming)),
-        contents: Some(page.objects.into_iter().map(|line| object(line, naming, true)).collect()),
+        contents: Some(
+            page.objects
+                .into_iter()
+                .map(|line| object(line, naming, true))
+                .collect(),
+        ),
         delimiter: input.delimiter.map(|name| naming.write(&name)),
         encoding_type: input.encoding_type,
         is_truncated: Some(page.truncated),
@@ -140,10 +184,17 @@ pub async fn list_object_versions(
     let page = ops::list_object_versions(ctx, &call.principal, request).await?;
     let (markers, versions): (Vec<VersionLine>, Vec<VersionLine>) =
         page.versions.into_iter().partition(|line| line.is_marker);
-    let (next_key, next_version) = page.next.map_or((None, None), |(key, version)| (Some(key), version));
+    let (next_key, next_version) = page
+        .next
+        .map_or((None, None), |(key, version)| (Some(key), version));
     Ok(S3Response::new(ListObjectVersionsOutput {
         common_prefixes: Some(prefixes(page.prefixes, naming)),
-        delete_markers: Some(markers.into_iter().map(|line| marker(line, naming)).collect()),
+        delete_markers: Some(
+            markers
+                .into_iter()
+                .map(|line| marker(line, naming))
+                .collect(),
+        ),
         delimiter: input.delimiter.map(|name| naming.write(&name)),
         encoding_type: input.encoding_type,
         is_truncated: Some(next_key.is_some()),
@@ -154,7 +205,12 @@ pub async fn list_object_versions(
         next_version_id_marker: next_version.map(|version| version.to_string()),
         prefix: Some(naming.write(&input.prefix.unwrap_or_default())),
         version_id_marker: Some(input.version_id_marker.unwrap_or_default()),
-        versions: Some(versions.into_iter().map(|line| version(line, naming)).collect()),
+        versions: Some(
+            versions
+                .into_iter()
+                .map(|line| version(line, naming))
+                .collect(),
+        ),
         ..Default::default()
     }))
 }
@@ -171,7 +227,9 @@ fn version(line: VersionLine, naming: Naming) -> ObjectVersion {
         owner: Some(owner(line.owner)),
         restore_status: None,
         size: i64::try_from(line.size).ok(),
-        storage_class: Some(ObjectVersionStorageClass::from_static(ObjectVersionStorageClass::STANDARD)),
+        storage_class: Some(ObjectVersionStorageClass::from_static(
+            ObjectVersionStorageClass::STANDARD,
+        )),
         version_id: Some(line.version.to_string()),
     }
 }

@@ -52,7 +52,11 @@ fn header(out: &mut HeaderMap, name: &'static str, value: &str) {
     }
 }
 
-pub async fn put_object(ctx: &OpContext, call: &Call, input: PutObjectInput) -> Reply<PutObjectOutput> {
+pub async fn put_object(
+    ctx: &OpContext,
+    call: &Call,
+    input: PutObjectInput,
+) -> Reply<PutObjectOutput> {
     let request = ops::PutObject {
         bucket: headers::bucket(call, input.bucket),
         key: input.key,
@@ -91,24 +95,58 @@ fn get(
 }
 
 fn status(head: &ops::ObjectHead) -> StatusCode {
-    if head.plan.partial { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK }
+    if head.plan.partial {
+        StatusCode::PARTIAL_CONTENT
+    } else {
+        StatusCode::OK
+    }
 }
 
-pub async fn get_object(ctx: &OpContext, call: &Call, input: GetObjectInput) -> Reply<GetObjectOutput> {
-    let request = get(call, input.bucket, input.key, input.version_id, input.part_number)?;
+pub async fn get_object(
+    ctx: &OpContext,
+    call: &Call,
+    input: GetObjectInput,
+) -> Reply<GetObjectOutput> {
+    let request = get(
+        call,
+        input.bucket,
+        input.key,
+        input.version_id,
+        input.part_number,
+    )?;
     let reply = ops::get_object(ctx, &call.principal, request).await?;
     call.answer(status(&reply.head), ReplyBody::from(reply.content));
-    Ok(S3Response::with_headers(GetObjectOutput::default(), headers::of_object(call, &reply.head)?))
+    Ok(S3Response::with_headers(
+        GetObjectOutput::default(),
+        headers::of_object(call, &reply.head)?,
+    ))
 }
 
-pub async fn head_object(ctx: &OpContext, call: &Call, input: HeadObjectInput) -> Reply<HeadObjectOutput> {
-    let request = get(call, input.bucket, input.key, input.version_id, input.part_number)?;
+pub async fn head_object(
+    ctx: &OpContext,
+    call: &Call,
+    input: HeadObjectInput,
+) -> Reply<HeadObjectOutput> {
+    let request = get(
+        call,
+        input.bucket,
+        input.key,
+        input.version_id,
+        input.part_number,
+    )?;
     let head = ops::head_object(ctx, &call.principal, request).await?;
     call.answer(status(&head), ReplyBody::empty());
-    Ok(S3Response::with_headers(HeadObjectOutput::default(), headers::of_object(call, &head)?))
+    Ok(S3Response::with_headers(
+        HeadObjectOutput::default(),
+        headers::of_object(call, &head)?,
+    ))
 }
 
-pub async fn delete_object(ctx: &OpContext, call: &Call, input: DeleteObjectInput) -> Reply<DeleteObjectOutput> {
+pub async fn delete_object(
+    ctx: &OpContext,
+    call: &Call,
+    input: DeleteObjectInput,
+) -> Reply<DeleteObjectOutput> {
     let request = ops::DeleteObject {
         bucket: headers::bucket(call, input.bucket),
         key: input.key,
@@ -123,15 +161,29 @@ pub async fn delete_object(ctx: &OpContext, call: &Call, input: DeleteObjectInpu
     }))
 }
 
-pub async fn delete_objects(ctx: &OpContext, call: &Call, input: DeleteObjectsInput) -> Reply<DeleteObjectsOutput> {
+pub async fn delete_objects(
+    ctx: &OpContext,
+    call: &Call,
+    input: DeleteObjectsInput,
+) -> Reply<DeleteObjectsOutput> {
     let quiet = input.delete.quiet.unwrap_or(false);
     let request = ops::DeleteObjects {
         bucket: headers::bucket(call, input.bucket),
-        targets: input.delete.objects.into_iter().map(target).collect::<Result<_, _>>()?,
+        targets: input
+            .delete
+            .objects
+            .into_iter()
+            .map(target)
+            .collect::<Result<_, _>>()?,
     };
     let outcomes = ops::delete_objects(ctx, &call.principal, request).await?;
     let (mut deleted, mut errors) = (Vec::new(), Vec::new());
-    for ops::DeleteOutcome { key, version, result } in outcomes {
+    for ops::DeleteOutcome {
+        key,
+        version,
+        result,
+    } in outcomes
+    {
         match result {
             Ok(_) if quiet => {}
             Ok(reply) => {
@@ -139,7 +191,11 @@ pub async fn delete_objects(ctx: &OpContext, call: &Call, input: DeleteObjectsIn
                 deleted.push(DeletedObject {
                     delete_marker: reply.marker.then_some(true),
                     // Of a marker that was made, or of the marker that went.
-                    delete_marker_version_id: if reply.marker { reply.version.clone() } else { None },
+                    delete_marker_version_id: if reply.marker {
+                        reply.version.clone()
+                    } else {
+                        None
+                    },
                     key: Some(key),
                     version_id: if made { None } else { version },
                 });
@@ -169,7 +225,10 @@ fn target(object: ObjectIdentifier) -> Result<ops::DeleteTarget, WireError> {
     };
     let size = match object.size {
         None => None,
-        Some(size) => Some(u64::try_from(size).map_err(|_| WireError::bad("InvalidArgument", "Size must not be negative"))?),
+        Some(size) => Some(
+            u64::try_from(size)
+                .map_err(|_| WireError::bad("InvalidArgument", "Size must not be negative"))?,
+        ),
     };
     let conditions = Conditions {
         if_match: object.e_tag.map(|etag| vec![etag.into_value()]),
@@ -177,7 +236,11 @@ fn target(object: ObjectIdentifier) -> Result<ops::DeleteTarget, WireError> {
         if_match_modified_ms: modified,
         ..Conditions::default()
     };
-    Ok(ops::DeleteTarget { key: object.key, version: object.version_id, conditions })
+    Ok(ops::DeleteTarget {
+        key: object.key,
+        version: object.version_id,
+        conditions,
+    })
 }
 
 /// A moment that s3s read, to the second: as exact as its form on the wire.
@@ -186,18 +249,29 @@ fn milliseconds(time: &Timestamp) -> Result<u64, WireError> {
     let written = time.format(TimestampFormat::HttpDate, &mut text).is_ok();
     let text = String::from_utf8(text).unwrap_or_default();
     let seconds = dates::parse_http_date(&text).filter(|_| written);
-    seconds.map(|seconds| seconds * 1_000).ok_or_else(|| WireError::bad("InvalidArgument", "LastModifiedTime is out of range"))
+    seconds
+        .map(|seconds| seconds * 1_000)
+        .ok_or_else(|| WireError::bad("InvalidArgument", "LastModifiedTime is out of range"))
 }
 
 /// The source of a copy. Access points are S3's own and nobody has them here.
 pub fn source(call: &Call, source: CopySource) -> Result<ops::CopySource, WireError> {
-    let CopySource::Bucket { bucket, key, version_id } = source else {
-        return Err(WireError::not_implemented("access points in x-amz-copy-source"));
+    let CopySource::Bucket {
+        bucket,
+        key,
+        version_id,
+    } = source
+    else {
+        return Err(WireError::not_implemented(
+            "access points in x-amz-copy-source",
+        ));
     };
     Ok(ops::CopySource {
         bucket: BucketRef {
             name: bucket.into_string(),
-            expected_owner: call.header("x-amz-source-expected-bucket-owner").map(str::to_owned),
+            expected_owner: call
+                .header("x-amz-source-expected-bucket-owner")
+                .map(str::to_owned),
         },
         key: key.into_string(),
         version: version_id.map(str::into_string),
@@ -205,7 +279,11 @@ pub fn source(call: &Call, source: CopySource) -> Result<ops::CopySource, WireEr
     })
 }
 
-pub async fn copy_object(ctx: &OpContext, call: &Call, input: CopyObjectInput) -> Reply<CopyObjectOutput> {
+pub async fn copy_object(
+    ctx: &OpContext,
+    call: &Call,
+    input: CopyObjectInput,
+) -> Reply<CopyObjectOutput> {
     let request = ops::CopyObject {
         source: source(call, input.copy_source)?,
         bucket: headers::bucket(call, input.bucket),
@@ -226,8 +304,11 @@ pub async fn copy_object(ctx: &OpContext, call: &Call, input: CopyObjectInput) -
         ..Default::default()
     };
     set_checksum!(result, &reply.record.checksum);
-    result.checksum_type =
-        reply.record.checksum.as_ref().map(|checksum| ChecksumType::from_static(checksum.kind.name()));
+    result.checksum_type = reply
+        .record
+        .checksum
+        .as_ref()
+        .map(|checksum| ChecksumType::from_static(checksum.kind.name()));
     Ok(S3Response::new(CopyObjectOutput {
         copy_object_result: Some(result),
         copy_source_version_id: reply.source_version.map(|version| version.to_string()),

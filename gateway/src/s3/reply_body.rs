@@ -18,7 +18,11 @@ pub struct ReplyBody(Kind);
 
 enum Kind {
     Bytes(Bytes),
-    Stream { first: Option<Bytes>, rest: futures::stream::BoxStream<'static, Result<Bytes, KvError>>, left: u64 },
+    Stream {
+        first: Option<Bytes>,
+        rest: futures::stream::BoxStream<'static, Result<Bytes, KvError>>,
+        left: u64,
+    },
     Wire(Box<s3s::Body>),
 }
 
@@ -47,7 +51,11 @@ impl From<Content> for ReplyBody {
     fn from(content: Content) -> ReplyBody {
         match content {
             Content::Bytes(bytes) => ReplyBody(Kind::Bytes(bytes)),
-            Content::Stream { first, rest, len } => ReplyBody(Kind::Stream { first: Some(first), rest, left: len }),
+            Content::Stream { first, rest, len } => ReplyBody(Kind::Stream {
+                first: Some(first),
+                rest,
+                left: len,
+            }),
         }
     }
 }
@@ -56,7 +64,10 @@ impl Body for ReplyBody {
     type Data = Bytes;
     type Error = StdError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
         let next = match &mut self.0 {
             Kind::Bytes(bytes) if bytes.is_empty() => return Poll::Ready(None),
             Kind::Bytes(bytes) => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
@@ -67,7 +78,9 @@ impl Body for ReplyBody {
                 None => ready!(rest.poll_next_unpin(cx)),
             },
         };
-        let Kind::Stream { left, .. } = &mut self.0 else { return Poll::Ready(None) };
+        let Kind::Stream { left, .. } = &mut self.0 else {
+            return Poll::Ready(None);
+        };
         Poll::Ready(Some(match next {
             Some(Ok(bytes)) => match left.checked_sub(bytes.len() as u64) {
                 Some(rest) => {
@@ -109,7 +122,11 @@ mod tests {
 
     fn stream(pieces: Vec<Result<Bytes, KvError>>, len: u64) -> Result<Bytes, StdError> {
         let rest = futures::stream::iter(pieces).boxed();
-        let body = ReplyBody::from(Content::Stream { first: Bytes::from_static(b"ab"), rest, len });
+        let body = ReplyBody::from(Content::Stream {
+            first: Bytes::from_static(b"ab"),
+            rest,
+            len,
+        });
         futures::executor::block_on(body.collect()).map(|collected| collected.to_bytes())
     }
 

@@ -59,7 +59,12 @@ pub struct RequestBody {
 
 impl RequestBody {
     /// Of a client. `len`: without framing. With a decoder, that one counts.
-    pub fn new(inner: ClientBody, len: Option<u64>, decoder: Option<Decoder>, leftover: Leftover) -> RequestBody {
+    pub fn new(
+        inner: ClientBody,
+        len: Option<u64>,
+        decoder: Option<Decoder>,
+        leftover: Leftover,
+    ) -> RequestBody {
         let left = if decoder.is_some() { None } else { len };
         RequestBody {
             inner: Some(inner),
@@ -73,7 +78,10 @@ impl RequestBody {
     }
 
     /// Collects it, at most `limit` bytes. `None`: there are more.
-    pub async fn collect(mut self, limit: usize) -> Result<Option<(Bytes, Vec<(String, String)>)>, PayloadError> {
+    pub async fn collect(
+        mut self,
+        limit: usize,
+    ) -> Result<Option<(Bytes, Vec<(String, String)>)>, PayloadError> {
         let mut collected = Vec::new();
         while let Some(piece) = std::future::poll_fn(|cx| self.poll_next(cx)).await {
             let piece = piece?;
@@ -89,7 +97,9 @@ impl RequestBody {
     fn poll_wire(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
         self.started = true;
         loop {
-            let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+            let Some(inner) = &mut self.inner else {
+                return Poll::Ready(None);
+            };
             match ready!(Pin::new(inner).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if data.is_empty() => {}
@@ -114,7 +124,10 @@ impl RequestBody {
 fn broken(error: StdError) -> PayloadError {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&*error);
     while let Some(error) = cause {
-        if error.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut) {
+        if error
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut)
+        {
             return PayloadError::TimedOut;
         }
         cause = error.source();
@@ -127,20 +140,26 @@ impl Source for RequestBody {
         loop {
             if self.decoder.is_none() {
                 return Poll::Ready(match ready!(self.poll_wire(cx)) {
-                    Some(Ok(data)) => match self.left.map(|left| left.checked_sub(data.len() as u64)) {
-                        None => Some(Ok(data)),
-                        Some(Some(left)) => {
-                            self.left = Some(left);
-                            Some(Ok(data))
+                    Some(Ok(data)) => {
+                        match self.left.map(|left| left.checked_sub(data.len() as u64)) {
+                            None => Some(Ok(data)),
+                            Some(Some(left)) => {
+                                self.left = Some(left);
+                                Some(Ok(data))
+                            }
+                            Some(None) => Some(Err(PayloadError::Incomplete)),
                         }
-                        Some(None) => Some(Err(PayloadError::Incomplete)),
-                    },
-                    None if self.left.is_some_and(|left| left > 0) => Some(Err(PayloadError::Incomplete)),
+                    }
+                    None if self.left.is_some_and(|left| left > 0) => {
+                        Some(Err(PayloadError::Incomplete))
+                    }
                     end => end,
                 });
             }
             if self.pending.has_remaining() {
-                let Some(decoder) = &mut self.decoder else { continue };
+                let Some(decoder) = &mut self.decoder else {
+                    continue;
+                };
                 match decoder.next(&mut self.pending) {
                     Ok(Some(data)) => return Poll::Ready(Some(Ok(data))),
                     Ok(None) => {}
@@ -151,7 +170,9 @@ impl Source for RequestBody {
                 Some(Ok(data)) => self.pending = data,
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => {
-                    let Some(mut decoder) = self.decoder.take() else { return Poll::Ready(None) };
+                    let Some(mut decoder) = self.decoder.take() else {
+                        return Poll::Ready(None);
+                    };
                     return match decoder.finish() {
                         Ok(trailer) => {
                             self.trailer = trailer;
@@ -185,7 +206,11 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<StdError>,
 {
-    if body.is_end_stream() { None } else { Some(UnsyncBoxBody::new(body.map_err(Into::into))) }
+    if body.is_end_stream() {
+        None
+    } else {
+        Some(UnsyncBoxBody::new(body.map_err(Into::into)))
+    }
 }
 
 #[cfg(test)]
@@ -196,11 +221,16 @@ mod tests {
     use http_body_util::StreamBody;
 
     fn body(pieces: &[&'static [u8]], len: Option<u64>) -> (RequestBody, Leftover) {
-        let frames: Vec<Result<Frame<Bytes>, StdError>> =
-            pieces.iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece)))).collect();
+        let frames: Vec<Result<Frame<Bytes>, StdError>> = pieces
+            .iter()
+            .map(|piece| Ok(Frame::data(Bytes::from_static(piece))))
+            .collect();
         let inner = UnsyncBoxBody::new(StreamBody::new(futures::stream::iter(frames)));
         let leftover = Leftover::default();
-        (RequestBody::new(inner, len, None, leftover.clone()), leftover)
+        (
+            RequestBody::new(inner, len, None, leftover.clone()),
+            leftover,
+        )
     }
 
     fn collect(pieces: &[&'static [u8]], len: Option<u64>) -> Result<Option<Bytes>, PayloadError> {
@@ -210,11 +240,24 @@ mod tests {
 
     #[test]
     fn the_declared_length_is_kept_to_the_byte() {
-        assert_eq!(collect(&[b"ab", b"", b"c"], Some(3)).unwrap().unwrap(), "abc");
+        assert_eq!(
+            collect(&[b"ab", b"", b"c"], Some(3)).unwrap().unwrap(),
+            "abc"
+        );
         assert_eq!(collect(&[b"ab"], None).unwrap().unwrap(), "ab");
-        assert!(matches!(collect(&[b"ab"], Some(3)), Err(PayloadError::Incomplete)));
-        assert!(matches!(collect(&[b"ab", b"cd"], Some(3)), Err(PayloadError::Incomplete)));
-        assert_eq!(collect(&[b"0123456789".as_slice(); 11], None).unwrap(), None, "over the limit");
+        assert!(matches!(
+            collect(&[b"ab"], Some(3)),
+            Err(PayloadError::Incomplete)
+        ));
+        assert!(matches!(
+            collect(&[b"ab", b"cd"], Some(3)),
+            Err(PayloadError::Incomplete)
+        ));
+        assert_eq!(
+            collect(&[b"0123456789".as_slice(); 11], None).unwrap(),
+            None,
+            "over the limit"
+        );
     }
 
     #[test]
@@ -223,7 +266,9 @@ mod tests {
         drop(unread);
         assert!(!leftover.take().unwrap().1, "not started");
         let (mut begun, leftover) = body(&[b"ab", b"cd"], Some(4));
-        futures::executor::block_on(std::future::poll_fn(|cx| begun.poll_next(cx))).unwrap().unwrap();
+        futures::executor::block_on(std::future::poll_fn(|cx| begun.poll_next(cx)))
+            .unwrap()
+            .unwrap();
         drop(begun);
         assert!(leftover.take().unwrap().1, "started");
         let (whole, leftover) = body(&[b"ab"], Some(2));

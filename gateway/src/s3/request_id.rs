@@ -24,7 +24,9 @@ fn start() -> (u64, u64) {
 impl RequestId {
     /// A new one: a counter, mixed so that it does not look like one.
     pub fn next() -> RequestId {
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed).wrapping_add(start().0);
+        let number = COUNTER
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_add(start().0);
         // The finaliser of splitmix64, a bijection: distinct in, distinct out.
         let mixed = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -53,8 +55,14 @@ mod tests {
 
     #[test]
     fn ids_are_16_upper_case_hex_digits_and_distinct() {
-        let ids: std::collections::BTreeSet<String> = (0..1_000).map(|_| RequestId::next().to_string()).collect();
+        let ids: std::collections::BTreeSet<String> =
+            (0..1_000).map(|_| RequestId::next().to_string()).collect();
         assert_eq!(ids.len(), 1_000);
-        assert!(ids.iter().all(|id| id.len() == 16 && id.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b))));
+        assert!(ids.iter().all(|id| {
+            id.len() == 16
+                && id
+                    .bytes()
+                    .all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b))
+        }));
     }
 }

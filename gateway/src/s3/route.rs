@@ -120,13 +120,17 @@ const SELECTORS: [&str; 3] = ["uploadId", "partNumber", "versionId"];
 /// The route of an operation, when it is done and the query fits it.
 pub fn admit(operation: &str, query: &[(String, String)]) -> Result<Route, WireError> {
     let route = ROUTES.iter().find(|route| route.name == operation);
-    let Some(route) = route else { return Err(WireError::not_implemented(operation)) };
+    let Some(route) = route else {
+        return Err(WireError::not_implemented(operation));
+    };
     for (name, _) in query {
         if route.takes.contains(&name.as_str()) {
             continue;
         }
         if SUB_RESOURCES.contains(&name.as_str()) {
-            return Err(WireError::not_implemented(&format!("?{name} on {operation}")));
+            return Err(WireError::not_implemented(&format!(
+                "?{name} on {operation}"
+            )));
         }
         if SELECTORS.contains(&name.as_str()) {
             let message = format!("{operation} does not accept the query parameter {name}.");
@@ -141,7 +145,9 @@ const XML_PUTS: [&str; 4] = ["acl", "legal-hold", "retention", "tagging"];
 
 /// Whether the body of a PUT on an object is the object's bytes.
 pub fn carries_object(query: &[(String, String)]) -> bool {
-    !query.iter().any(|(name, _)| XML_PUTS.contains(&name.as_str()))
+    !query
+        .iter()
+        .any(|(name, _)| XML_PUTS.contains(&name.as_str()))
 }
 
 #[cfg(test)]
@@ -150,12 +156,21 @@ mod tests {
     use super::*;
 
     fn query(names: &[&str]) -> Vec<(String, String)> {
-        names.iter().map(|name| ((*name).to_owned(), String::new())).collect()
+        names
+            .iter()
+            .map(|name| ((*name).to_owned(), String::new()))
+            .collect()
     }
 
     #[test]
     fn what_is_not_done_is_refused_by_name() {
-        for operation in ["PutBucketPolicy", "RestoreObject", "PostObject", "SelectObjectContent", "PutObjectAcl"] {
+        for operation in [
+            "PutBucketPolicy",
+            "RestoreObject",
+            "PostObject",
+            "SelectObjectContent",
+            "PutObjectAcl",
+        ] {
             let error = admit(operation, &[]).unwrap_err();
             assert_eq!((error.code, error.status.as_u16()), ("NotImplemented", 501));
             assert!(error.message.contains(operation), "{}", error.message);
@@ -178,15 +193,25 @@ mod tests {
             assert_eq!(error.code, "NotImplemented", "{operation} ?{name}");
             assert!(error.message.contains(name));
         }
-        for (operation, name) in [("PutObject", "uploadId"), ("PutObject", "partNumber"), ("PutObject", "versionId")] {
-            assert_eq!(admit(operation, &query(&[name])).unwrap_err().code, "InvalidArgument");
+        for (operation, name) in [
+            ("PutObject", "uploadId"),
+            ("PutObject", "partNumber"),
+            ("PutObject", "versionId"),
+        ] {
+            assert_eq!(
+                admit(operation, &query(&[name])).unwrap_err().code,
+                "InvalidArgument"
+            );
         }
     }
 
     #[test]
     fn what_belongs_together_is_admitted() {
         for (operation, names) in [
-            ("GetObject", &["versionId", "x-id", "response-content-type"][..]),
+            (
+                "GetObject",
+                &["versionId", "x-id", "response-content-type"][..],
+            ),
             ("UploadPart", &["uploadId", "partNumber", "x-id"]),
             ("ListObjectsV2", &["list-type", "prefix", "unknown"]),
             ("ListMultipartUploads", &["uploads"]),
@@ -201,7 +226,11 @@ mod tests {
         let all: std::collections::BTreeSet<_> = SUB_RESOURCES.iter().chain(&SELECTORS).collect();
         assert_eq!(all.len(), SUB_RESOURCES.len() + SELECTORS.len());
         for route in ROUTES {
-            assert!(route.takes.iter().all(|name| all.contains(name)), "{}", route.name);
+            assert!(
+                route.takes.iter().all(|name| all.contains(name)),
+                "{}",
+                route.name
+            );
         }
     }
 }

@@ -73,7 +73,13 @@ impl S3Service {
         // Bodies were collected, within narrower limits, before s3s sees them.
         config.xml_max_body_size = 4 << 20;
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
-        S3Service { inner: Arc::new(Inner { ctx, hosts, s3s: builder.build() }) }
+        S3Service {
+            inner: Arc::new(Inner {
+                ctx,
+                hosts,
+                s3s: builder.build(),
+            }),
+        }
     }
 
     /// Answers a request.
@@ -86,15 +92,19 @@ impl S3Service {
         let (parts, body) = request.into_parts();
         let with_body = parts.method != Method::HEAD;
         let uri = parts.uri.clone();
-        let waits = parts.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let waits = parts
+            .headers
+            .get(EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let leftover = Leftover::holding(client_body(body));
 
         let Inner { ctx, hosts, .. } = &*self.inner;
         let now = clock::wall_ms() / 1_000;
-        let (mut response, operation) = match front::admit(parts, &leftover, ctx.keys(), hosts, now).await {
-            Ok(admitted) => self.dispatch(admitted, id, with_body).await,
-            Err(error) => (error.render(id, uri.path(), with_body), "Unknown"),
-        };
+        let (mut response, operation) =
+            match front::admit(parts, &leftover, ctx.keys(), hosts, now).await {
+                Ok(admitted) => self.dispatch(admitted, id, with_body).await,
+                Err(error) => (error.render(id, uri.path(), with_body), "Unknown"),
+            };
         if response.status().as_u16() >= 400 {
             drain(&leftover, waits).await;
         }
@@ -102,7 +112,12 @@ impl S3Service {
         response
     }
 
-    async fn dispatch(&self, admitted: Admitted, id: RequestId, with_body: bool) -> (Response<ReplyBody>, &'static str) {
+    async fn dispatch(
+        &self,
+        admitted: Admitted,
+        id: RequestId,
+        with_body: bool,
+    ) -> (Response<ReplyBody>, &'static str) {
         let Admitted { call, request } = admitted;
         let result = self.inner.s3s.call(request).await;
         let outcome = call.take_outcome();
@@ -117,7 +132,11 @@ impl S3Service {
             (None, Err(error)) => {
                 let message = "We encountered an internal error. Please try again.";
                 tracing::error!(%id, ?error, "an answer could not be written");
-                refused(WireError::new("InternalError", StatusCode::INTERNAL_SERVER_ERROR, message))
+                refused(WireError::new(
+                    "InternalError",
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    message,
+                ))
             }
             (None, Ok(response)) if response.status().as_u16() >= 400 => {
                 let body = response.body().bytes().unwrap_or_default();
@@ -136,7 +155,9 @@ impl S3Service {
 
 /// Reads some of what a refused client is still sending. One that waits for `100 Continue` sends nothing yet.
 async fn drain(leftover: &Leftover, waits: bool) {
-    let Some((mut body, started)) = leftover.take() else { return };
+    let Some((mut body, started)) = leftover.take() else {
+        return;
+    };
     if waits && !started {
         return;
     }

@@ -22,7 +22,13 @@ async fn facts(ctx: &OpContext, call: &Call, bucket: String) -> Result<Facts, Wi
 }
 
 /// The bucket is there, the setting is not.
-async fn none<T>(ctx: &OpContext, call: &Call, bucket: String, code: &'static str, message: &str) -> Reply<T> {
+async fn none<T>(
+    ctx: &OpContext,
+    call: &Call,
+    bucket: String,
+    code: &'static str,
+    message: &str,
+) -> Reply<T> {
     let facts = facts(ctx, call, bucket).await?;
     Err(WireError::new(code, StatusCode::NOT_FOUND, message).detail("BucketName", facts.name))
 }
@@ -36,7 +42,12 @@ async fn object(
     version: Option<String>,
 ) -> Result<ops::ObjectHead, WireError> {
     let bucket = headers::bucket(call, bucket);
-    let request = ops::GetObject { bucket, key, version, ..Default::default() };
+    let request = ops::GetObject {
+        bucket,
+        key,
+        version,
+        ..Default::default()
+    };
     Ok(ops::head_object(ctx, &call.principal, request).await?)
 }
 
@@ -48,7 +59,10 @@ fn full_control(id: String) -> Grants {
         type_: Type::from_static(Type::CANONICAL_USER),
         uri: None,
     };
-    vec![Grant { grantee: Some(grantee), permission: Some(Permission::from_static(Permission::FULL_CONTROL)) }]
+    vec![Grant {
+        grantee: Some(grantee),
+        permission: Some(Permission::from_static(Permission::FULL_CONTROL)),
+    }]
 }
 
 macro_rules! not_found {
@@ -90,7 +104,9 @@ pub async fn get_bucket_accelerate_configuration(
     input: GetBucketAccelerateConfigurationInput,
 ) -> Reply<GetBucketAccelerateConfigurationOutput> {
     facts(ctx, call, input.bucket).await?;
-    Ok(S3Response::new(GetBucketAccelerateConfigurationOutput::default()))
+    Ok(S3Response::new(
+        GetBucketAccelerateConfigurationOutput::default(),
+    ))
 }
 
 pub async fn get_bucket_request_payment(
@@ -118,7 +134,9 @@ pub async fn get_bucket_notification_configuration(
     input: GetBucketNotificationConfigurationInput,
 ) -> Reply<GetBucketNotificationConfigurationOutput> {
     facts(ctx, call, input.bucket).await?;
-    Ok(S3Response::new(GetBucketNotificationConfigurationOutput::default()))
+    Ok(S3Response::new(
+        GetBucketNotificationConfigurationOutput::default(),
+    ))
 }
 
 /// What is true here, and what S3 gives new buckets: the bucket's owner owns everything, ACLs do not count.
@@ -130,17 +148,29 @@ pub async fn get_bucket_ownership_controls(
     facts(ctx, call, input.bucket).await?;
     let object_ownership = ObjectOwnership::from_static(ObjectOwnership::BUCKET_OWNER_ENFORCED);
     let rules = vec![OwnershipControlsRule { object_ownership }];
-    Ok(S3Response::new(GetBucketOwnershipControlsOutput { ownership_controls: Some(OwnershipControls { rules }) }))
+    Ok(S3Response::new(GetBucketOwnershipControlsOutput {
+        ownership_controls: Some(OwnershipControls { rules }),
+    }))
 }
 
-pub async fn get_bucket_acl(ctx: &OpContext, call: &Call, input: GetBucketAclInput) -> Reply<GetBucketAclOutput> {
+pub async fn get_bucket_acl(
+    ctx: &OpContext,
+    call: &Call,
+    input: GetBucketAclInput,
+) -> Reply<GetBucketAclOutput> {
     let facts = facts(ctx, call, input.bucket).await?;
-    let output =
-        GetBucketAclOutput { grants: Some(full_control(facts.owner.clone())), owner: Some(owner(facts.owner)) };
+    let output = GetBucketAclOutput {
+        grants: Some(full_control(facts.owner.clone())),
+        owner: Some(owner(facts.owner)),
+    };
     Ok(S3Response::new(output))
 }
 
-pub async fn get_object_acl(ctx: &OpContext, call: &Call, input: GetObjectAclInput) -> Reply<GetObjectAclOutput> {
+pub async fn get_object_acl(
+    ctx: &OpContext,
+    call: &Call,
+    input: GetObjectAclInput,
+) -> Reply<GetObjectAclOutput> {
     let facts = facts(ctx, call, input.bucket.clone()).await?;
     let head = object(ctx, call, input.bucket, input.key, input.version_id).await?;
     let id = head.record.owner.unwrap_or_else(|| owner_id(facts.tenant));
@@ -159,7 +189,10 @@ pub async fn get_object_tagging(
 ) -> Reply<GetObjectTaggingOutput> {
     let head = object(ctx, call, input.bucket, input.key, input.version_id).await?;
     let version_id = head.version.map(|version| version.to_string());
-    Ok(S3Response::new(GetObjectTaggingOutput { tag_set: Vec::new(), version_id }))
+    Ok(S3Response::new(GetObjectTaggingOutput {
+        tag_set: Vec::new(),
+        version_id,
+    }))
 }
 
 fn no_lock() -> WireError {

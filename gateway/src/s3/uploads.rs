@@ -16,12 +16,22 @@ use crate::object::etag;
 use crate::ops::{self, OpContext, PartLine, UploadLine};
 
 fn initiator(id: String) -> Initiator {
-    Initiator { display_name: None, id: Some(id) }
+    Initiator {
+        display_name: None,
+        id: Some(id),
+    }
 }
 
-fn checksum_names(checksum: Option<(Algorithm, Kind)>) -> (Option<ChecksumAlgorithm>, Option<ChecksumType>) {
-    let Some((algorithm, kind)) = checksum else { return (None, None) };
-    (Some(ChecksumAlgorithm::from_static(algorithm.name())), Some(ChecksumType::from_static(kind.name())))
+fn checksum_names(
+    checksum: Option<(Algorithm, Kind)>,
+) -> (Option<ChecksumAlgorithm>, Option<ChecksumType>) {
+    let Some((algorithm, kind)) = checksum else {
+        return (None, None);
+    };
+    (
+        Some(ChecksumAlgorithm::from_static(algorithm.name())),
+        Some(ChecksumType::from_static(kind.name())),
+    )
 }
 
 pub async fn create_multipart_upload(
@@ -49,7 +59,11 @@ pub async fn create_multipart_upload(
     }))
 }
 
-pub async fn upload_part(ctx: &OpContext, call: &Call, input: UploadPartInput) -> Reply<UploadPartOutput> {
+pub async fn upload_part(
+    ctx: &OpContext,
+    call: &Call,
+    input: UploadPartInput,
+) -> Reply<UploadPartOutput> {
     let request = ops::UploadPart {
         bucket: headers::bucket(call, input.bucket),
         key: input.key,
@@ -107,10 +121,14 @@ fn listed(part: CompletedPart) -> Result<ListedPart, WireError> {
         (Algorithm::Sha1, part.checksum_sha1),
         (Algorithm::Sha256, part.checksum_sha256),
     ];
-    let mut sent = checksum.into_iter().filter_map(|(algorithm, value)| Some((algorithm, value?)));
+    let mut sent = checksum
+        .into_iter()
+        .filter_map(|(algorithm, value)| Some((algorithm, value?)));
     let checksum = sent.next();
     if sent.next().is_some() {
-        return Err(WireError::invalid("Expecting a single checksum for each part."));
+        return Err(WireError::invalid(
+            "Expecting a single checksum for each part.",
+        ));
     }
     Ok(ListedPart {
         // Numbers below 0 are as little parts as 0 is.
@@ -133,11 +151,18 @@ fn claims(call: &Call) -> Result<WholeClaims, WireError> {
     let size = match call.header("x-amz-mp-object-size") {
         None => None,
         Some(text) => Some(text.parse().map_err(|_| {
-            WireError::bad("InvalidArgument", "x-amz-mp-object-size is not a number of bytes")
-                .detail("ArgumentName", "x-amz-mp-object-size")
+            WireError::bad(
+                "InvalidArgument",
+                "x-amz-mp-object-size is not a number of bytes",
+            )
+            .detail("ArgumentName", "x-amz-mp-object-size")
         })?),
     };
-    Ok(WholeClaims { checksum, kind: headers::checksum_kind(call), size })
+    Ok(WholeClaims {
+        checksum,
+        kind: headers::checksum_kind(call),
+        size,
+    })
 }
 
 pub async fn complete_multipart_upload(
@@ -145,7 +170,10 @@ pub async fn complete_multipart_upload(
     call: &Call,
     input: CompleteMultipartUploadInput,
 ) -> Reply<CompleteMultipartUploadOutput> {
-    let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
+    let parts = input
+        .multipart_upload
+        .and_then(|upload| upload.parts)
+        .unwrap_or_default();
     let request = ops::CompleteMultipartUpload {
         bucket: headers::bucket(call, input.bucket.clone()),
         key: input.key.clone(),
@@ -157,7 +185,11 @@ pub async fn complete_multipart_upload(
     let reply = ops::complete_multipart_upload(ctx, &call.principal, request).await?;
     let host = call.header("host").unwrap_or("localhost");
     let mut output = CompleteMultipartUploadOutput {
-        location: Some(format!("http://{host}/{}/{}", input.bucket, crate::auth::canonical::encode(&input.key, true))),
+        location: Some(format!(
+            "http://{host}/{}/{}",
+            input.bucket,
+            crate::auth::canonical::encode(&input.key, true)
+        )),
         bucket: Some(input.bucket),
         key: Some(input.key),
         e_tag: Some(strong(reply.etag)),
@@ -165,7 +197,9 @@ pub async fn complete_multipart_upload(
         ..Default::default()
     };
     set_checksum!(output, &reply.checksum);
-    output.checksum_type = reply.checksum.map(|checksum| ChecksumType::from_static(checksum.kind.name()));
+    output.checksum_type = reply
+        .checksum
+        .map(|checksum| ChecksumType::from_static(checksum.kind.name()));
     Ok(S3Response::new(output))
 }
 
@@ -183,7 +217,11 @@ pub async fn abort_multipart_upload(
     Ok(S3Response::new(AbortMultipartUploadOutput::default()))
 }
 
-pub async fn list_parts(ctx: &OpContext, call: &Call, input: ListPartsInput) -> Reply<ListPartsOutput> {
+pub async fn list_parts(
+    ctx: &OpContext,
+    call: &Call,
+    input: ListPartsInput,
+) -> Reply<ListPartsOutput> {
     let request = ops::ListParts {
         bucket: headers::bucket(call, input.bucket.clone()),
         key: input.key.clone(),
@@ -193,7 +231,11 @@ pub async fn list_parts(ctx: &OpContext, call: &Call, input: ListPartsInput) -> 
     };
     let reply = ops::list_parts(ctx, &call.principal, request).await?;
     let (checksum_algorithm, checksum_type) = checksum_names(reply.checksum);
-    let next = reply.parts.last().filter(|_| reply.truncated).map(|part| part.number);
+    let next = reply
+        .parts
+        .last()
+        .filter(|_| reply.truncated)
+        .map(|part| part.number);
     Ok(S3Response::new(ListPartsOutput {
         bucket: Some(input.bucket),
         checksum_algorithm,
@@ -253,7 +295,9 @@ pub async fn list_multipart_uploads(
         }
     };
     let truncated = reply.next.is_some();
-    let (next_key, next_upload) = reply.next.map_or((None, None), |(key, id)| (Some(naming.write(&key)), Some(id)));
+    let (next_key, next_upload) = reply.next.map_or((None, None), |(key, id)| {
+        (Some(naming.write(&key)), Some(id))
+    });
     Ok(S3Response::new(ListMultipartUploadsOutput {
         bucket: Some(input.bucket),
         common_prefixes: Some(prefixes(reply.prefixes, naming)),

@@ -47,9 +47,15 @@ impl Content {
     pub fn into_payload(self) -> Payload {
         match self {
             Content::Bytes(bytes) => Payload::from_bytes(bytes),
-            Content::Stream { first, rest, len } => {
-                Payload::new(Reread { first: Some(first), rest, left: len }, Some(len), Claims::default())
-            }
+            Content::Stream { first, rest, len } => Payload::new(
+                Reread {
+                    first: Some(first),
+                    rest,
+                    left: len,
+                },
+                Some(len),
+                Claims::default(),
+            ),
         }
     }
 }
@@ -90,15 +96,27 @@ impl Store {
         {
             let whole = bytes.len() as u64 == version.new.size;
             if !whole {
-                return Err(KvError::Damaged("the content has another length than its record".to_owned()));
+                return Err(KvError::Damaged(
+                    "the content has another length than its record".to_owned(),
+                ));
             }
-            return Ok(Content::Bytes(bytes.slice(range.start as usize..range.end as usize)));
+            return Ok(Content::Bytes(
+                bytes.slice(range.start as usize..range.end as usize),
+            ));
         }
         let mut rest = self.kv().content(version, range);
         let first = match rest.next().await {
             Some(first) => first?,
-            None => return Err(KvError::Damaged("the content is shorter than its record says".to_owned())),
+            None => {
+                return Err(KvError::Damaged(
+                    "the content is shorter than its record says".to_owned(),
+                ));
+            }
         };
-        if first.len() as u64 == len { Ok(Content::Bytes(first)) } else { Ok(Content::Stream { first, rest, len }) }
+        if first.len() as u64 == len {
+            Ok(Content::Bytes(first))
+        } else {
+            Ok(Content::Stream { first, rest, len })
+        }
     }
 }

@@ -67,30 +67,54 @@ pub struct Hashing {
 
 impl Default for Hashing {
     fn default() -> Hashing {
-        Hashing { fallback: Algorithm::Crc64Nvme, also: None }
+        Hashing {
+            fallback: Algorithm::Crc64Nvme,
+            also: None,
+        }
     }
 }
 
 impl Store {
     /// Takes a body. `open` opens the stage, with the declared length; called only when one is needed, and before the
     /// body has arrived.
-    pub async fn take<O, F>(&self, mut payload: Payload, hashing: Hashing, open: O) -> Result<(NewContent, Digests), IntakeError>
+    pub async fn take<O, F>(
+        &self,
+        mut payload: Payload,
+        hashing: Hashing,
+        open: O,
+    ) -> Result<(NewContent, Digests), IntakeError>
     where
         O: FnOnce(Option<u64>) -> F,
         F: Future<Output = Result<StageWriter, KvError>>,
     {
         let limit = self.kv().inline_limit();
         let plan = PutPlan::new(payload.len, limit)?;
-        let hasher = Hasher::new(std::mem::take(&mut payload.claims), hashing.fallback, hashing.also);
+        let hasher = Hasher::new(
+            std::mem::take(&mut payload.claims),
+            hashing.fallback,
+            hashing.also,
+        );
         match plan {
             PutPlan::Inline { len } => inline(payload, len as usize, hasher).await,
             PutPlan::Staged { len } => {
                 // The opening is agreed while the first bytes come in; refused, it does not wait for them.
-                let (stage, first) = match select(pin!(open(Some(len))), pin!(read_group(&mut payload, GROUP))).await {
+                let (stage, first) = match select(
+                    pin!(open(Some(len))),
+                    pin!(read_group(&mut payload, GROUP)),
+                )
+                .await
+                {
                     Either::Left((stage, reading)) => (stage?, reading.await),
                     Either::Right((first, opening)) => (opening.await?, first),
                 };
-                Staging { stage, hasher: Some(hasher), job: None, taken: 0 }.run(payload, first).await
+                Staging {
+                    stage,
+                    hasher: Some(hasher),
+                    job: None,
+                    taken: 0,
+                }
+                .run(payload, first)
+                .await
             }
             PutPlan::Undeclared => {
                 let first = read_group(&mut payload, limit + 1).await?;
@@ -98,13 +122,24 @@ impl Store {
                     let bytes = join(first.pieces, first.len);
                     return finish_inline(bytes, payload, hasher);
                 }
-                Staging { stage: open(None).await?, hasher: Some(hasher), job: None, taken: 0 }.run(payload, Ok(first)).await
+                Staging {
+                    stage: open(None).await?,
+                    hasher: Some(hasher),
+                    job: None,
+                    taken: 0,
+                }
+                .run(payload, Ok(first))
+                .await
             }
         }
     }
 }
 
-async fn inline(mut payload: Payload, len: usize, hasher: Hasher) -> Result<(NewContent, Digests), IntakeError> {
+async fn inline(
+    mut payload: Payload,
+    len: usize,
+    hasher: Hasher,
+) -> Result<(NewContent, Digests), IntakeError> {
     let mut bytes = Bytes::new();
     let mut collected = BytesMut::new();
     while let Some(piece) = payload.next().await {
@@ -120,11 +155,19 @@ async fn inline(mut payload: Payload, len: usize, hasher: Hasher) -> Result<(New
             collected.extend_from_slice(&piece);
         }
     }
-    let bytes = if collected.is_empty() { bytes } else { collected.freeze() };
+    let bytes = if collected.is_empty() {
+        bytes
+    } else {
+        collected.freeze()
+    };
     finish_inline(bytes, payload, hasher)
 }
 
-fn finish_inline(bytes: Bytes, mut payload: Payload, mut hasher: Hasher) -> Result<(NewContent, Digests), IntakeError> {
+fn finish_inline(
+    bytes: Bytes,
+    mut payload: Payload,
+    mut hasher: Hasher,
+) -> Result<(NewContent, Digests), IntakeError> {
     hasher.update(&bytes);
     let digests = hasher.finish(&payload.take_trailer())?;
     Ok((NewContent::Inline(bytes), digests))
@@ -133,10 +176,13 @@ fn finish_inline(bytes: Bytes, mut payload: Payload, mut hasher: Hasher) -> Resu
 fn join(pieces: Vec<Bytes>, len: usize) -> Bytes {
     match <[Bytes; 1]>::try_from(pieces) {
         Ok([piece]) => piece,
-        Err(pieces) => pieces.into_iter().fold(BytesMut::with_capacity(len), |mut all, piece| {
-            all.extend_from_slice(&piece);
-            all
-        }).freeze(),
+        Err(pieces) => pieces
+            .into_iter()
+            .fold(BytesMut::with_capacity(len), |mut all, piece| {
+                all.extend_from_slice(&piece);
+                all
+            })
+            .freeze(),
     }
 }
 
@@ -148,7 +194,11 @@ struct Group {
 }
 
 async fn read_group(payload: &mut Payload, wanted: usize) -> Result<Group, PayloadError> {
-    let mut group = Group { pieces: Vec::new(), len: 0, ended: false };
+    let mut group = Group {
+        pieces: Vec::new(),
+        len: 0,
+        ended: false,
+    };
     while group.len < wanted {
         match payload.next().await {
             Some(piece) => {
@@ -226,7 +276,11 @@ impl Staging {
     /// An undeclared length has the same limit as a declared one.
     fn count(&mut self, len: usize) -> Result<(), TooLarge> {
         self.taken += len as u64;
-        if self.taken > MAX_BODY { Err(TooLarge) } else { Ok(()) }
+        if self.taken > MAX_BODY {
+            Err(TooLarge)
+        } else {
+            Ok(())
+        }
     }
 
     /// Starts hashing a group, after the one before.
@@ -241,7 +295,11 @@ impl Staging {
 
     /// The hasher, when the job that has it is done.
     async fn hasher(&mut self) -> Result<Hasher, IntakeError> {
-        let lost = || IntakeError::Kv(KvError::Unavailable("the hashing worker went away".to_owned()));
+        let lost = || {
+            IntakeError::Kv(KvError::Unavailable(
+                "the hashing worker went away".to_owned(),
+            ))
+        };
         match (self.hasher.take(), self.job.take()) {
             (Some(hasher), _) => Ok(hasher),
             (None, Some(job)) => job.await.map_err(|_| lost()),

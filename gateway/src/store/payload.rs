@@ -24,10 +24,14 @@ pub enum PayloadError {
     #[error("The chunk signature we calculated does not match the signature you provided.")]
     ChunkSignature,
     /// The trailer is malformed.
-    #[error("The request contained trailing data that was not well-formed or did not conform to our published schema.")]
+    #[error(
+        "The request contained trailing data that was not well-formed or did not conform to our published schema."
+    )]
     Trailer,
     /// The client stopped sending.
-    #[error("Your socket connection to the server was not read from or written to within the timeout period. Idle connections will be closed.")]
+    #[error(
+        "Your socket connection to the server was not read from or written to within the timeout period. Idle connections will be closed."
+    )]
     TimedOut,
     /// The connection broke.
     #[error("the connection broke while the body was read")]
@@ -60,7 +64,11 @@ pub struct Payload {
 impl Payload {
     /// From where bytes come. `source` must keep to `len`.
     pub fn new(source: impl Source + 'static, len: Option<u64>, claims: Claims) -> Payload {
-        Payload { source: Box::new(source), len, claims }
+        Payload {
+            source: Box::new(source),
+            len,
+            claims,
+        }
     }
 
     /// Bytes that are at hand.
@@ -70,7 +78,10 @@ impl Payload {
 
     /// Bytes that are at hand, in pieces.
     pub fn from_pieces(pieces: impl IntoIterator<Item = Bytes>) -> Payload {
-        let pieces: VecDeque<Bytes> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
+        let pieces: VecDeque<Bytes> = pieces
+            .into_iter()
+            .filter(|piece| !piece.is_empty())
+            .collect();
         let len = pieces.iter().map(|piece| piece.len() as u64).sum();
         Payload::new(Pieces(pieces), Some(len), Claims::default())
     }

@@ -38,14 +38,22 @@ pub struct Parts {
 
 impl Store {
     /// Up to `request.max` lines, 1 to 1000.
-    pub async fn scan(&self, bucket: &Bucket, mut request: ListRequest) -> Result<Scanned, KvError> {
+    pub async fn scan(
+        &self,
+        bucket: &Bucket,
+        mut request: ListRequest,
+    ) -> Result<Scanned, KvError> {
         let max = request.max as usize;
         let mut scanned = Scanned::default();
         loop {
             let page = self.kv().list(bucket, request.clone()).await?;
             let last = page.items.last().map(last_point);
             scanned.items.extend(page.items);
-            let next = if page.truncated { page.resume.or(last) } else { None };
+            let next = if page.truncated {
+                page.resume.or(last)
+            } else {
+                None
+            };
             match next {
                 Some(next) if scanned.items.len() < max => {
                     request.max = (max - scanned.items.len()) as u32;
@@ -60,13 +68,25 @@ impl Store {
     }
 
     /// Up to `request.max` open uploads.
-    pub async fn scan_uploads(&self, bucket: &Bucket, request: UploadsRequest) -> Result<ScannedUploads, KvError> {
+    pub async fn scan_uploads(
+        &self,
+        bucket: &Bucket,
+        request: UploadsRequest,
+    ) -> Result<ScannedUploads, KvError> {
         let page = self.kv().uploads(bucket, request).await?;
-        Ok(ScannedUploads { items: page.items, truncated: page.truncated })
+        Ok(ScannedUploads {
+            items: page.items,
+            truncated: page.truncated,
+        })
     }
 
     /// All parts of an upload, as they were at one moment: read again when the counter moves between two pages.
-    pub async fn all_parts(&self, bucket: &Bucket, key: &[u8], upload: UploadId) -> Result<Parts, KvError> {
+    pub async fn all_parts(
+        &self,
+        bucket: &Bucket,
+        key: &[u8],
+        upload: UploadId,
+    ) -> Result<Parts, KvError> {
         for _ in 0..16 {
             let mut all = Parts::default();
             let mut after = 0;
@@ -84,13 +104,21 @@ impl Store {
                 }
             }
         }
-        Err(KvError::Unavailable("the upload's parts change faster than they can be read".to_owned()))
+        Err(KvError::Unavailable(
+            "the upload's parts change faster than they can be read".to_owned(),
+        ))
     }
 }
 
 fn last_point(item: &ListItem) -> ListPoint {
     match item {
-        ListItem::Version(version) => ListPoint { after: version.key.clone(), after_version: Some(version.id) },
-        ListItem::Prefix(prefix) => ListPoint { after: prefix.clone(), after_version: None },
+        ListItem::Version(version) => ListPoint {
+            after: version.key.clone(),
+            after_version: Some(version.id),
+        },
+        ListItem::Prefix(prefix) => ListPoint {
+            after: prefix.clone(),
+            after_version: None,
+        },
     }
 }

@@ -20,19 +20,38 @@ pub struct BucketRef {
 impl BucketRef {
     /// By name alone.
     pub fn named(name: impl Into<String>) -> BucketRef {
-        BucketRef { name: name.into(), expected_owner: None }
+        BucketRef {
+            name: name.into(),
+            expected_owner: None,
+        }
     }
 }
 
 /// The bucket, if `who` may do `action` to it.
-pub async fn find(ctx: &OpContext, who: &Principal, action: Action, asked: &BucketRef) -> Result<Bucket, OpError> {
-    let found = ctx.store().kv().bucket(&asked.name).await.map_err(|error| OpError::kv(error, &asked.name, ""))?;
-    let bucket = found.ok_or_else(|| OpError::NoSuchBucket { bucket: asked.name.clone() })?;
+pub async fn find(
+    ctx: &OpContext,
+    who: &Principal,
+    action: Action,
+    asked: &BucketRef,
+) -> Result<Bucket, OpError> {
+    let found = ctx
+        .store()
+        .kv()
+        .bucket(&asked.name)
+        .await
+        .map_err(|error| OpError::kv(error, &asked.name, ""))?;
+    let bucket = found.ok_or_else(|| OpError::NoSuchBucket {
+        bucket: asked.name.clone(),
+    })?;
     permit(who, action, bucket.tenant)?;
     let owned = |expected: &String| {
         *expected == bucket.owner || *expected == principal::account_number(bucket.tenant)
     };
-    if asked.expected_owner.as_ref().is_some_and(|expected| !owned(expected)) {
+    if asked
+        .expected_owner
+        .as_ref()
+        .is_some_and(|expected| !owned(expected))
+    {
         return Err(OpError::Denied);
     }
     Ok(bucket)

@@ -8,10 +8,25 @@ use minikv::object::checksum::Algorithm;
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_sign_gets_nowhere() {
     let world = World::with_bucket().await;
-    for (method, uri) in [(Method::GET, "/"), (Method::GET, "/bucket"), (Method::PUT, "/bucket/key"), (Method::DELETE, "/bucket"), (Method::POST, "/bucket?delete")] {
-        world.request(method, uri).payload(Payload::Anonymous).send().await.refused(403, "AccessDenied");
+    for (method, uri) in [
+        (Method::GET, "/"),
+        (Method::GET, "/bucket"),
+        (Method::PUT, "/bucket/key"),
+        (Method::DELETE, "/bucket"),
+        (Method::POST, "/bucket?delete"),
+    ] {
+        world
+            .request(method, uri)
+            .payload(Payload::Anonymous)
+            .send()
+            .await
+            .refused(403, "AccessDenied");
     }
-    let head = world.head("/bucket").payload(Payload::Anonymous).send().await;
+    let head = world
+        .head("/bucket")
+        .payload(Payload::Anonymous)
+        .send()
+        .await;
     assert_eq!((head.status, head.body.len()), (403, 0));
     world.stop().await;
 }
@@ -21,18 +36,45 @@ async fn wrong_signatures_and_clocks_are_refused() {
     let world = World::with_bucket().await;
     let (mut request, body) = world.put("/bucket/key").body("x").build();
     *request.uri_mut() = "/bucket/other".parse().unwrap();
-    send(&world, request, body).await.refused(403, "SignatureDoesNotMatch");
+    send(&world, request, body)
+        .await
+        .refused(403, "SignatureDoesNotMatch");
     for skew in [-1_000, 1_000] {
         let late = world.put("/bucket/key").body("x").skewed(skew).send().await;
         late.refused(403, "RequestTimeTooSkewed");
         assert_eq!(late.one("MaxAllowedSkewMilliseconds"), "900000");
     }
-    assert_eq!(world.put("/bucket/in-time").body("x").skewed(-800).send().await.status, 200);
-    let region = world.put("/bucket/key").body("x").region("eu-west-1").send().await;
+    assert_eq!(
+        world
+            .put("/bucket/in-time")
+            .body("x")
+            .skewed(-800)
+            .send()
+            .await
+            .status,
+        200
+    );
+    let region = world
+        .put("/bucket/key")
+        .body("x")
+        .region("eu-west-1")
+        .send()
+        .await;
     region.refused(400, "AuthorizationHeaderMalformed");
-    assert_eq!(region.one("Region"), "us-east-1", "s3cmd reads it from here");
+    assert_eq!(
+        region.one("Region"),
+        "us-east-1",
+        "s3cmd reads it from here"
+    );
     assert_eq!(world.head("/bucket").region("").send().await.status, 200);
-    world.put("/bucket/key").body("x").payload(Payload::Anonymous).with("authorization", "AWS AKTEST:c2ln").send().await.refused(400, "InvalidRequest");
+    world
+        .put("/bucket/key")
+        .body("x")
+        .payload(Payload::Anonymous)
+        .with("authorization", "AWS AKTEST:c2ln")
+        .send()
+        .await
+        .refused(400, "InvalidRequest");
     world.expect_absent("/bucket/key").await;
     world.stop().await;
 }
@@ -41,13 +83,42 @@ async fn wrong_signatures_and_clocks_are_refused() {
 async fn presigned_urls_end() {
     let world = World::with_bucket().await;
     world.store("/bucket/key", "x").await;
-    assert_eq!(world.get("/bucket/key").payload(Payload::Presigned(604_800)).send().await.text(), "x");
-    world.get("/bucket/key").payload(Payload::Presigned(604_801)).send().await.refused(400, "AuthorizationQueryParametersError");
-    let expired = world.get("/bucket/key").payload(Payload::Presigned(60)).skewed(-100).send().await;
+    assert_eq!(
+        world
+            .get("/bucket/key")
+            .payload(Payload::Presigned(604_800))
+            .send()
+            .await
+            .text(),
+        "x"
+    );
+    world
+        .get("/bucket/key")
+        .payload(Payload::Presigned(604_801))
+        .send()
+        .await
+        .refused(400, "AuthorizationQueryParametersError");
+    let expired = world
+        .get("/bucket/key")
+        .payload(Payload::Presigned(60))
+        .skewed(-100)
+        .send()
+        .await;
     expired.refused(403, "AccessDenied");
     assert!(!expired.one("Expires").is_empty());
-    world.get("/bucket/key").payload(Payload::Presigned(60)).skewed(1_000).send().await.refused(403, "AccessDenied");
-    world.get("/bucket/key?AWSAccessKeyId=a&Signature=b&Expires=9999999999").payload(Payload::Anonymous).send().await.refused(400, "InvalidRequest");
+    world
+        .get("/bucket/key")
+        .payload(Payload::Presigned(60))
+        .skewed(1_000)
+        .send()
+        .await
+        .refused(403, "AccessDenied");
+    world
+        .get("/bucket/key?AWSAccessKeyId=a&Signature=b&Expires=9999999999")
+        .payload(Payload::Anonymous)
+        .send()
+        .await
+        .refused(400, "InvalidRequest");
     world.stop().await;
 }
 
@@ -58,7 +129,9 @@ async fn credentials_in_header_and_query_are_refused_together() {
     let (presigned, _) = world.get("/bucket").payload(Payload::Presigned(60)).build();
     let (mut signed, _) = world.get("/bucket").build();
     *signed.uri_mut() = presigned.uri().clone();
-    send(&world, signed, Vec::new()).await.refused(400, "InvalidArgument");
+    send(&world, signed, Vec::new())
+        .await
+        .refused(400, "InvalidArgument");
     world.stop().await;
 }
 
@@ -68,8 +141,17 @@ async fn what_is_not_signed_is_not_obeyed() {
     let world = World::with_bucket().await;
     world.store("/bucket/secret", "secret").await;
     for payload in [Payload::Signed, Payload::Presigned(60)] {
-        for (name, value) in [("x-amz-copy-source", "/bucket/secret"), ("x-amz-meta-a", "b"), ("x-amz-acl", "public-read")] {
-            let reply = world.put("/bucket/key").payload(payload).unsigned(name, value).send().await;
+        for (name, value) in [
+            ("x-amz-copy-source", "/bucket/secret"),
+            ("x-amz-meta-a", "b"),
+            ("x-amz-acl", "public-read"),
+        ] {
+            let reply = world
+                .put("/bucket/key")
+                .payload(payload)
+                .unsigned(name, value)
+                .send()
+                .await;
             reply.refused(403, "AccessDenied");
             assert_eq!(reply.one("HeadersNotSigned"), name);
             world.expect_absent("/bucket/key").await;
@@ -82,12 +164,34 @@ async fn what_is_not_signed_is_not_obeyed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_header_that_is_sent_twice_is_refused() {
     let world = World::with_bucket().await;
-    for (name, value) in [("x-amz-date", "20261122T000000Z"), ("host", "127.0.0.1:9000"), ("content-type", "a"), ("x-amz-content-sha256", "UNSIGNED-PAYLOAD")] {
-        let call = world.put("/bucket/key").with("content-type", "a").body("x").unsigned(name, value);
+    for (name, value) in [
+        ("x-amz-date", "20261122T000000Z"),
+        ("host", "127.0.0.1:9000"),
+        ("content-type", "a"),
+        ("x-amz-content-sha256", "UNSIGNED-PAYLOAD"),
+    ] {
+        let call = world
+            .put("/bucket/key")
+            .with("content-type", "a")
+            .body("x")
+            .unsigned(name, value);
         call.send().await.refused(400, "InvalidRequest");
     }
-    world.put("/bucket/key").with("transfer-encoding", "chunked").with("content-length", "1").body("x").send().await.refused(400, "InvalidRequest");
-    world.put("/bucket/key").with("x-pad", "x".repeat(8_192)).body("x").send().await.refused(400, "RequestHeaderSectionTooLarge");
+    world
+        .put("/bucket/key")
+        .with("transfer-encoding", "chunked")
+        .with("content-length", "1")
+        .body("x")
+        .send()
+        .await
+        .refused(400, "InvalidRequest");
+    world
+        .put("/bucket/key")
+        .with("x-pad", "x".repeat(8_192))
+        .body("x")
+        .send()
+        .await
+        .refused(400, "RequestHeaderSectionTooLarge");
     world.expect_absent("/bucket/key").await;
     world.stop().await;
 }
@@ -98,21 +202,41 @@ async fn bad_framing_stores_nothing() {
     let world = World::with_bucket().await;
     let algorithm = Algorithm::Crc32;
     for size in [11, 300_000] {
-        for payload in [Payload::SignedChunks, Payload::SignedChunksTrailer(algorithm), Payload::UnsignedChunksTrailer(algorithm)] {
+        for payload in [
+            Payload::SignedChunks,
+            Payload::SignedChunksTrailer(algorithm),
+            Payload::UnsignedChunksTrailer(algorithm),
+        ] {
             let build = |declared: usize| {
-                let call = world.put("/bucket/key").with("x-amz-decoded-content-length", declared.to_string());
+                let call = world
+                    .put("/bucket/key")
+                    .with("x-amz-decoded-content-length", declared.to_string());
                 call.body(noise(size)).payload(payload).build()
             };
             for declared in [size - 1, size + 1, 0, 1 << 50] {
                 let (request, body) = build(declared);
                 let reply = send(&world, request, body).await;
-                assert!(matches!(reply.code().as_str(), "IncompleteBody" | "EntityTooLarge"), "{payload:?} {declared}: {}", reply.text());
+                assert!(
+                    matches!(reply.code().as_str(), "IncompleteBody" | "EntityTooLarge"),
+                    "{payload:?} {declared}: {}",
+                    reply.text()
+                );
                 world.expect_absent("/bucket/key").await;
             }
             // The last chunk is missing.
             let (request, mut body) = build(size);
-            body.truncate(body.len() - if payload == Payload::SignedChunks { 2 } else { 3 });
-            assert!(send(&world, request, body).await.status >= 400, "{payload:?}");
+            body.truncate(
+                body.len()
+                    - if payload == Payload::SignedChunks {
+                        2
+                    } else {
+                        3
+                    },
+            );
+            assert!(
+                send(&world, request, body).await.status >= 400,
+                "{payload:?}"
+            );
             world.expect_absent("/bucket/key").await;
             // Something follows the end.
             let (request, mut body) = build(size);
@@ -126,20 +250,36 @@ async fn bad_framing_stores_nothing() {
             world.expect_absent("/bucket/key").await;
         }
         // The signature of a chunk in the middle is wrong.
-        let (request, mut body) = world.put("/bucket/key").body(noise(size)).payload(Payload::SignedChunks).build();
+        let (request, mut body) = world
+            .put("/bucket/key")
+            .body(noise(size))
+            .payload(Payload::SignedChunks)
+            .build();
         let mut header = body[0].to_vec();
         let digit = header.len() - 3;
         header[digit] = if header[digit] == b'0' { b'1' } else { b'0' };
         body[0] = header.into();
-        send(&world, request, body).await.refused(403, "SignatureDoesNotMatch");
+        send(&world, request, body)
+            .await
+            .refused(403, "SignatureDoesNotMatch");
         world.expect_absent("/bucket/key").await;
         // The trailer that was announced does not come.
-        let (request, mut body) = world.put("/bucket/key").body(noise(size)).payload(Payload::UnsignedChunksTrailer(algorithm)).build();
+        let (request, mut body) = world
+            .put("/bucket/key")
+            .body(noise(size))
+            .payload(Payload::UnsignedChunksTrailer(algorithm))
+            .build();
         *body.last_mut().unwrap() = Bytes::from_static(b"0\r\n\r\n");
-        send(&world, request, body).await.refused(400, "MalformedTrailerError");
+        send(&world, request, body)
+            .await
+            .refused(400, "MalformedTrailerError");
         world.expect_absent("/bucket/key").await;
     }
-    let (mut request, body) = world.put("/bucket/key").body("x").payload(Payload::SignedChunks).build();
+    let (mut request, body) = world
+        .put("/bucket/key")
+        .body("x")
+        .payload(Payload::SignedChunks)
+        .build();
     request.headers_mut().remove("x-amz-decoded-content-length");
     assert!(send(&world, request, body).await.status >= 400);
     world.stop().await;
@@ -150,12 +290,21 @@ async fn a_body_of_another_length_stores_nothing() {
     let world = World::with_bucket().await;
     for size in [11, 300_000_usize] {
         for declared in [size - 1, size + 1] {
-            let call = world.put("/bucket/key").with("content-length", declared.to_string()).payload(Payload::Unsigned);
-            call.pieces(noise(size), 50_000).send().await.refused(400, "IncompleteBody");
+            let call = world
+                .put("/bucket/key")
+                .with("content-length", declared.to_string())
+                .payload(Payload::Unsigned);
+            call.pieces(noise(size), 50_000)
+                .send()
+                .await
+                .refused(400, "IncompleteBody");
             world.expect_absent("/bucket/key").await;
         }
     }
-    let huge = world.put("/bucket/key").with("content-length", (5_u64 * (1 << 30) + 1).to_string()).payload(Payload::Unsigned);
+    let huge = world
+        .put("/bucket/key")
+        .with("content-length", (5_u64 * (1 << 30) + 1).to_string())
+        .payload(Payload::Unsigned);
     huge.body("x").send().await.refused(400, "EntityTooLarge");
     world.stop().await;
 }
@@ -178,9 +327,19 @@ async fn bad_xml_is_refused() {
         assert_eq!(reply.status, 400, "{bad}: {}", reply.text());
     }
     let long = format!("<Delete>{}</Delete>", " ".repeat(2 << 20));
-    world.post("/bucket?delete").body(long).send().await.refused(400, "MaxMessageLengthExceeded");
+    world
+        .post("/bucket?delete")
+        .body(long)
+        .send()
+        .await
+        .refused(400, "MaxMessageLengthExceeded");
     let long = " ".repeat((1 << 20) + 1);
-    world.put("/new-bucket").body(long).send().await.refused(400, "MaxMessageLengthExceeded");
+    world
+        .put("/new-bucket")
+        .body(long)
+        .send()
+        .await
+        .refused(400, "MaxMessageLengthExceeded");
     assert_eq!(world.get("/bucket/key").send().await.text(), "x");
     world.stop().await;
 }
@@ -188,11 +347,29 @@ async fn bad_xml_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn methods_and_forms_that_are_not_done_are_refused() {
     let world = World::with_bucket().await;
-    world.request(Method::PATCH, "/bucket/key").send().await.refused(405, "MethodNotAllowed");
-    world.request(Method::OPTIONS, "/bucket/key").payload(Payload::Anonymous).send().await.refused(403, "AccessForbidden");
-    let form = world.post("/bucket").with("content-type", "Multipart/Form-Data; boundary=x").body("--x--").send().await;
+    world
+        .request(Method::PATCH, "/bucket/key")
+        .send()
+        .await
+        .refused(405, "MethodNotAllowed");
+    world
+        .request(Method::OPTIONS, "/bucket/key")
+        .payload(Payload::Anonymous)
+        .send()
+        .await
+        .refused(403, "AccessForbidden");
+    let form = world
+        .post("/bucket")
+        .with("content-type", "Multipart/Form-Data; boundary=x")
+        .body("--x--")
+        .send()
+        .await;
     form.refused(501, "NotImplemented");
-    let anonymous = world.post("/bucket").with("content-type", "multipart/form-data; boundary=x").body("--x--").payload(Payload::Anonymous);
+    let anonymous = world
+        .post("/bucket")
+        .with("content-type", "multipart/form-data; boundary=x")
+        .body("--x--")
+        .payload(Payload::Anonymous);
     anonymous.send().await.refused(403, "AccessDenied");
     world.stop().await;
 }
@@ -201,7 +378,11 @@ async fn methods_and_forms_that_are_not_done_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_upload_is_read_away_so_that_the_refusal_is_heard() {
     let world = World::with_bucket().await;
-    let reply = world.put("/nowhere/key").pieces(noise(3 << 20), 100_000).send().await;
+    let reply = world
+        .put("/nowhere/key")
+        .pieces(noise(3 << 20), 100_000)
+        .send()
+        .await;
     reply.refused(404, "NoSuchBucket");
     world.stop().await;
 }
@@ -210,11 +391,20 @@ async fn a_refused_upload_is_read_away_so_that_the_refusal_is_heard() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_client_that_waits_is_not_asked_for_its_body() {
     let world = World::with_bucket().await;
-    let (request, _) = world.put("/nowhere/key").with("expect", "100-continue").body(noise(100)).build();
-    let body = futures::stream::poll_fn(|_| -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, std::io::Error>>> {
-        panic!("the body was asked for")
-    });
-    let response = world.service.handle(request.map(|()| http_body_util::StreamBody::new(body))).await;
+    let (request, _) = world
+        .put("/nowhere/key")
+        .with("expect", "100-continue")
+        .body(noise(100))
+        .build();
+    let body = futures::stream::poll_fn(
+        |_| -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, std::io::Error>>> {
+            panic!("the body was asked for")
+        },
+    );
+    let response = world
+        .service
+        .handle(request.map(|()| http_body_util::StreamBody::new(body)))
+        .await;
     assert_eq!(response.status(), 404);
     world.stop().await;
 }
@@ -222,11 +412,46 @@ async fn a_refused_client_that_waits_is_not_asked_for_its_body() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_header_value_makes_it_fail() {
     let world = World::with_bucket().await;
-    for name in ["range", "if-match", "if-none-match", "if-modified-since", "expires", "content-type", "content-disposition", "x-amz-meta-a", "content-md5", "x-amz-checksum-crc32", "x-amz-copy-source", "x-amz-metadata-directive", "x-amz-if-match-size"] {
-        for value in [&b"\xff\xfe"[..], b"", b"\"", b"*", b"-1", b"99999999999999999999999", b"=?UTF-8?B?/?=", b"%zz"] {
-            for call in [world.get("/bucket/key"), world.put("/bucket/key").body("x"), world.delete("/bucket/key")] {
-                let reply = call.with(name, HeaderValue::from_bytes(value).unwrap()).send().await;
-                assert!(reply.status < 500 || reply.status == 501, "{name}: {value:?}: {} {}", reply.status, reply.text());
+    for name in [
+        "range",
+        "if-match",
+        "if-none-match",
+        "if-modified-since",
+        "expires",
+        "content-type",
+        "content-disposition",
+        "x-amz-meta-a",
+        "content-md5",
+        "x-amz-checksum-crc32",
+        "x-amz-copy-source",
+        "x-amz-metadata-directive",
+        "x-amz-if-match-size",
+    ] {
+        for value in [
+            &b"\xff\xfe"[..],
+            b"",
+            b"\"",
+            b"*",
+            b"-1",
+            b"99999999999999999999999",
+            b"=?UTF-8?B?/?=",
+            b"%zz",
+        ] {
+            for call in [
+                world.get("/bucket/key"),
+                world.put("/bucket/key").body("x"),
+                world.delete("/bucket/key"),
+            ] {
+                let reply = call
+                    .with(name, HeaderValue::from_bytes(value).unwrap())
+                    .send()
+                    .await;
+                assert!(
+                    reply.status < 500 || reply.status == 501,
+                    "{name}: {value:?}: {} {}",
+                    reply.status,
+                    reply.text()
+                );
             }
         }
     }

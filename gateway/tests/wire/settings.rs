@@ -8,24 +8,43 @@ async fn what_nobody_configured_is_answered_as_s3_does() {
     for (what, status, code) in [
         ("policy", 404, "NoSuchBucketPolicy"),
         ("policyStatus", 404, "NoSuchBucketPolicy"),
-        ("publicAccessBlock", 404, "NoSuchPublicAccessBlockConfiguration"),
+        (
+            "publicAccessBlock",
+            404,
+            "NoSuchPublicAccessBlockConfiguration",
+        ),
         ("cors", 404, "NoSuchCORSConfiguration"),
         ("website", 404, "NoSuchWebsiteConfiguration"),
         ("lifecycle", 404, "NoSuchLifecycleConfiguration"),
         ("replication", 404, "ReplicationConfigurationNotFoundError"),
-        ("encryption", 404, "ServerSideEncryptionConfigurationNotFoundError"),
+        (
+            "encryption",
+            404,
+            "ServerSideEncryptionConfigurationNotFoundError",
+        ),
         ("object-lock", 404, "ObjectLockConfigurationNotFoundError"),
         ("tagging", 404, "NoSuchTagSet"),
     ] {
-        world.get(&format!("/bucket?{what}")).send().await.refused(status, code);
-        world.get(&format!("/nowhere?{what}")).send().await.refused(404, "NoSuchBucket");
+        world
+            .get(&format!("/bucket?{what}"))
+            .send()
+            .await
+            .refused(status, code);
+        world
+            .get(&format!("/nowhere?{what}"))
+            .send()
+            .await
+            .refused(404, "NoSuchBucket");
     }
     for (what, contains) in [
         ("accelerate", "<AccelerateConfiguration"),
         ("requestPayment", "<Payer>BucketOwner</Payer>"),
         ("logging", "<BucketLoggingStatus"),
         ("notification", "<NotificationConfiguration"),
-        ("ownershipControls", "<ObjectOwnership>BucketOwnerEnforced</ObjectOwnership>"),
+        (
+            "ownershipControls",
+            "<ObjectOwnership>BucketOwnerEnforced</ObjectOwnership>",
+        ),
         ("acl", "<Permission>FULL_CONTROL</Permission>"),
         ("versioning", "<VersioningConfiguration"),
         ("location", "<LocationConstraint"),
@@ -33,7 +52,11 @@ async fn what_nobody_configured_is_answered_as_s3_does() {
         let reply = world.get(&format!("/bucket?{what}")).send().await;
         assert_eq!(reply.status, 200, "{what}: {}", reply.text());
         assert!(reply.text().contains(contains), "{what}: {}", reply.text());
-        world.get(&format!("/nowhere?{what}")).send().await.refused(404, "NoSuchBucket");
+        world
+            .get(&format!("/nowhere?{what}"))
+            .send()
+            .await
+            .refused(404, "NoSuchBucket");
     }
     world.stop().await;
 }
@@ -43,14 +66,30 @@ async fn an_object_has_an_owner_and_no_tags_and_no_lock() {
     let world = World::with_bucket().await;
     world.store("/bucket/key", "x").await;
     let acl = world.get("/bucket/key?acl").send().await;
-    assert!(acl.text().contains("<Permission>FULL_CONTROL</Permission>"), "{}", acl.text());
+    assert!(
+        acl.text().contains("<Permission>FULL_CONTROL</Permission>"),
+        "{}",
+        acl.text()
+    );
     let tags = world.get("/bucket/key?tagging").send().await;
     assert_eq!(tags.status, 200, "{}", tags.text());
     assert!(tags.text().contains("<TagSet"), "{}", tags.text());
-    world.get("/bucket/key?retention").send().await.refused(400, "InvalidRequest");
-    world.get("/bucket/key?legal-hold").send().await.refused(400, "InvalidRequest");
+    world
+        .get("/bucket/key?retention")
+        .send()
+        .await
+        .refused(400, "InvalidRequest");
+    world
+        .get("/bucket/key?legal-hold")
+        .send()
+        .await
+        .refused(400, "InvalidRequest");
     for what in ["acl", "tagging", "retention", "legal-hold"] {
-        world.get(&format!("/bucket/none?{what}")).send().await.refused(404, "NoSuchKey");
+        world
+            .get(&format!("/bucket/none?{what}"))
+            .send()
+            .await
+            .refused(404, "NoSuchKey");
     }
     world.stop().await;
 }
@@ -63,30 +102,65 @@ async fn what_is_not_done_is_refused_by_name() {
     let xml = "<X/>";
     for (call, name) in [
         (world.put("/bucket?policy").body("{}"), "PutBucketPolicy"),
-        (world.put("/bucket?lifecycle").body(xml), "PutBucketLifecycleConfiguration"),
-        (world.put("/bucket?encryption").body(xml), "PutBucketEncryption"),
-        (world.put("/bucket?versioning").body(xml), "PutBucketVersioning"),
+        (
+            world.put("/bucket?lifecycle").body(xml),
+            "PutBucketLifecycleConfiguration",
+        ),
+        (
+            world.put("/bucket?encryption").body(xml),
+            "PutBucketEncryption",
+        ),
+        (
+            world.put("/bucket?versioning").body(xml),
+            "PutBucketVersioning",
+        ),
         (world.put("/bucket?acl").body(xml), "PutBucketAcl"),
         (world.put("/bucket/key?acl").body(xml), "PutObjectAcl"),
-        (world.put("/bucket/key?tagging").body(xml), "PutObjectTagging"),
-        (world.put("/bucket/key?retention").body(xml), "PutObjectRetention"),
+        (
+            world.put("/bucket/key?tagging").body(xml),
+            "PutObjectTagging",
+        ),
+        (
+            world.put("/bucket/key?retention").body(xml),
+            "PutObjectRetention",
+        ),
         (world.delete("/bucket?policy"), "DeleteBucketPolicy"),
         (world.delete("/bucket/key?tagging"), "DeleteObjectTagging"),
         (world.get("/bucket/key?attributes"), "GetObjectAttributes"),
         (world.get("/bucket/key?torrent"), "GetObjectTorrent"),
-        (world.get("/bucket?analytics"), "ListBucketAnalyticsConfigurations"),
-        (world.get("/bucket?events=s3:ObjectCreated:*"), "events"),
+        (
+            world.get("/bucket?analytics"),
+            "ListBucketAnalyticsConfigurations",
+        ),
+        (
+            world.get("/bucket?events=s3:ObjectCreated:*"),
+            "listenBucketNotification",
+        ),
         (world.post("/bucket/key?restore").body(xml), "RestoreObject"),
-        (world.post("/bucket/key?select&select-type=2").body(xml), "SelectObjectContent"),
+        (
+            world.post("/bucket/key?select&select-type=2").body(xml),
+            "SelectObjectContent",
+        ),
         (world.delete("/bucket/key?acl"), "acl"),
         (world.delete("/bucket/key?legal-hold"), "legal-hold"),
-        (world.put("/bucket/new?renameObject").body("x"), "renameObject"),
+        (
+            world.put("/bucket/new?renameObject").body("x"),
+            "renameObject",
+        ),
     ] {
         let reply = call.send().await;
         reply.refused(501, "NotImplemented");
-        assert!(reply.one("Message").contains(name), "{name}: {}", reply.text());
+        assert!(
+            reply.one("Message").contains(name),
+            "{name}: {}",
+            reply.text()
+        );
     }
-    assert_eq!(world.get("/bucket/key").send().await.text(), "x", "none of them did anything");
+    assert_eq!(
+        world.get("/bucket/key").send().await.text(),
+        "x",
+        "none of them did anything"
+    );
     world.expect_absent("/bucket/new").await;
     for (name, value) in [
         ("x-amz-server-side-encryption", "AES256"),
@@ -97,13 +171,33 @@ async fn what_is_not_done_is_refused_by_name() {
         ("x-amz-website-redirect-location", "/x"),
         ("x-amz-grant-read", "id=x"),
     ] {
-        let reply = world.put("/bucket/new").with(name, value).body("x").send().await;
+        let reply = world
+            .put("/bucket/new")
+            .with(name, value)
+            .body("x")
+            .send()
+            .await;
         reply.refused(501, "NotImplemented");
         assert!(reply.one("Message").contains(name), "{}", reply.text());
         world.expect_absent("/bucket/new").await;
     }
-    for (name, value) in [("x-amz-acl", "private"), ("x-amz-acl", "bucket-owner-full-control"), ("x-amz-tagging", ""), ("x-amz-storage-class", "STANDARD")] {
-        assert_eq!(world.put("/bucket/new").with(name, value).body("x").send().await.status, 200, "{name}: {value}");
+    for (name, value) in [
+        ("x-amz-acl", "private"),
+        ("x-amz-acl", "bucket-owner-full-control"),
+        ("x-amz-tagging", ""),
+        ("x-amz-storage-class", "STANDARD"),
+    ] {
+        assert_eq!(
+            world
+                .put("/bucket/new")
+                .with(name, value)
+                .body("x")
+                .send()
+                .await
+                .status,
+            200,
+            "{name}: {value}"
+        );
     }
     world.stop().await;
 }

@@ -10,7 +10,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use minikv::auth::signature_v4::{
-    STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER, Signer, UNSIGNED_PAYLOAD,
+    STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER, Signer,
+    UNSIGNED_PAYLOAD,
 };
 use minikv::object::checksum::{Algorithm, Checksum};
 use minikv::object::etag::hex;
@@ -19,7 +20,7 @@ use minikv::s3::ApiName;
 use minikv::s3::service::{S3Options, S3Service};
 use minikv::store::{Credentials, Store};
 use minikv_core::env::{Env, clock};
-use minikv_core::node::{Node, NodeOptions};
+use minikv_core::node::{Limits, Node, NodeOptions};
 use sha2::{Digest, Sha256};
 
 const ACCESS_KEY: &str = "AKTEST";
@@ -35,12 +36,33 @@ pub struct World {
 impl World {
     pub async fn start() -> World {
         let dir = tempfile::tempdir().unwrap();
-        let root = Credentials { access_key: ACCESS_KEY.to_owned(), secret_key: SECRET_KEY.to_owned() };
-        let options = NodeOptions { root: Some(root.clone()), ..NodeOptions::new(dir.path()) };
+        let root = Credentials {
+            access_key: ACCESS_KEY.to_owned(),
+            secret_key: SECRET_KEY.to_owned(),
+        };
+        // Small segments: they are allocated ahead, and many worlds run at once.
+        let limits = Limits {
+            segment_bytes: Some(8 << 20),
+            ..Limits::default()
+        };
+        let options = NodeOptions {
+            root: Some(root.clone()),
+            limits,
+            ..NodeOptions::new(dir.path())
+        };
         let node = Node::start(Env::real(), options).await.unwrap();
         let ctx = OpContext::new(Store::local(node.kv()), &root);
-        let service = S3Service::new(ctx, &S3Options { domains: vec!["s3.test".to_owned()] });
-        World { service, node, _dir: dir }
+        let service = S3Service::new(
+            ctx,
+            &S3Options {
+                domains: vec!["s3.test".to_owned()],
+            },
+        );
+        World {
+            service,
+            node,
+            _dir: dir,
+        }
     }
 
     /// With a bucket `bucket`.
@@ -99,7 +121,11 @@ impl World {
 
     /// Nothing is there, and nothing was left.
     pub async fn expect_absent(&self, uri: &str) {
-        assert_eq!(self.head(uri).send().await.status, 404, "{uri} should not be there");
+        assert_eq!(
+            self.head(uri).send().await.status,
+            404,
+            "{uri} should not be there"
+        );
     }
 }
 
@@ -130,13 +156,17 @@ pub struct Call<'a> {
 
 impl Call<'_> {
     pub fn with(mut self, name: &'static str, value: impl AsRef<[u8]>) -> Self {
-        self.headers.insert(name, HeaderValue::from_bytes(value.as_ref()).unwrap());
+        self.headers
+            .insert(name, HeaderValue::from_bytes(value.as_ref()).unwrap());
         self
     }
 
     /// Added behind the signature's back.
     pub fn unsigned(mut self, name: &'static str, value: &str) -> Self {
-        self.unsigned.push((HeaderName::from_static(name), HeaderValue::try_from(value).unwrap()));
+        self.unsigned.push((
+            HeaderName::from_static(name),
+            HeaderValue::try_from(value).unwrap(),
+        ));
         self
     }
 
@@ -170,7 +200,12 @@ impl Call<'_> {
     }
 
     fn signer(&self) -> Signer<'static> {
-        Signer { access_key: ACCESS_KEY, secret_key: SECRET_KEY, region: self.region, service: "s3" }
+        Signer {
+            access_key: ACCESS_KEY,
+            secret_key: SECRET_KEY,
+            region: self.region,
+            service: "s3",
+        }
     }
 
     fn now(&self) -> u64 {
@@ -185,16 +220,29 @@ impl Call<'_> {
         let has_body = !whole.is_empty() || self.method == Method::PUT;
         let chunked = matches!(
             self.payload,
-            Payload::SignedChunks | Payload::SignedChunksTrailer(_) | Payload::UnsignedChunksTrailer(_)
+            Payload::SignedChunks
+                | Payload::SignedChunksTrailer(_)
+                | Payload::UnsignedChunksTrailer(_)
         );
-        if has_body && !chunked && !self.headers.contains_key("content-length") && !self.headers.contains_key("transfer-encoding") {
-            self.headers.insert("content-length", HeaderValue::from(whole.len()));
+        if has_body
+            && !chunked
+            && !self.headers.contains_key("content-length")
+            && !self.headers.contains_key("transfer-encoding")
+        {
+            self.headers
+                .insert("content-length", HeaderValue::from(whole.len()));
         }
         if chunked {
-            self.headers.entry("x-amz-decoded-content-length").or_insert(HeaderValue::from(whole.len()));
-            self.headers.entry("content-encoding").or_insert(HeaderValue::from_static("aws-chunked"));
+            self.headers
+                .entry("x-amz-decoded-content-length")
+                .or_insert(HeaderValue::from(whole.len()));
+            self.headers
+                .entry("content-encoding")
+                .or_insert(HeaderValue::from_static("aws-chunked"));
         }
-        let mut sign = |headers: &mut HeaderMap, word: &str| signer.sign(&self.method, &uri, headers, word, now).unwrap();
+        let sign = |headers: &mut HeaderMap, word: &str| {
+            signer.sign(&self.method, &uri, headers, word, now).unwrap()
+        };
         let headers = &mut self.headers;
         match self.payload {
             Payload::Anonymous => {}
@@ -207,10 +255,14 @@ impl Call<'_> {
             Payload::Presigned(expires) => {
                 // What a browser sends is not signed, but for the host.
                 let mut signed = HeaderMap::new();
-                for (name, value) in headers.iter().filter(|(name, _)| name.as_str() == "host" || name.as_str().starts_with("x-amz-")) {
+                for (name, value) in headers.iter().filter(|(name, _)| {
+                    name.as_str() == "host" || name.as_str().starts_with("x-amz-")
+                }) {
                     signed.insert(name.clone(), value.clone());
                 }
-                self.uri = signer.presign(&self.method, &uri, &signed, expires, now).unwrap();
+                self.uri = signer
+                    .presign(&self.method, &uri, &signed, expires, now)
+                    .unwrap();
             }
             Payload::SignedChunks | Payload::SignedChunksTrailer(_) => {
                 let trailer = match self.payload {
@@ -219,7 +271,10 @@ impl Call<'_> {
                 };
                 let word = match trailer {
                     Some(algorithm) => {
-                        headers.insert("x-amz-trailer", HeaderValue::from_static(algorithm.header()));
+                        headers.insert(
+                            "x-amz-trailer",
+                            HeaderValue::from_static(algorithm.header()),
+                        );
                         STREAMING_SIGNED_TRAILER
                     }
                     None => STREAMING_SIGNED,
@@ -227,8 +282,12 @@ impl Call<'_> {
                 let mut chunks = sign(headers, word);
                 let mut framed = Vec::new();
                 for chunk in whole.chunks(64 << 10).chain([b"".as_slice()]) {
-                    let signature = chunks.chunk(&Sha256::digest(chunk).into()).as_str().to_owned();
-                    framed.push(format!("{:x};chunk-signature={signature}\r\n", chunk.len()).into());
+                    let signature = chunks
+                        .chunk(&Sha256::digest(chunk).into())
+                        .as_str()
+                        .to_owned();
+                    framed
+                        .push(format!("{:x};chunk-signature={signature}\r\n", chunk.len()).into());
                     if !chunk.is_empty() {
                         framed.push(Bytes::copy_from_slice(chunk));
                         framed.push(Bytes::from_static(b"\r\n"));
@@ -237,13 +296,22 @@ impl Call<'_> {
                 if let Some(algorithm) = trailer {
                     let line = format!("{}:{}\n", algorithm.header(), checksum(algorithm, &whole));
                     let signature = chunks.trailer(line.as_bytes()).as_str().to_owned();
-                    framed.push(format!("{}\r\nx-amz-trailer-signature:{signature}\r\n", line.trim_end()).into());
+                    framed.push(
+                        format!(
+                            "{}\r\nx-amz-trailer-signature:{signature}\r\n",
+                            line.trim_end()
+                        )
+                        .into(),
+                    );
                 }
                 framed.push(Bytes::from_static(b"\r\n"));
                 self.body = framed;
             }
             Payload::UnsignedChunksTrailer(algorithm) => {
-                headers.insert("x-amz-trailer", HeaderValue::from_static(algorithm.header()));
+                headers.insert(
+                    "x-amz-trailer",
+                    HeaderValue::from_static(algorithm.header()),
+                );
                 sign(headers, STREAMING_UNSIGNED_TRAILER);
                 let mut framed = Vec::new();
                 if !whole.is_empty() {
@@ -251,13 +319,21 @@ impl Call<'_> {
                     framed.append(&mut self.body);
                     framed.push(Bytes::from_static(b"\r\n"));
                 }
-                framed.push(format!("0\r\n{}:{}\r\n\r\n", algorithm.header(), checksum(algorithm, &whole)).into());
+                framed.push(
+                    format!(
+                        "0\r\n{}:{}\r\n\r\n",
+                        algorithm.header(),
+                        checksum(algorithm, &whole)
+                    )
+                    .into(),
+                );
                 self.body = framed;
             }
         }
         if chunked {
             let length: usize = self.body.iter().map(Bytes::len).sum();
-            self.headers.insert("content-length", HeaderValue::from(length));
+            self.headers
+                .insert("content-length", HeaderValue::from(length));
         }
         for (name, value) in self.unsigned {
             self.headers.append(name, value);
@@ -278,16 +354,27 @@ impl Call<'_> {
 
 /// Sends what was built, perhaps changed on the way.
 pub async fn send(world: &World, request: Request<()>, body: Vec<Bytes>) -> Reply {
-    let frames = body.into_iter().map(|piece| Ok::<_, std::io::Error>(Frame::data(piece)));
+    let frames = body
+        .into_iter()
+        .map(|piece| Ok::<_, std::io::Error>(Frame::data(piece)));
     let body = StreamBody::new(futures::stream::iter(frames));
     let response = world.service.handle(request.map(|()| body)).await;
     let (parts, body) = response.into_parts();
     let body = body.collect().await.map(|collected| collected.to_bytes());
     let api = parts.extensions.get::<ApiName>().unwrap().0;
     for name in ["x-amz-request-id", "x-amz-id-2"] {
-        assert!(parts.headers.contains_key(name), "{name} is on every answer");
+        assert!(
+            parts.headers.contains_key(name),
+            "{name} is on every answer"
+        );
     }
-    Reply { status: parts.status.as_u16(), headers: parts.headers, broken: body.is_err(), body: body.unwrap_or_default(), api }
+    Reply {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        broken: body.is_err(),
+        body: body.unwrap_or_default(),
+        api,
+    }
 }
 
 /// An answer.
@@ -305,15 +392,28 @@ impl Reply {
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     /// The contents of all elements of a name, unescaped.
     pub fn all(&self, element: &str) -> Vec<String> {
         let text = self.text();
         let (open, close) = (format!("<{element}>"), format!("</{element}>"));
-        let inner = text.split(&open).skip(1).filter_map(|rest| rest.split_once(&close));
-        inner.map(|(value, _)| value.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")).collect()
+        let inner = text
+            .split(&open)
+            .skip(1)
+            .filter_map(|rest| rest.split_once(&close));
+        inner
+            .map(|(value, _)| {
+                value
+                    .replace("&quot;", "\"")
+                    .replace("&lt;", "<")
+                    .replace("&gt;", ">")
+                    .replace("&amp;", "&")
+            })
+            .collect()
     }
 
     pub fn one(&self, element: &str) -> String {
@@ -327,7 +427,12 @@ impl Reply {
     /// Refused, with this code.
     #[track_caller]
     pub fn refused(&self, status: u16, code: &str) {
-        assert_eq!((self.status, self.code().as_str()), (status, code), "{}", self.text());
+        assert_eq!(
+            (self.status, self.code().as_str()),
+            (status, code),
+            "{}",
+            self.text()
+        );
         assert_eq!(self.one("RequestId"), self.header("x-amz-request-id"));
         assert_eq!(self.one("HostId"), self.header("x-amz-id-2"));
     }

@@ -95,6 +95,8 @@ pub trait File: Send + Sync + 'static {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Its length.
     fn len(&self) -> io::Result<u64>;
+    /// Reads will come from anywhere: nothing but what is asked for should be read into memory. A hint.
+    fn expect_random_reads(&self) {}
     /// The first byte at or after `at` that may be other than a never-written zero; `None` if only such zeros follow.
     /// Looking through the rest of a preallocated segment costs nothing with it. Where a file system does not know, all is data.
     fn next_data(&self, at: u64) -> io::Result<Option<u64>> {

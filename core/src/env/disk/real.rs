@@ -244,6 +244,11 @@ impl File for RealFile {
         Ok(self.file.metadata()?.len())
     }
 
+    fn expect_random_reads(&self) {
+        // A file system that does not take the hint reads ahead; nothing depends on it.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::Random);
+    }
+
     fn next_data(&self, at: u64) -> io::Result<Option<u64>> {
         // This moves the descriptor's own position, which nothing here uses.
         match rustix::fs::seek(&self.file, SeekFrom::Data(at)) {

@@ -690,3 +690,97 @@ fn a_record_from_the_future_stops_the_reader() {
     assert!(matches!(error, LogError::Newer { .. }), "{error}");
     assert_eq!(disk.digest(), before);
 }
+
+/// Both copies of a header are gone: the file's name and the other segments say all that they said.
+#[test]
+fn a_lost_header_page_is_written_again() {
+    let disk = full_log(true);
+    let sound = look(&disk.after_kill());
+    let path = dir().join("meta-0000000002.seg");
+    let page = disk.contents(&path).unwrap()[..4096].to_vec();
+    disk.overwrite(&path, 0, &vec![0xFF; 4096]).unwrap();
+    let found = look(&disk);
+    assert_eq!(found.groups, sound.groups);
+    assert_eq!(found.damage.len(), 1);
+    assert_eq!(disk.contents(&path).unwrap()[..4096], page);
+    assert!(look(&disk).damage.is_empty());
+}
+
+/// A file of another log, or under another's name, is a mistake of somebody, not damage.
+#[test]
+fn a_foreign_segment_stops_the_start() {
+    let disk = full_log(true);
+    let other = {
+        let other = super::harness::disk(2);
+        sim::run(77, async { drop(open(&other).await) });
+        other.contents(dir().join("meta-0000000001.seg")).unwrap()
+    };
+    let second = disk.contents(dir().join("meta-0000000002.seg")).unwrap();
+    for wrong in [other, second] {
+        let disk = disk.after_kill();
+        disk.overwrite(dir().join("meta-0000000001.seg"), 0, &wrong)
+            .unwrap();
+        let before = disk.digest();
+        let opened = sim::run(1, async {
+            open_with(&disk, small(), Complete::default()).await.err()
+        });
+        assert!(matches!(opened, Some(LogError::Io { .. })), "{opened:?}");
+        assert_eq!(disk.digest(), before);
+    }
+}
+
+/// A read that fails once is read again, page by page; a disk that reads nothing stops the start. Neither is a torn tail.
+#[test]
+fn reads_that_fail_during_recovery_lose_nothing() {
+    let disk = full_log(true);
+    let sound = look(&disk.after_kill());
+    let reads = {
+        let disk = disk.after_kill();
+        disk.count_reads(true);
+        look(&disk);
+        disk.history()
+    };
+    let mut survived = 0;
+    for read in reads.iter().filter(|op| op.kind == sim::OpKind::Read) {
+        let disk = disk.after_kill();
+        disk.count_reads(true);
+        disk.fail_at(read.number, sim::Fault::Eio);
+        let opened = sim::run(1, async {
+            open_with(&disk, small(), Complete::default()).await.is_ok()
+        });
+        survived += usize::from(opened);
+        disk.clear_faults();
+        assert_eq!(look(&disk).groups, sound.groups);
+    }
+    assert!(survived > 3, "{survived}");
+    let before = disk.digest();
+    disk.fail_rate(sim::OpKind::Read, 1_000_000, sim::Fault::Eio);
+    let opened = sim::run(1, async {
+        open_with(&disk, small(), Complete::default()).await.err()
+    });
+    assert!(matches!(opened, Some(LogError::Io { .. })), "{opened:?}");
+    assert_eq!(disk.digest(), before);
+}
+
+/// What lies before a damaged entry is given, in one go with what was asked for behind it.
+#[test]
+fn entries_before_a_damaged_one_are_given() {
+    let disk = full_log(false);
+    let subject = Subject::Entry {
+        group: G1,
+        id: id(2, 4),
+    };
+    flip(&disk, |what| what == What::Head(subject));
+    reopen(&disk, async |opened| {
+        let log = &opened.log;
+        log.appended(G1, vec![entry(2, 6, 30, 30)]).await.unwrap();
+        let given = log.all(G1).await.unwrap();
+        let indexes: Vec<u64> = given.iter().map(|entry| entry.id.index).collect();
+        assert_eq!(indexes, [1, 2, 3]);
+        let first = log.entries(G1, 4..7, usize::MAX, Want::Heads).await;
+        assert!(matches!(
+            first,
+            Err(LogError::EntryDamaged { index: 4, .. })
+        ));
+    });
+}

@@ -114,7 +114,7 @@ pub fn frame(ordinal: u32, len: usize) -> Frame {
     Frame {
         chunk: chunk(ordinal),
         frame: 0,
-        bytes: vec![ordinal as u8 + 1; len].into(),
+        bytes: vec![(ordinal as u8).wrapping_add(1); len].into(),
     }
 }
 
@@ -272,7 +272,11 @@ pub fn random_steps(
     for _ in 0..lists {
         let mut together = Vec::new();
         for _ in 0..1 + rng.next_u32() % 4 {
-            let group = if rng.next_u32().is_multiple_of(3) { G2 } else { G1 };
+            let group = if rng.next_u32().is_multiple_of(3) {
+                G2
+            } else {
+                G1
+            };
             let model = models.entry(group).or_default();
             let first = model.entries.keys().next().copied();
             let last = model

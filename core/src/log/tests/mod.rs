@@ -8,6 +8,7 @@
 mod compacting;
 mod crashes;
 mod damaging;
+mod figures;
 mod harness;
 mod layout;
 mod room;

@@ -428,3 +428,65 @@ fn what_does_not_follow_or_is_too_long_is_refused() {
         assert!(opened.log.hurt(G1).is_whole());
     });
 }
+
+/// Restart time is bytes looked through.
+#[test]
+fn recovery_reads_a_meta_stream_once_and_of_a_blob_stream_the_headers() {
+    let disk = disk(1);
+    let options = || LogOptions {
+        segment_bytes: Some(16 << 20),
+        meta_batch_bytes: 1 << 20,
+        blob_batch_bytes: 8 << 20,
+        ..small()
+    };
+    sim::run(1, async {
+        let log = open_with(&disk, options(), Complete::default())
+            .await
+            .unwrap()
+            .log;
+        for index in 0..30 {
+            let entries = (0..20)
+                .map(|n| entry(1, 20 * index + n, 200, 4096))
+                .collect();
+            log.appended(G1, entries).await.unwrap();
+        }
+        for ordinal in 0..30 {
+            log.framed(ordinal, 1 << 20).await.unwrap();
+        }
+        let end = |stream| u64::from(log.durable_end(stream).offset());
+        assert!(end(Stream::Meta) > 2 << 20);
+        let meta = end(Stream::Meta);
+        log.close().await.unwrap();
+        drop(log);
+        let opened = open_with(&disk, options(), Complete::default())
+            .await
+            .unwrap();
+        let scanned = opened.recovered.scanned;
+        assert!(scanned < meta * 5 / 4 + (1 << 20), "{scanned} for {meta}");
+    });
+}
+
+/// Whoever is about to give up an old copy needs the new one on the disk, whatever the policy.
+#[test]
+fn a_sync_makes_everything_durable_under_every_policy() {
+    let disk = disk(1);
+    sim::run(1, async {
+        let options = LogOptions {
+            fsync: FsyncPolicy::Never,
+            ..small()
+        };
+        let log = open_with(&disk, options, Complete::default())
+            .await
+            .unwrap()
+            .log;
+        log.appended(G1, vec![entry(1, 0, 20, 20)]).await.unwrap();
+        log.framed(1, 500).await.unwrap();
+        log.sync().await.unwrap();
+        log.sync().await.unwrap();
+    });
+    let disk = disk.after_power_cut(&Choice::None);
+    reopen(&disk, async |opened| {
+        assert_eq!(opened.log.log_state(G1).last, Some(id(1, 0)));
+        assert_eq!(opened.seen.len(), 2);
+    });
+}

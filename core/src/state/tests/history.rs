@@ -128,7 +128,7 @@ fn delivered_twice_late_and_out_of_order_is_delivered_once() {
         if delivery.heard {
             gateways[delivery.gateway].open.remove(&command.sequence);
         }
-        if w.index % 4000 == 0 {
+        if w.index.is_multiple_of(4000) {
             w.check();
         }
     }

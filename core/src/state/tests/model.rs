@@ -236,7 +236,7 @@ fn one_step(
             }
         }
         14 if !open.uploads.is_empty() => end_upload(w, dice, model, open),
-        15 => match dice.below(6) {
+        15 => match dice.below(3) {
             0 => {
                 let to = match model.versioning[&b] {
                     Versioning::Enabled => Versioning::Suspended,

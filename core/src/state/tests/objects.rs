@@ -211,9 +211,7 @@ fn a_late_claim_of_an_abandoned_stage_dies() {
         vshard,
         stage: Some(stage.to_row()),
     };
-    w.done(Body::Abandon(wire::Abandon {
-        stages: vec![at.clone()],
-    }));
+    w.done(Body::Abandon(wire::Abandon { stages: vec![at] }));
     w.done(Body::Abandon(wire::Abandon { stages: vec![at] }));
     assert_eq!(
         w.answer(w.claim_body(b, "big", stage, "e", 10)),
@@ -329,4 +327,87 @@ fn a_command_for_a_vshard_that_is_elsewhere_changes_nothing() {
         Answer::TryAgain(TryAgain::Moved(1))
     );
     w.check();
+}
+
+/// A null version that rose to be the newest is replaced like any other.
+#[test]
+fn a_null_version_that_is_newest_again_is_replaced() {
+    let mut w = World::new();
+    let b = w.bucket(1, Versioning::Off);
+    w.put(b, "k", "null");
+    w.bucket(1, Versioning::Enabled);
+    let newer = w.put(b, "k", "newer");
+    let seq = newer.id.open(crate::ids::VShard::of(b, b"k")).unwrap();
+    w.done(Body::DeleteVersion(wire::DeleteVersion {
+        target: w.target(b, "k"),
+        conditions: None,
+        version: Some(wire::delete_version::Version::Seq(seq)),
+    }));
+    w.bucket(1, Versioning::Suspended);
+    w.put(b, "k", "null again");
+    let versions = w.list(
+        b,
+        &crate::kv::ListRequest {
+            versions: true,
+            max: 9,
+            ..Default::default()
+        },
+    );
+    assert_eq!(versions.len(), 1);
+    w.check();
+}
+
+/// Ids are given out once in a vshard, also by entries that write several keys of it.
+#[test]
+fn version_ids_are_never_given_out_twice() {
+    let mut w = World::new();
+    let b = w.bucket(1, Versioning::Enabled);
+    let keys = keys_of_one_vshard(b, 5);
+    let mut ids = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        let writes = keys.iter().map(|key| wire::Write {
+            target: w.target(b, key),
+            kind: Some(wire::write::Kind::Delete(wire::WriteDelete {})),
+        });
+        let part = wire::TxnPart {
+            writes: writes.collect(),
+            ..wire::TxnPart::default()
+        };
+        let Done::Transacted(made) = w.done(Body::Transact(wire::Transact { part: Some(part) }))
+        else {
+            panic!()
+        };
+        ids.extend(made.into_iter().map(|made| made.unwrap().id));
+        ids.insert(w.put(b, &keys[0], "x").id);
+    }
+    assert_eq!(ids.len(), 3 * 6);
+}
+
+/// The most frequent entry stays cheap: rows it reads and writes, in all.
+#[test]
+fn a_plain_put_touches_few_rows() {
+    let mut w = World::new();
+    let b = w.bucket(1, Versioning::Off);
+    let session = w.open_session();
+    for sequence in 1..=20u64 {
+        let body = w.put_body(b, "k", "data", &Conditions::default());
+        let mut entry = w.entry(body, b"data");
+        let lowest = sequence.saturating_sub(3).max(1);
+        entry.command = Some(wire::Command {
+            session,
+            sequence,
+            lowest,
+        });
+        let applied = w.apply(&entry);
+        // Session, vshard, bucket, current, tenant; and the result that is closed by now.
+        let reads = 6;
+        // Session, result, bucket, current, tenant, and that result.
+        let writes = 6;
+        assert!(
+            applied.operations <= reads + writes,
+            "{} operations",
+            applied.operations
+        );
+        assert!(applied.changes.len() <= writes as usize);
+    }
 }

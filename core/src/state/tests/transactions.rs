@@ -62,6 +62,15 @@ fn absent(w: &World, b: BucketId, key: &str) -> wire::Check {
     }
 }
 
+/// A stage that nobody opened.
+fn no_stage() -> crate::ids::StageId {
+    crate::ids::StageId {
+        group: GROUP,
+        incarnation: 1,
+        index: 999_999,
+    }
+}
+
 fn prepare(txn: &TxnRef, checks: Vec<wire::Check>, writes: Vec<wire::Write>) -> Body {
     let part = wire::TxnPart {
         checks,
@@ -110,6 +119,24 @@ fn a_transaction_in_one_group_happens_whole_or_not_at_all() {
         w.propose(body, b"AAABB"),
         Answer::Refused(Refusal::CheckFailed(0))
     );
+    assert!(w.rows == before);
+    // A refusal of the last write takes the first ones back.
+    let claim = wire::WritePut {
+        version: sized("e", 10),
+        content: chunks(b, "z", no_stage(), 10),
+    };
+    let part = wire::TxnPart {
+        writes: vec![
+            write(&w, b, "y", "AAA", 0),
+            wire::Write {
+                target: w.target(b, "z"),
+                kind: Some(wire::write::Kind::Put(claim)),
+            },
+        ],
+        ..wire::TxnPart::default()
+    };
+    let refused = w.propose(Body::Transact(wire::Transact { part: Some(part) }), b"AAA");
+    assert_eq!(refused, Answer::Refused(Refusal::StageGone));
     assert!(w.rows == before);
     // Two contents lie in one payload: it is held until both are gone.
     w.delete(b, "a");
@@ -506,10 +533,13 @@ mod delete_bucket {
             s.data.propose(put, b"x"),
             Answer::Refused(Refusal::NoSuchBucket)
         );
-        // A late push of the old facts does not bring it back.
+        // A late push of old facts does not bring it back, not even of a change that never arrived here.
         let facts = *s.data.facts.get(&s.bucket).unwrap();
-        s.data
-            .done(Body::SetFacts(wire::SetFacts { facts: Some(facts) }));
+        for epoch in [facts.epoch, facts.epoch + 7] {
+            let facts = minikv_proto::row::Facts { epoch, ..facts };
+            s.data
+                .done(Body::SetFacts(wire::SetFacts { facts: Some(facts) }));
+        }
         assert!(read::facts(&s.data.rows, s.bucket).unwrap().unwrap().gone);
         let Done::Bucket(again) = s.directory.done(create()) else {
             panic!()
