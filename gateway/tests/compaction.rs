@@ -58,6 +58,8 @@ fn setup(scale: &Scale, dir: &tempfile::TempDir) -> Setup {
     )];
     if let Some(mib) = scale.segment {
         settings.push(("MINIKV_STORE_SEGMENT_MIB".to_owned(), mib.to_string()));
+        // The ballast holds an overlay's worth, too: as small as the segments, as it is on a small disk.
+        settings.push(("MINIKV_STORE_OVERLAY_MIB".to_owned(), mib.to_string()));
     }
     Setup {
         binary: PathBuf::from(env!("CARGO_BIN_EXE_minikv")),

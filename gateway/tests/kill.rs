@@ -110,7 +110,7 @@ async fn a_stopped_server_finishes_what_it_began_and_replays_nothing() {
     known.verify(&server.s3()).await.unwrap();
     let status = server.status().unwrap();
     assert_eq!(
-        status["replayed"], 0,
+        status["replayed_entries"], 0,
         "entries were replayed after a graceful stop: {status}"
     );
 }
