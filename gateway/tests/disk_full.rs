@@ -8,7 +8,6 @@
     clippy::disallowed_types,
     reason = "real processes, real files, real time"
 )]
-
 #![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;

@@ -96,7 +96,8 @@ impl Client {
             Err(KvError::Unknown(_) | KvError::Damaged(_)) => Outcome::Unknown,
         };
         if let Err(broken) = self.ledger.lock().end(name, outcome) {
-            self.wrong.lock().push(broken);
+            let told = format!("{broken}; it said {answer:?}");
+            self.wrong.lock().push(Broken::Contradiction(told));
         }
         answer
     }

@@ -6,6 +6,7 @@
 //!
 //! Always true: a seed decides everything, so `lives --seed N` shows a failure again.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use minikv_core::env::clock;
@@ -86,7 +87,7 @@ fn life(
     let sim = Sim::new(dice.roll());
     let sim = if shuffled { sim.shuffled() } else { sim };
     let mut came_up = false;
-    let mut answered = 0;
+    let answered = AtomicU64::new(0);
     life::stage_in(sim, async {
         let options = small_options();
         let started = disk.until_crash(World::start(disk, &options, ledger.clone()));
@@ -103,26 +104,24 @@ fn life(
         }
         came_up = true;
         let rounds = if last { 5 } else { 200 };
-        let clients = (0..CLIENTS).map(|number| client(&world, number, dice.fork(), rounds));
+        let clients =
+            (0..CLIENTS).map(|number| client(&world, number, dice.fork(), rounds, &answered));
         let clients = futures::future::join_all(clients);
         let house = housekeeping(&world, dice.fork(), rounds / 4);
-        let work = disk
+        let _ = disk
             .until_crash(futures::future::join(clients, house))
             .await;
-        if let Ok((counts, ())) = work {
-            answered = counts.into_iter().sum();
-        }
         if let Some(broken) = world.client.wrong_answers().first() {
             return Err(broken.to_string());
         }
         world.kill();
         Ok(())
     })?;
-    Ok((came_up, answered))
+    Ok((came_up, answered.into_inner()))
 }
 
 /// One client's requests, one after the other.
-async fn client(world: &World, number: u64, mut dice: Dice, rounds: u64) -> u64 {
+async fn client(world: &World, number: u64, mut dice: Dice, rounds: u64, answered: &AtomicU64) {
     let client: Client = world.client.clone();
     let bucket = if number.is_multiple_of(2) {
         "plain"
@@ -130,20 +129,18 @@ async fn client(world: &World, number: u64, mut dice: Dice, rounds: u64) -> u64 
         "versioned"
     };
     if client.create_bucket(bucket, number % 2 == 1).await.is_err() {
-        return 0;
+        return;
     }
-    let mut answered = 0;
     for _ in 0..rounds {
         let name = Name::new(bucket, format!("c{number}/k{}", dice.below(KEYS)));
         let op = choose(&client, &name, &mut dice);
         if client.run(&name, op).await.is_ok() {
-            answered += 1;
+            answered.fetch_add(1, Ordering::Relaxed);
         }
         if dice.percent(10) {
             clock::sleep(Duration::from_millis(dice.below(200))).await;
         }
     }
-    answered
 }
 
 /// Something that makes sense in a state that the key may be in.

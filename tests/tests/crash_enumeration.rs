@@ -71,7 +71,7 @@ fn a_device_that_lies_about_any_kind_of_file_is_found_out() {
 /// A power cut at any moment of a node's first start leaves a directory that it starts on.
 #[test]
 fn a_first_start_cut_anywhere_starts_again() {
-    let selection = selection(3, 40);
+    let selection = selection(7, 400);
     let mut walk = Walk::new(&selection);
     walk.first_start();
     assert_clean(&walk.finish());

@@ -238,6 +238,10 @@ impl Store {
                 .map(|group| (group.group(), group.applied()))
                 .collect()
         };
+        // With a relaxed fsync policy the table would become durable before the records that it names; and a segment is
+        // unlinked because this table says that its bytes lie elsewhere.
+        let synced = self.log.sync().await;
+        synced.map_err(|error| EngineError::GivenUp(error.to_string()))?;
         let complete = self.log.complete_up_to(&applied);
         self.places.checkpoint(complete).await
     }

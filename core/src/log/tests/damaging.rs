@@ -766,7 +766,10 @@ fn reads_that_fail_during_recovery_lose_nothing() {
 #[test]
 fn entries_before_a_damaged_one_are_given() {
     let disk = full_log(false);
-    let subject = Subject::Entry { group: G1, id: id(2, 4) };
+    let subject = Subject::Entry {
+        group: G1,
+        id: id(2, 4),
+    };
     flip(&disk, |what| what == What::Head(subject));
     reopen(&disk, async |opened| {
         let log = &opened.log;
@@ -775,6 +778,9 @@ fn entries_before_a_damaged_one_are_given() {
         let indexes: Vec<u64> = given.iter().map(|entry| entry.id.index).collect();
         assert_eq!(indexes, [1, 2, 3]);
         let first = log.entries(G1, 4..7, usize::MAX, Want::Heads).await;
-        assert!(matches!(first, Err(LogError::EntryDamaged { index: 4, .. })));
+        assert!(matches!(
+            first,
+            Err(LogError::EntryDamaged { index: 4, .. })
+        ));
     });
 }

@@ -440,9 +440,14 @@ fn recovery_reads_a_meta_stream_once_and_of_a_blob_stream_the_headers() {
         ..small()
     };
     sim::run(1, async {
-        let log = open_with(&disk, options(), Complete::default()).await.unwrap().log;
+        let log = open_with(&disk, options(), Complete::default())
+            .await
+            .unwrap()
+            .log;
         for index in 0..30 {
-            let entries = (0..20).map(|n| entry(1, 20 * index + n, 200, 4096)).collect();
+            let entries = (0..20)
+                .map(|n| entry(1, 20 * index + n, 200, 4096))
+                .collect();
             log.appended(G1, entries).await.unwrap();
         }
         for ordinal in 0..30 {
@@ -453,7 +458,9 @@ fn recovery_reads_a_meta_stream_once_and_of_a_blob_stream_the_headers() {
         let meta = end(Stream::Meta);
         log.close().await.unwrap();
         drop(log);
-        let opened = open_with(&disk, options(), Complete::default()).await.unwrap();
+        let opened = open_with(&disk, options(), Complete::default())
+            .await
+            .unwrap();
         let scanned = opened.recovered.scanned;
         assert!(scanned < meta * 5 / 4 + (1 << 20), "{scanned} for {meta}");
     });
@@ -464,8 +471,14 @@ fn recovery_reads_a_meta_stream_once_and_of_a_blob_stream_the_headers() {
 fn a_sync_makes_everything_durable_under_every_policy() {
     let disk = disk(1);
     sim::run(1, async {
-        let options = LogOptions { fsync: FsyncPolicy::Never, ..small() };
-        let log = open_with(&disk, options, Complete::default()).await.unwrap().log;
+        let options = LogOptions {
+            fsync: FsyncPolicy::Never,
+            ..small()
+        };
+        let log = open_with(&disk, options, Complete::default())
+            .await
+            .unwrap()
+            .log;
         log.appended(G1, vec![entry(1, 0, 20, 20)]).await.unwrap();
         log.framed(1, 500).await.unwrap();
         log.sync().await.unwrap();

@@ -3,8 +3,10 @@
 //! One file for every kind of row (`golden/rows`: key and row), entry (`golden/entries`: the framed entry) and answer
 //! (`golden/answers`), in hex. A new kind gets a new file: `MINIKV_WRITE_GOLDEN=1 cargo test golden` writes those that
 //! are missing. A file that is there is never written again.
-#![allow(clippy::disallowed_methods, reason = "golden files lie in the source tree")]
-
+#![allow(
+    clippy::disallowed_methods,
+    reason = "golden files lie in the source tree"
+)]
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
