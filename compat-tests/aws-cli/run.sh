@@ -30,7 +30,7 @@ check "server-side copy" bash -c "$s3 cp s3://$BUCKET/files/5MiB s3://$BUCKET/co
 check "server-side copy in parts" bash -c "$s3 cp s3://$BUCKET/files/100MiB s3://$BUCKET/copied100 && $s3 cp s3://$BUCKET/copied100 '$WORK/copied100' && cmp '$WORK/copied100' '$DATA/100MiB'"
 # For us-east-1 the CLI still presigns with the retired SigV2 unless it is told otherwise; `minikv client-config aws` tells it.
 printf '[default]\ns3 =\n  signature_version = s3v4\n' >"$WORK/presign-config"
-check "presigned GET with SigV2 is refused by name" bash -c "curl -s \"\$(aws s3 presign s3://$BUCKET/files/five)\" | grep -i 'v4'"
+check "presigned GET with SigV2 is refused by name" bash -c "curl -s \"\$(aws s3 presign s3://$BUCKET/files/five)\" | grep AWS4-HMAC-SHA256"
 export AWS_CONFIG_FILE="$WORK/presign-config"
 check "presigned GET" bash -c "curl -sf \"\$(aws s3 presign s3://$BUCKET/files/five)\" | cmp - '$DATA/five'"
 check "if-none-match refuses the second writer" refused "PreconditionFailed" $api put-object --bucket "$BUCKET" --key files/five --body "$DATA/five" --if-none-match '*'

@@ -60,7 +60,7 @@ fn some(spots: Vec<Spot>, most: usize) -> Vec<Spot> {
 
 fn by_kind(disk: &SimDisk) -> BTreeMap<Kind, Vec<Spot>> {
     let mut kinds: BTreeMap<Kind, Vec<Spot>> = BTreeMap::new();
-    for spot in spots(disk) {
+    for spot in spots(disk).into_iter().filter(|spot| spot.len > 0) {
         kinds.entry(spot.kind).or_default().push(spot);
     }
     kinds

@@ -47,8 +47,11 @@ pub(crate) enum Standing {
         /// No other voter: reads need no confirmation.
         single_voter: bool,
     },
-    /// Damaged: reads what it has, agrees on nothing. Says what to do.
+    /// Damaged: reads what it has, which is all that it acknowledged; agrees on nothing. Says what to do.
     ReadOnly(String),
+    /// Damaged, and its state lacks entries that it acknowledged: any key may be newer than what is here, so it answers
+    /// nothing. Says what to do.
+    Behind(String),
 }
 
 /// This node's member of a group.
@@ -85,6 +88,16 @@ impl Group {
             // A single voter that stopped applying has acknowledged nothing that its engine lacks.
             (Standing::Serving { single_voter: true }, Some(why)) => Standing::ReadOnly(why),
             (standing, _) => standing,
+        }
+    }
+
+    /// What this member may still do once something of it is damaged (`what`).
+    pub(crate) fn hurt(&self, what: &str) -> Standing {
+        let last = self.log.log_state(self.id).last;
+        let certain = last.map_or(0, |at| at.index);
+        match self.replica.applied() >= certain && !self.log.hurt(self.id).tail_lost {
+            true => Standing::ReadOnly(format!("read-only: {what}")),
+            false => Standing::Behind(format!("neither reads nor writes: {what}")),
         }
     }
 

@@ -114,7 +114,7 @@ impl Group {
     }
 
     async fn admit(&self, kind: WriteKind, bytes: usize) -> Result<Permit, KvError> {
-        if let Standing::ReadOnly(why) = self.standing() {
+        if let Standing::ReadOnly(why) | Standing::Behind(why) = self.standing() {
             return Err(KvError::Damaged(why));
         }
         if self.log.is_sick() {

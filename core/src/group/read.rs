@@ -5,7 +5,8 @@
 //!   was agreed on before is then in the state;
 //! * with several voters a read joins a confirmation round that starts after it arrived (ReadIndex);
 //! * a single voter needs none: an answer is given only after apply, so the engine holds all that was acknowledged;
-//! * a group that turned read-only by damage still reads; what is damaged answers an error with its name, never "absent".
+//! * a group that turned read-only by damage still reads; what is damaged answers an error with its name, never "absent";
+//! * one whose state lacks entries that it acknowledged answers nothing: it cannot know which keys they changed.
 
 use super::raft_handle::ConfirmError;
 use super::{Group, Standing};
@@ -20,6 +21,7 @@ impl Group {
                 return Err(KvError::Unavailable(format!("{} is starting", self.id)));
             }
             Standing::ReadOnly(_) => return Ok(()),
+            Standing::Behind(why) => return Err(KvError::Damaged(why)),
             Standing::Serving { single_voter: true } => return Ok(()),
             Standing::Serving {
                 single_voter: false,

@@ -28,10 +28,7 @@ pub(crate) fn refuses_to_vote(group: &Group) -> Option<String> {
         let entry = hurt.entries.iter().find(|index| **index > applied)?;
         format!("entry {entry}, which was not applied, is damaged")
     };
-    Some(format!(
-        "read-only: {what}; `minikv recover --group {} --accept-loss` says what would go",
-        group.id.0
-    ))
+    Some(what)
 }
 
 /// Applies what lies before the damage.

@@ -40,7 +40,10 @@ pub(super) async fn found(
         what: error.to_string(),
     };
     let directory = router.directory().map_err(failed)?;
-    if matches!(directory.standing(), Standing::ReadOnly(_)) {
+    if matches!(
+        directory.standing(),
+        Standing::ReadOnly(_) | Standing::Behind(_)
+    ) {
         return Ok(());
     }
     let view = directory.read().await.map_err(failed)?;
@@ -66,7 +69,10 @@ async fn form(group: &Group, identity: &Identity, vshards: Vec<u32>) -> Result<(
         group: group.id,
         what,
     };
-    if matches!(group.standing(), Standing::ReadOnly(_)) {
+    if matches!(
+        group.standing(),
+        Standing::ReadOnly(_) | Standing::Behind(_)
+    ) {
         return Ok(());
     }
     let view = group

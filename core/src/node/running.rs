@@ -160,6 +160,9 @@ impl Node {
         let mut groups = Vec::new();
         let mut damage = self.store.damage();
         for group in self.router.groups.all() {
+            if let Standing::ReadOnly(why) | Standing::Behind(why) = group.standing() {
+                damage.push(format!("{}: {why}", group.id));
+            }
             groups.push(self.group_status(group));
             for found in group.replica.engine.damage() {
                 damage.push(format!("{}: {}: {}", group.id, found.file, found.what));
@@ -325,6 +328,6 @@ fn trouble(group: &Group) -> Option<String> {
     match group.standing() {
         Standing::Serving { .. } => None,
         Standing::Starting => Some("starting".to_owned()),
-        Standing::ReadOnly(why) => Some(why),
+        Standing::ReadOnly(why) | Standing::Behind(why) => Some(why),
     }
 }

@@ -341,8 +341,7 @@ async fn one_up(group: &Arc<Group>, storage: &Storage) -> Result<(), StartError>
     };
     if let Some(why) = replay::refuses_to_vote(group) {
         replay::as_far_as_possible(group).await;
-        storage.store.note_damage(format!("{}: {why}", group.id));
-        group.stand(Standing::ReadOnly(why));
+        group.stand(group.hurt(&why));
         return Ok(());
     }
     let log = RaftLog::new(storage.store.clone(), group.id);
@@ -355,10 +354,9 @@ async fn one_up(group: &Arc<Group>, storage: &Storage) -> Result<(), StartError>
     if let Err(why) = raft.leading(replay::PATIENCE).await {
         // An entry that cannot be applied (a damaged run below it, say) leaves the group readable.
         let why = group.replica.stop_reason().unwrap_or(why);
-        storage.store.note_damage(format!("{}: {why}", group.id));
         raft.stop().await;
         group.set_raft(None);
-        group.stand(Standing::ReadOnly(why));
+        group.stand(group.hurt(&why));
         return Ok(());
     }
     group.memory.begin_term(group.replica.applied());

@@ -67,12 +67,14 @@ impl Client {
         let python = |text: &str| serde_json::Value::from(text).to_string();
         let https = endpoint.is_https();
         match self {
+            // Without it botocore presigns with the retired SigV2 whenever the region is us-east-1.
             Client::Aws => format!(
                 "\
 aws configure set aws_access_key_id {shell_access} --profile minikv
 aws configure set aws_secret_access_key {shell_secret} --profile minikv
 aws configure set region us-east-1 --profile minikv
 aws configure set endpoint_url {endpoint} --profile minikv
+aws configure set s3.signature_version s3v4 --profile minikv
 # then: aws --profile minikv s3 ls        (endpoint_url is read by aws 1.29 and 2.13 or newer)
 "
             ),
@@ -87,7 +89,7 @@ s3 = boto3.client(
     aws_access_key_id={},
     aws_secret_access_key={},
     region_name=\"us-east-1\",
-    config=Config(s3={{\"addressing_style\": \"path\"}}),
+    config=Config(signature_version=\"s3v4\", s3={{\"addressing_style\": \"path\"}}),
 )
 print([bucket[\"Name\"] for bucket in s3.list_buckets()[\"Buckets\"]])
 ",
