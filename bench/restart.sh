@@ -40,11 +40,11 @@ for size in "${sizes[@]}"; do
     before=$(date +%s%N)
     begin
     until ask -I "http://$s3/bench/last-$round"; do :; done
-    took+=($((($(date +%s%N) - before) / 1000000)))
+    took+=("$((($(date +%s%N) - before) / 1000000)) ($(awk '{ print ($14 + $15) * 10 }' /proc/$server/stat))")
   done
   disk=$(du -sm "$dir/store" | cut -f1)
   rss=$(awk '/VmRSS/ { printf "%.0f", $2 / 1024 }' /proc/$server/status)
   end
-  echo "$objects objects of $size: ${took[*]} ms from exec to the first signed HEAD after kill -9 (RSS $rss MiB, $disk MiB on disk)"
+  echo "$objects objects of $size: ${took[*]} ms (of server CPU) from exec to the first signed HEAD after kill -9 (RSS $rss MiB, $disk MiB on disk)"
 done
 if [ -n "${RESTART_LOG:-}" ]; then grep '"DEBUG"' "$dir/log" | tail -40; fi

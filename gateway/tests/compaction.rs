@@ -4,7 +4,7 @@
 //! (in each stream the one being written to, and the next one, made ahead). The overlay's part of the ballast, the runs with
 //! their twins and whatever compaction leaves lying have to fit into the half on top: nothing is subtracted.
 //!
-//! Small by default; `MINIKV_COMPACTION=full` overwrites 100,000 objects of 4 KiB and 200 of 8 MiB five times, in segments of
+//! Small by default, with 4 kills (`MINIKV_KILL_POINTS=20`: so many); `MINIKV_COMPACTION=full` overwrites 100,000 objects of 4 KiB and 200 of 8 MiB five times, in segments of
 //! the default size. The small scale has segments of 8 MiB, and an overlay budget (hence a ballast) of the same size: with
 //! the default of 64 MiB that reserve alone would be as large as what lives here. At the default sizes it is a quarter of
 //! a segment.
@@ -37,6 +37,14 @@ struct Scale {
 }
 
 fn scale() -> Scale {
+    let mut scale = sizes();
+    if let Ok(kills) = std::env::var("MINIKV_KILL_POINTS") {
+        scale.kills = kills.parse().unwrap();
+    }
+    scale
+}
+
+fn sizes() -> Scale {
     match std::env::var("MINIKV_COMPACTION").as_deref() {
         Ok("full") => Scale {
             small: 100_000,

@@ -154,9 +154,9 @@ impl PlaceLedger {
 
     /// Reads them; `None` if they do not fit.
     pub fn decode(bytes: &[u8]) -> Option<PlaceLedger> {
-        let with_void = match bytes.first()? {
-            &PLAIN => false,
-            &WITH_VOID => true,
+        let with_void = match *bytes.first()? {
+            PLAIN => false,
+            WITH_VOID => true,
             _ => return None,
         };
         if bytes.len() < HEAD {
