@@ -3,7 +3,7 @@
 #
 #   tests/disk_full.sh [SIZE]      SIZE of the tmpfs, 2G by default; root only, else it says "skipped"
 #
-# The binary is the release one: at this size the dev one takes too long. PROFILE=dev uses that.
+# MINIKV_BINARY names the server; without it, a release build is made: at this size the dev one takes too long.
 set -eu
 cd "$(dirname "$0")/.."
 size=${1:-2G}
@@ -17,4 +17,9 @@ if ! mount -t tmpfs -o "size=$size,mode=700" minikv-disk-full "$dir"; then
     echo "skipped: no tmpfs can be mounted here"
     exit 0
 fi
-MINIKV_FULL_DIR=$dir cargo test --profile "${PROFILE:-release}" -p minikv --test disk_full -- --test-threads 1 --nocapture
+if [ -z "${MINIKV_BINARY:-}" ]; then
+    cargo build --release --locked -p minikv
+    MINIKV_BINARY=${CARGO_TARGET_DIR:-$PWD/target}/release/minikv
+fi
+export MINIKV_BINARY MINIKV_FULL_DIR=$dir
+cargo test --locked -p minikv --test disk_full -- --test-threads 1 --nocapture

@@ -16,7 +16,7 @@ const SECRET_KEY: &str = "a-secret-of-these-tests";
 /// How a server is started.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// The binary: `env!("CARGO_BIN_EXE_minikv")` in a test of the gateway.
+    /// The binary: see [`binary`].
     pub binary: PathBuf,
     /// The data directory.
     pub data_dir: PathBuf,
@@ -32,6 +32,12 @@ pub struct Server {
     http_addr: SocketAddr,
     /// From exec to the line that says so.
     pub ready_after: Duration,
+}
+
+/// The binary to test: the one that was built with the test, or the one that `MINIKV_BINARY` names (a release build, for runs
+/// at full size).
+pub fn binary(built: &str) -> PathBuf {
+    std::env::var_os("MINIKV_BINARY").map_or_else(|| PathBuf::from(built), PathBuf::from)
 }
 
 impl Setup {

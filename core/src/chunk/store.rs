@@ -18,7 +18,7 @@ use crate::engine::places::Places;
 use crate::group::read::unreadable;
 use crate::ids::{ChunkId, GroupId, PayloadId};
 use crate::kv::KvError;
-use crate::log::{Frame, Item, Log, LogError, ReadError, Stream};
+use crate::log::{Frame, Item, Log, LogError, OverlayLoan, ReadError, Stream};
 use crate::state::apply::Dropped;
 use crate::state::entry::crc64;
 use crate::state::record::ChunkRun;
@@ -243,7 +243,14 @@ impl Store {
         let synced = self.log.sync().await;
         synced.map_err(|error| EngineError::GivenUp(error.to_string()))?;
         let complete = self.log.complete_up_to(&applied);
+        let _loan = self.room_for_checkpoint()?;
         self.places.checkpoint(complete).await
+    }
+
+    /// Room for a checkpoint, out of the ballast when the disk has none; to be kept until it is written.
+    pub(crate) fn room_for_checkpoint(&self) -> Result<Option<OverlayLoan>, EngineError> {
+        let room = self.log.room_for_checkpoint();
+        room.map_err(|error| EngineError::GivenUp(error.to_string()))
     }
 }
 

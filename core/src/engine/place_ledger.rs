@@ -1,22 +1,33 @@
-//! What the table of places says of segments: how much of each is live, and up to where the table is complete.
+//! What the table of places says of segments: how much of each is live, up to where the table is complete, and which
+//! places behind that point are void.
 //!
 //! Kept with every change, saved in the manifest of the table:
 //!
 //! ```text
-//!   | version 1 (u8) | meta complete (u64 LE) | blob complete (u64 LE) | segments (u32 LE) |
+//!   | version 1 or 2 (u8) | meta complete (u64 LE) | blob complete (u64 LE) | segments (u32 LE) |
 //!   | stream (u8) | segment (u32 LE) | bytes (u64 LE) | items (u64 LE) | ...
+//!   version 2 only, when something is void: | void places (u32 LE) | stream (u8) | position (u64 LE) | ...
 //! ```
+//! Recovery reads the log from the complete point on and tells every item there, also those that were dropped before
+//! the checkpoint: no replayed entry drops them again, so their places would pin their segments for ever. Hence:
+//!
+//! Always true:
+//! * a place behind the complete point that a row named once, and none names now, is void;
+//! * a place that comes again (replay applies its entry anew) is void no longer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::block::{u32_at, u64_at};
 use crate::log::{Complete, Place, Position, Stream};
 
-const VERSION: u8 = 1;
+/// Without void places, and with them.
+const PLAIN: u8 = 1;
+const WITH_VOID: u8 = 2;
 const HEAD: usize = 21;
 const ROW: usize = 21;
+const VOID_ROW: usize = 9;
 
 /// What is live in a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -32,6 +43,7 @@ pub struct Live {
 pub struct PlaceLedger {
     complete: Complete,
     live: BTreeMap<(Stream, u32), Live>,
+    void: BTreeSet<(Stream, Position)>,
 }
 
 impl PlaceLedger {
@@ -43,6 +55,7 @@ impl PlaceLedger {
             .or_default();
         live.bytes += u64::from(place.len);
         live.items += 1;
+        self.void.remove(&(place.stream, place.position));
     }
 
     /// No row names this place any more.
@@ -57,6 +70,26 @@ impl PlaceLedger {
         live.items -= 1;
         if live.items == 0 {
             self.live.remove(&key);
+        }
+        if place.position >= self.complete_in(place.stream) {
+            self.void.insert((place.stream, place.position));
+        }
+    }
+
+    /// A row named this place once, none does now, and recovery will be told of it all the same.
+    pub fn is_void(&self, place: Place) -> bool {
+        self.void.contains(&(place.stream, place.position))
+    }
+
+    /// How many places are void.
+    pub fn voids(&self) -> usize {
+        self.void.len()
+    }
+
+    fn complete_in(&self, stream: Stream) -> Position {
+        match stream {
+            Stream::Meta => self.complete.meta,
+            Stream::Blob => self.complete.blob,
         }
     }
 
@@ -85,12 +118,21 @@ impl PlaceLedger {
     pub fn advance(&mut self, complete: Complete) {
         self.complete.meta = self.complete.meta.max(complete.meta);
         self.complete.blob = self.complete.blob.max(complete.blob);
+        let Complete { meta, blob } = self.complete;
+        self.void.retain(|(stream, position)| match stream {
+            Stream::Meta => *position >= meta,
+            Stream::Blob => *position >= blob,
+        });
     }
 
     /// Its bytes.
     pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(HEAD + self.live.len() * ROW);
-        out.push(VERSION);
+        let mut out =
+            Vec::with_capacity(HEAD + self.live.len() * ROW + 4 + self.void.len() * VOID_ROW);
+        out.push(match self.void.is_empty() {
+            true => PLAIN,
+            false => WITH_VOID,
+        });
         out.extend_from_slice(&self.complete.meta.0.to_le_bytes());
         out.extend_from_slice(&self.complete.blob.0.to_le_bytes());
         out.extend_from_slice(&(self.live.len() as u32).to_le_bytes());
@@ -100,34 +142,58 @@ impl PlaceLedger {
             out.extend_from_slice(&live.bytes.to_le_bytes());
             out.extend_from_slice(&live.items.to_le_bytes());
         }
+        if !self.void.is_empty() {
+            out.extend_from_slice(&(self.void.len() as u32).to_le_bytes());
+            for (stream, position) in &self.void {
+                out.push(*stream as u8);
+                out.extend_from_slice(&position.0.to_le_bytes());
+            }
+        }
         Bytes::from(out)
     }
 
     /// Reads them; `None` if they do not fit.
     pub fn decode(bytes: &[u8]) -> Option<PlaceLedger> {
-        if bytes.len() < HEAD || bytes[0] != VERSION {
+        let with_void = match *bytes.first()? {
+            PLAIN => false,
+            WITH_VOID => true,
+            _ => return None,
+        };
+        if bytes.len() < HEAD {
             return None;
         }
         let count = u32_at(bytes, 17) as usize;
-        if bytes.len() - HEAD != count.checked_mul(ROW)? {
-            return None;
-        }
+        let end = HEAD.checked_add(count.checked_mul(ROW)?)?;
+        let (rows, rest) = bytes.get(HEAD..)?.split_at_checked(end - HEAD)?;
+        let void_rows = match with_void {
+            true => {
+                let void_rows = rest.get(4..)?;
+                let count = u32_at(rest, 0) as usize;
+                (void_rows.len() == count.checked_mul(VOID_ROW)?).then_some(void_rows)?
+            }
+            false => rest.is_empty().then_some(rest)?,
+        };
+        let stream_of = |byte: u8| Stream::ALL.into_iter().find(|stream| *stream as u8 == byte);
         let complete = Complete {
             meta: Position(u64_at(bytes, 1)),
             blob: Position(u64_at(bytes, 9)),
         };
         let mut live = BTreeMap::new();
-        for row in bytes[HEAD..].chunks_exact(ROW) {
-            let stream = Stream::ALL
-                .into_iter()
-                .find(|stream| *stream as u8 == row[0])?;
+        for row in rows.chunks_exact(ROW) {
             let figures = Live {
                 bytes: u64_at(row, 5),
                 items: u64_at(row, 13),
             };
-            live.insert((stream, u32_at(row, 1)), figures);
+            live.insert((stream_of(row[0])?, u32_at(row, 1)), figures);
         }
-        Some(PlaceLedger { complete, live })
+        let void = void_rows
+            .chunks_exact(VOID_ROW)
+            .map(|row| Some((stream_of(row[0])?, Position(u64_at(row, 1)))));
+        Some(PlaceLedger {
+            complete,
+            live,
+            void: void.collect::<Option<_>>()?,
+        })
     }
 }
 
@@ -164,6 +230,59 @@ mod tests {
         );
         assert_eq!(ledger.segments().len(), 2);
         assert_eq!(PlaceLedger::decode(&bytes[..bytes.len() - 1]), None);
-        assert_eq!(PlaceLedger::decode(&[2; HEAD]), None, "another version");
+        assert_eq!(PlaceLedger::decode(&[3; HEAD]), None, "another version");
+    }
+
+    /// Written by the first version that knew void places: every later one reads these bytes.
+    #[test]
+    fn ledger_with_void_places_keeps_its_bytes() {
+        let mut ledger = PlaceLedger::default();
+        ledger.advance(Complete {
+            meta: Position(100),
+            blob: Position(200),
+        });
+        let at = |stream, position| Place {
+            stream,
+            position: Position(position),
+            len: 5,
+        };
+        for place in [
+            at(Stream::Meta, 99),
+            at(Stream::Meta, 100),
+            at(Stream::Blob, 150),
+            at(Stream::Blob, 300),
+            at(Stream::Blob, 400),
+        ] {
+            ledger.came(place);
+            ledger.gone(place);
+        }
+        ledger.came(at(Stream::Blob, 400));
+        assert!(ledger.is_void(at(Stream::Meta, 100)) && ledger.is_void(at(Stream::Blob, 300)));
+        assert_eq!(
+            ledger.voids(),
+            2,
+            "before the complete point, and back again"
+        );
+        let golden = [
+            &[2][..],
+            &[
+                100, 0, 0, 0, 0, 0, 0, 0, 200, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0,
+            ],
+            &[
+                1, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,
+            ],
+            &[2, 0, 0, 0],
+            &[0, 100, 0, 0, 0, 0, 0, 0, 0],
+            &[1, 44, 1, 0, 0, 0, 0, 0, 0],
+        ]
+        .concat();
+        assert_eq!(ledger.encode(), golden);
+        assert_eq!(PlaceLedger::decode(&golden), Some(ledger.clone()));
+        assert_eq!(PlaceLedger::decode(&golden[..golden.len() - 1]), None);
+        ledger.advance(Complete {
+            meta: Position(101),
+            blob: Position(301),
+        });
+        assert_eq!(ledger.voids(), 0, "recovery is not told of them any more");
     }
 }

@@ -6,12 +6,13 @@
 //! ```text
 //!   append -> durable -> insert(item, place)        apply drops it -> remove(item)       compaction -> replace_if
 //!   checkpoint(complete) -> run + manifest { up to where the table is complete, live bytes of each segment }
-//!   open -> the manifest; the log is scanned from there on and tells the rest again
+//!   open -> the manifest; the log is scanned from there on and tells the rest again (`tell_again`)
 //! ```
 //! Always true:
 //! * live bytes and items of a segment are those of the rows that name it, whatever is inserted twice or removed twice;
 //! * a checkpoint holds every change made before its call, and says "complete" only as far as a caller did before;
-//! * a place changes only from the one that was expected (`replace_if`), so a dropped item stays dropped.
+//! * a place changes only from the one that was expected (`replace_if`), so a dropped item stays dropped;
+//! * a place dropped before a checkpoint stays dropped when recovery tells it again (`place_ledger`).
 //!
 //! Elsewhere: when to remove (`group`), what to compact (`log`), the order between checkpoints (`BeforeDurable`).
 
@@ -37,6 +38,8 @@ use crate::log::{Complete, Item, Liveness, Place, Stream};
 
 /// What a row costs in the overlay: 24 bytes of key, 24 of place, and a B-tree's slack.
 const ROW_COST: usize = 72;
+/// What a void place costs beside its row: a row of a B-tree without a value.
+const VOID_COST: usize = 24;
 /// So many removals at a time, so that inserts are not held up by a big stage. (Tests come to the second step, too.)
 const STEP: usize = if cfg!(test) { 5 } else { 256 };
 
@@ -78,7 +81,8 @@ impl Table {
     }
 
     fn bytes(&self) -> usize {
-        (self.newest.len() + self.frozen.iter().map(|rows| rows.len()).sum::<usize>()) * ROW_COST
+        let rows = self.newest.len() + self.frozen.iter().map(|rows| rows.len()).sum::<usize>();
+        rows * ROW_COST + self.ledger.voids() * VOID_COST
     }
 }
 
@@ -121,6 +125,14 @@ impl Places {
     pub fn insert(&self, item: &Item, place: Place) -> Result<Option<Place>, EngineError> {
         let _alone = self.0.changing.lock();
         self.0.set(PlaceKey::of(item), Some(place))
+    }
+
+    /// As `insert`, for what recovery found in the log. A place that was dropped before the table's checkpoint stays dropped.
+    pub fn tell_again(&self, item: &Item, place: Place) -> Result<(), EngineError> {
+        if self.0.table.read().ledger.is_void(place) {
+            return Ok(());
+        }
+        self.insert(item, place).map(drop)
     }
 
     /// Drops an item; gives back where it lay.
@@ -394,8 +406,9 @@ impl RowSource for RowsOf<'_> {
 }
 
 impl Liveness for Places {
-    fn live_bytes(&self, stream: Stream, segment: u32) -> u64 {
-        self.live(stream, segment).bytes
+    fn live_in(&self, stream: Stream, segment: u32) -> (u64, u64) {
+        let live = self.live(stream, segment);
+        (live.bytes, live.items)
     }
 
     fn live_items(&self, stream: Stream, segment: u32) -> Result<Vec<(Item, Place)>, String> {

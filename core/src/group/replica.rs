@@ -263,13 +263,20 @@ impl Replica {
     ) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>> {
         self.checkpoint.lock().begun += 1;
         self.growth.reset(self.store.meta_written());
-        if let Err(error) = self.forget_until(None) {
-            return Box::pin(std::future::ready(Err(error)));
-        }
+        let ready = self.forget_until(None);
+        let loan = match ready.and_then(|()| self.store.room_for_checkpoint()) {
+            Ok(loan) => loan,
+            Err(error) => return Box::pin(std::future::ready(Err(error))),
+        };
         let store = self.store.clone();
         let before: BeforeDurable =
             Box::new(move || Box::pin(async move { store.checkpoint_places().await }));
-        self.engine.checkpoint(Some(before))
+        let writing = self.engine.checkpoint(Some(before));
+        Box::pin(async move {
+            let written = writing.await;
+            drop(loan);
+            written
+        })
     }
 
     /// A checkpoint was written, or not.
@@ -478,7 +485,7 @@ impl<'a> Round<'a> {
         let carries = !frame.payload.is_empty();
         // Also when this entry dropped its own payload (it was refused): recovery's scan of the log records the place of
         // every payload it sees, and only a recorded place can be forgotten.
-        if carries && !dropped.contains(&Dropped::Payload(payload)) {
+        if carries {
             self.replica
                 .store
                 .record_payload(payload)

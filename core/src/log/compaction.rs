@@ -20,18 +20,19 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
+use super::batch;
 use super::error::{LogError, ReadError};
 use super::place::{Item, Place, Position, Stream};
 use super::queue::{Done, Job};
 use super::reader;
-use super::record::{Draft, Subject};
+use super::record::{self, Draft, Subject};
 use super::segment::io_error;
 use super::shared::{Shared, Written};
 
 /// What is live on this node: the table of places.
 pub trait Liveness: Send + Sync {
-    /// Bytes of live items in a segment.
-    fn live_bytes(&self, stream: Stream, segment: u32) -> u64;
+    /// Bytes of the live items in a segment, and how many there are.
+    fn live_in(&self, stream: Stream, segment: u32) -> (u64, u64);
     /// The live items in a segment.
     fn live_items(&self, stream: Stream, segment: u32) -> Result<Vec<(Item, Place)>, String>;
     /// Changes the place of `item` from `from` to `to`, if it is still `from`.
@@ -51,6 +52,13 @@ pub struct SegmentInfo {
     pub open: bool,
     /// A group needs records in it.
     pub needed: bool,
+}
+
+/// What the live items of a segment take once they are moved, with the records around them. Small items are mostly that: by
+/// their bytes alone, a segment full of them would look like garbage and be moved for ever.
+pub(super) fn packed(live: &dyn Liveness, stream: Stream, segment: u32) -> u64 {
+    let (bytes, items) = live.live_in(stream, segment);
+    bytes + items * (record::padded(0, 0) + batch::ROW + 7) as u64
 }
 
 /// What emptying a segment came to.
@@ -88,17 +96,24 @@ pub(super) fn segments(shared: &Shared) -> Vec<SegmentInfo> {
     all
 }
 
-/// Segments worth emptying: at most `max_live` of their bytes are live. Those with the least come first.
+/// Segments worth emptying: what lives in them would take at most `max_live` of their bytes elsewhere, and leaves room
+/// for one more of its records: as much may stay unused at the end of any segment. Those with the least come first.
 pub(super) fn victims(
     shared: &Shared,
     live: &dyn Liveness,
     max_live: f64,
 ) -> Vec<(SegmentInfo, u64)> {
+    let worth_it = |segment: &SegmentInfo, packed: u64| {
+        let (_, items) = live.live_in(segment.stream, segment.number);
+        let one = packed / items.max(1);
+        let length = u64::from(segment.length);
+        packed as f64 <= (length as f64 * max_live).min(length.saturating_sub(one) as f64)
+    };
     let mut victims: Vec<(SegmentInfo, u64)> = segments(shared)
         .into_iter()
         .filter(|segment| !segment.open && !segment.needed)
-        .map(|segment| (segment, live.live_bytes(segment.stream, segment.number)))
-        .filter(|(segment, live)| *live as f64 <= f64::from(segment.length) * max_live)
+        .map(|segment| (segment, packed(live, segment.stream, segment.number)))
+        .filter(|(segment, packed)| worth_it(segment, *packed))
         .collect();
     victims.sort_by_key(|(segment, live)| (*live, segment.stream, segment.number));
     victims

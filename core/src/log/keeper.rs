@@ -10,7 +10,7 @@
 
 use std::io;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,7 +22,7 @@ use super::place::Stream;
 use super::segment::{CreateError, Segment, SegmentHeader, io_error, is_full};
 use super::shared::Shared;
 use crate::env::clock;
-use crate::env::disk::Open;
+use crate::env::disk::{Disk, Open};
 
 /// Name of the file that reserves an overlay budget.
 pub(super) const BALLAST: &str = "ballast";
@@ -124,6 +124,12 @@ async fn reserve_overlay(shared: &Shared) -> Result<bool, LogError> {
         }
         Err(error) => Err(dead(error)),
     }
+}
+
+/// Before the log is open: gives the ballast of the log in `dir` back, for a start that met a full disk. The keeper reserves
+/// it again. Whether there was one.
+pub fn give_up_ballast(disk: &dyn Disk, dir: &Path) -> bool {
+    disk.remove(&dir.join(BALLAST)).is_ok()
 }
 
 /// Gives the overlay's part of the ballast back to the file system, for a checkpoint that has no other room.

@@ -61,6 +61,7 @@ pub use compaction::{Liveness, Moved, SegmentInfo};
 pub use damage::{Cut, Damage, Recovered, Scope, Seen};
 pub use entry::{Hurt, LogEntry, LogState, Want};
 pub use error::{LogError, ReadError};
+pub use keeper::give_up_ballast;
 pub use metrics::{FSYNC_BOUNDS, StreamMetrics};
 pub use node_log::{Complete, Frame, Log, OverlayLoan};
 pub use options::{FsyncPolicy, LogOptions};

@@ -308,15 +308,25 @@ impl Log {
         *self.shared.room.lock()
     }
 
-    /// An overlay's worth of room out of the ballast, for a checkpoint that must be written to a full disk.
-    pub fn lend_overlay(&self) -> Result<OverlayLoan, LogError> {
-        self.shared.overlay_borrowed.fetch_add(1, Ordering::AcqRel);
+    /// For whoever is about to write a checkpoint: on a disk that has no room for it, the part of the ballast that is
+    /// kept for this very purpose. Keep it until the checkpoint is written. `None`: there is room enough.
+    pub fn room_for_checkpoint(&self) -> Result<Option<OverlayLoan>, LogError> {
+        let shared = &self.shared;
+        let space = shared
+            .disk
+            .space(&shared.dir)
+            .map_err(|error| io_error("looking for room in", &shared.dir, &error))?;
+        // Runs and their twins.
+        if space.free >= 2 * shared.options.overlay_budget {
+            return Ok(None);
+        }
+        shared.overlay_borrowed.fetch_add(1, Ordering::AcqRel);
         let loan = OverlayLoan {
-            shared: Arc::clone(&self.shared),
+            shared: Arc::clone(shared),
         };
-        keeper::lend_overlay(&self.shared)
-            .map_err(|error| io_error("lending the ballast in", &self.shared.dir, &error))?;
-        Ok(loan)
+        keeper::lend_overlay(shared)
+            .map_err(|error| io_error("lending the ballast in", &shared.dir, &error))?;
+        Ok(Some(loan))
     }
 
     /// What an overlay may hold: the budget that was set, or less on a small disk.
@@ -347,9 +357,15 @@ impl Log {
         compaction::segments(&self.shared)
     }
 
-    /// Segments of which at most `max_live` (0 to 1) is live, with their live bytes. Those with the least come first.
+    /// Segments worth emptying: what lives in them takes at most `max_live` (0 to 1) of them. With how much that is;
+    /// those with the least come first.
     pub fn victims(&self, live: &dyn Liveness, max_live: f64) -> Vec<(SegmentInfo, u64)> {
         compaction::victims(&self.shared, live, max_live)
+    }
+
+    /// What the live items of a segment take on the disk once they are moved.
+    pub fn packed(&self, live: &dyn Liveness, segment: &SegmentInfo) -> u64 {
+        compaction::packed(live, segment.stream, segment.number)
     }
 
     /// Moves the live items of a segment into the blob stream and tells `live` their new places.

@@ -5,8 +5,10 @@
 //!
 //! Always true:
 //! * a number is used by one start only: it is durable in both copies before the start goes on;
+//! * a disk without room for it gets it out of the ballast;
 //! * when the copies differ (a raise was cut between them) the higher one counts.
 
+use std::io;
 use std::path::Path;
 
 use prost::Message;
@@ -15,6 +17,7 @@ use super::StartError;
 use super::twin_file::{Found, TwinFile};
 use crate::env::disk::Disk;
 use crate::env::random;
+use crate::log::give_up_ballast;
 
 const FORMAT: u32 = 1;
 const MAGIC: [u8; 8] = *b"minikvBT";
@@ -70,9 +73,16 @@ pub(super) async fn raise(disk: &dyn Disk, dir: &Path, is_new: bool) -> Result<B
         number: boot.number,
         nonce: nonce.to_vec(),
     };
-    file.write(disk, FORMAT, &row.encode_to_vec())
-        .await
-        .map_err(StartError::io("write boot number", dir))?;
+    let body = row.encode_to_vec();
+    let mut written = file.write(disk, FORMAT, &body).await;
+    // A full disk must not keep the node from starting: nobody could delete anything then.
+    if let Err(error) = &written
+        && error.kind() == io::ErrorKind::StorageFull
+        && give_up_ballast(disk, &dir.join("log"))
+    {
+        written = file.write(disk, FORMAT, &body).await;
+    }
+    written.map_err(StartError::io("write boot number", dir))?;
     Ok(boot)
 }
 

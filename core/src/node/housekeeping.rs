@@ -1,6 +1,8 @@
 //! What runs beside the requests: merges, checkpoints, forgetting, sweeping, compaction.
 //!
-//! Always true: an idle node does nothing on the disk; every round looks first and acts only on what it found.
+//! Always true:
+//! * an idle node does nothing on the disk; every round looks first and acts only on what it found;
+//! * while the disk is short of room, what may give some back comes round within seconds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,8 @@ use crate::group::sweep;
 
 /// Dropped places are forgotten in rounds.
 const FORGET_EVERY: Duration = Duration::from_secs(1);
+/// Sweeps and compaction come this often while the disk is short of room, and it is looked at this often.
+const HURRY: Duration = Duration::from_secs(2);
 
 /// Starts them all; they end with the node.
 pub(super) fn begin(node: &Arc<Node>) {
@@ -39,7 +43,16 @@ where
     let weak = Arc::downgrade(node);
     node.keep(task::spawn(async move {
         loop {
-            clock::sleep(period).await;
+            let mut left = period;
+            while !left.is_zero() {
+                let step = left.min(HURRY);
+                clock::sleep(step).await;
+                left -= step;
+                let Some(node) = weak.upgrade() else { return };
+                if !node.log.room().above_soft_mark() {
+                    break;
+                }
+            }
             let Some(node) = weak.upgrade() else { return };
             work(node).await;
         }

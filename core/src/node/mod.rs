@@ -95,7 +95,7 @@ impl Default for Limits {
             overlay_bytes: 64 << 20,
             block_cache_bytes: 16 << 20,
             checkpoint_log_bytes: 64 << 20,
-            checkpoint_entries: 50_000,
+            checkpoint_entries: 5_000,
             segment_bytes: None,
             chunk_bytes: 4 << 20,
             inline_bytes: 64 << 10,

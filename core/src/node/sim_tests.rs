@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -308,4 +309,125 @@ fn a_life_can_be_replayed() {
         })
     };
     assert_eq!(life(11), life(11));
+}
+
+/// What was written and deleted right before a restart is found again in the log; nothing names it any more, and nothing
+/// may hold on to it.
+#[test]
+fn a_restart_brings_nothing_back_that_was_deleted_just_before() {
+    run(5, async {
+        let disk = disk(5);
+        let node = start(&disk).await;
+        let kv = node.kv();
+        let bucket = make_bucket(&kv, "b").await;
+        for n in 0..10u64 {
+            let key = format!("key-{n}");
+            let large = if n % 2 == 0 { 3000 } else { 90_000 };
+            put(&kv, &bucket, &key, value(n, 0, large)).await;
+            let refused = kv.put(
+                &bucket,
+                Bytes::copy_from_slice(key.as_bytes()),
+                new(2000, "refused"),
+                NewContent::Inline(value(n, 1, 2000)),
+                Conditions {
+                    if_none_match: Some(vec!["*".to_owned()]),
+                    ..Conditions::default()
+                },
+            );
+            assert!(refused.await.is_err());
+            let key = Bytes::copy_from_slice(key.as_bytes());
+            let (selector, any) = (VersionSelector::Current, Conditions::default());
+            kv.delete(&bucket, key, selector, any).await.unwrap();
+        }
+        node.sweep_now().await.unwrap();
+        node.compact_now().await.unwrap();
+        node.checkpoint_now().await.unwrap();
+        assert_eq!(node.status().await.log_live_bytes, 0);
+        let killed = disk.after_kill();
+        node.shutdown(Duration::from_secs(5)).await;
+        for disk in [killed, disk] {
+            let node = start(&disk).await;
+            assert_eq!(
+                node.status().await.log_live_bytes,
+                0,
+                "deleted bytes are called live again"
+            );
+            node.shutdown(Duration::from_secs(5)).await;
+        }
+    });
+}
+
+/// Somebody else filled the disk to the last byte: the node starts all the same, reads, takes deletes and writes
+/// checkpoints out of its ballast, and takes new objects again once there is room.
+#[test]
+fn a_node_starts_and_deletes_on_a_disk_without_a_free_byte() {
+    use crate::env::disk::{Disk, Open};
+    run(6, async {
+        let disk = disk(6);
+        disk.set_capacity(128 << 20);
+        let node = start(&disk).await;
+        let kv = node.kv();
+        let bucket = make_bucket(&kv, "b").await;
+        for n in 0..30u64 {
+            put(&kv, &bucket, &format!("key-{n}"), value(n, 0, 2000)).await;
+        }
+        node.shutdown(Duration::from_secs(5)).await;
+        let fill = || {
+            let free = disk.space(Path::new("/data")).unwrap().free;
+            let file = disk.open(Path::new("/filler"), Open::CreateNew).unwrap();
+            file.allocate(free).unwrap();
+            assert_eq!(disk.space(Path::new("/data")).unwrap().free, 0);
+        };
+        fill();
+
+        let node = start(&disk).await;
+        let kv = node.kv();
+        assert!(!node.status().await.room);
+        for n in 0..30u64 {
+            let key = format!("key-{n}");
+            assert_eq!(get(&kv, &bucket, &key).await, value(n, 0, 2000));
+            if n % 2 == 0 {
+                let key = Bytes::from(key);
+                let (selector, any) = (VersionSelector::Current, Conditions::default());
+                kv.delete(&bucket, key, selector, any).await.unwrap();
+            }
+        }
+        node.checkpoint_now().await.unwrap();
+        let status = node.status().await;
+        assert!(status.groups.iter().all(|group| group.checkpoint > 0));
+        assert_eq!(status.damage, Vec::<String>::new());
+        assert_eq!(node.ready(), Ok(()));
+
+        disk.remove(Path::new("/filler")).unwrap();
+        clock::sleep(Duration::from_secs(3)).await;
+        assert!(node.status().await.room, "the ballast is whole again");
+        put(&kv, &bucket, "again", value(1, 1, 2000)).await;
+        node.shutdown(Duration::from_secs(5)).await;
+    });
+}
+
+/// Objects so small that the records around them are most of what they take: compaction must see that there is nothing to
+/// win, and not move them for ever.
+#[test]
+fn tiny_objects_are_not_moved_again_and_again() {
+    run(7, async {
+        let disk = disk(7);
+        let node = start(&disk).await;
+        let kv = node.kv();
+        let bucket = make_bucket(&kv, "b").await;
+        for n in 0..3000u64 {
+            put(&kv, &bucket, &format!("key-{n}"), value(n, 0, 20)).await;
+        }
+        for _ in 0..20 {
+            node.sweep_now().await.unwrap();
+            node.compact_now().await.unwrap();
+        }
+        let before = node.metrics().blob.bytes;
+        for _ in 0..5 {
+            node.compact_now().await.unwrap();
+        }
+        let moved = node.metrics().blob.bytes - before;
+        assert!(moved < 10_000, "{moved} bytes moved for nothing");
+        node.shutdown(Duration::from_secs(5)).await;
+    });
 }

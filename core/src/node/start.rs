@@ -227,7 +227,7 @@ impl Storage {
         };
         let mut fault = None;
         let mut seen = |seen: crate::log::Seen| {
-            if let Err(error) = places.insert(&seen.item, seen.place) {
+            if let Err(error) = places.tell_again(&seen.item, seen.place) {
                 fault.get_or_insert(error);
             }
         };

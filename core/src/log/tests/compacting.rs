@@ -49,9 +49,10 @@ impl Table {
 }
 
 impl Liveness for Table {
-    fn live_bytes(&self, stream: Stream, segment: u32) -> u64 {
+    fn live_in(&self, stream: Stream, segment: u32) -> (u64, u64) {
         let items = self.live_items(stream, segment).unwrap();
-        items.iter().map(|(_, place)| u64::from(place.len)).sum()
+        let bytes = items.iter().map(|(_, place)| u64::from(place.len)).sum();
+        (bytes, items.len() as u64)
     }
     fn live_items(&self, stream: Stream, segment: u32) -> Result<Vec<(Item, Place)>, String> {
         let here = |place: &Place| (place.stream, place.position.segment()) == (stream, segment);

@@ -58,8 +58,8 @@ fn full_log(rolls: bool) -> SimDisk {
 struct Just(Place);
 
 impl Liveness for Just {
-    fn live_bytes(&self, _: Stream, _: u32) -> u64 {
-        1
+    fn live_in(&self, _: Stream, _: u32) -> (u64, u64) {
+        (1, 1)
     }
     fn live_items(&self, _: Stream, _: u32) -> Result<Vec<(Item, Place)>, String> {
         Ok(vec![(frame_item(1), self.0)])

@@ -136,9 +136,11 @@ fn the_overlays_part_of_the_ballast_is_lent_and_taken_back() {
             .await
             .unwrap()
             .log;
+        assert!(log.room_for_checkpoint().unwrap().is_none());
         fill(&disk, 0);
         assert_eq!(free(&disk), 0);
-        let loan = log.lend_overlay().unwrap();
+        let loan = log.room_for_checkpoint().unwrap();
+        assert!(loan.is_some());
         assert_eq!(free(&disk), 16 << 10);
         settle().await;
         assert_eq!(free(&disk), 16 << 10, "not taken back while it is lent");
