@@ -36,6 +36,7 @@ pub(crate) struct Store {
     /// All groups of the node: what they have not applied is not recorded.
     groups: RwLock<Vec<Arc<dyn AppliedUpTo>>>,
     damage: Mutex<Vec<String>>,
+    healed: Mutex<Vec<String>>,
 }
 
 /// Why bytes could not be read.
@@ -63,6 +64,7 @@ impl Store {
             places,
             groups: RwLock::default(),
             damage: Mutex::default(),
+            healed: Mutex::default(),
         }
     }
 
@@ -215,6 +217,16 @@ impl Store {
 
     pub(crate) fn damage(&self) -> Vec<String> {
         self.damage.lock().clone()
+    }
+
+    /// Notes what was bad and is whole again.
+    pub(crate) fn note_healed(&self, what: String) {
+        tracing::warn!(%what, "healed");
+        self.healed.lock().push(what);
+    }
+
+    pub(crate) fn healed(&self) -> Vec<String> {
+        self.healed.lock().clone()
     }
 
     // ---- checkpoints of the places ----

@@ -254,6 +254,11 @@ impl Places {
         self.0.store.damage()
     }
 
+    /// Files that were bad and were written anew since the table was opened.
+    pub fn healed(&self) -> Vec<Healed> {
+        self.0.store.healed()
+    }
+
     /// Writes bad files anew from their twins.
     pub fn heal(&self) -> BoxFuture<'static, Result<Vec<Healed>, EngineError>> {
         let inner = self.0.clone();

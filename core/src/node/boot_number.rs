@@ -36,9 +36,15 @@ struct BootRow {
     nonce: Vec<u8>,
 }
 
-/// Raises the number. `is_new`: the directory was just made, so there may be no file yet.
-pub(super) async fn raise(disk: &dyn Disk, dir: &Path, is_new: bool) -> Result<Boot, StartError> {
+/// Raises the number. `is_new`: the directory was just made, so there may be no file yet. Also says which copy was bad;
+/// both are whole afterwards.
+pub(super) async fn raise(
+    disk: &dyn Disk,
+    dir: &Path,
+    is_new: bool,
+) -> Result<(Boot, Option<String>), StartError> {
     let file = TwinFile::new(dir, "boot", MAGIC);
+    let mut healed = None;
     let last = match file
         .read(disk)
         .map_err(StartError::io("read boot number", dir))?
@@ -53,12 +59,15 @@ pub(super) async fn raise(disk: &dyn Disk, dir: &Path, is_new: bool) -> Result<B
             ));
         }
         Found::Damaged(what) => return Err(StartError::damaged(dir, "boot", what)),
-        Found::Whole { bodies, .. } => bodies
-            .iter()
-            .filter_map(|body| BootRow::decode(body.bytes.clone()).ok())
-            .map(|row| row.number)
-            .max()
-            .unwrap_or(0),
+        Found::Whole { bodies, damage, .. } => {
+            healed = damage;
+            bodies
+                .iter()
+                .filter_map(|body| BootRow::decode(body.bytes.clone()).ok())
+                .map(|row| row.number)
+                .max()
+                .unwrap_or(0)
+        }
     };
     let mut nonce = [0; 16];
     random::fill(&mut nonce);
@@ -73,7 +82,7 @@ pub(super) async fn raise(disk: &dyn Disk, dir: &Path, is_new: bool) -> Result<B
     file.write(disk, FORMAT, &row.encode_to_vec())
         .await
         .map_err(StartError::io("write boot number", dir))?;
-    Ok(boot)
+    Ok((boot, healed))
 }
 
 fn disk_has_log(disk: &dyn Disk, dir: &Path) -> bool {

@@ -3,6 +3,7 @@
 mod boot_number;
 mod compactor;
 mod founding;
+mod healer;
 mod housekeeping;
 mod identity;
 mod running;
@@ -221,6 +222,8 @@ pub struct NodeStatus {
     pub groups: Vec<GroupStatus>,
     /// What is damaged on this disk: a line each, with what is refused because of it.
     pub damage: Vec<String>,
+    /// What was damaged and has been written anew from its twin since the start.
+    pub healed: Vec<String>,
     /// Entries that the start applied from the log; 0 after a graceful stop.
     pub replayed: u64,
     /// Size and room of the file system.

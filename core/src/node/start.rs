@@ -106,12 +106,13 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     let identity = opened.identity;
     let made = make_inner_directories(disk, dir).await;
     made.map_err(StartError::io("make the directories", dir))?;
-    let boot = boot_number::raise(disk, dir, opened.is_new).await?;
+    let (boot, boot_healed) = boot_number::raise(disk, dir, opened.is_new).await?;
     let storage = Storage::open(&env, &options).await?;
-    if let Some(healed) = opened.healed {
-        storage
-            .store
-            .note_damage(format!("identity: {healed}; written again from its twin"));
+    for (file, healed) in [("identity", opened.healed), ("boot", boot_healed)] {
+        if let Some(what) = healed {
+            let what = format!("{file}: {what}; written again from its twin");
+            storage.store.note_healed(what);
+        }
     }
 
     let grown = Arc::new(Notify::new());
