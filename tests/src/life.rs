@@ -48,6 +48,29 @@ impl Furnished {
         Ok(Furnished { disk, known })
     }
 
+    /// One that has lived on: compacted, checkpointed, restarted, with entries behind the checkpoint. It holds every kind of
+    /// record that a healthy node writes.
+    pub fn worn() -> Result<Furnished, String> {
+        let (mut disk, ledger) = Furnished::new()?.copy();
+        for life in 0..2 {
+            stage(6 + life, async {
+                let world = World::start(&disk, &small_options(), ledger.clone()).await;
+                let world = world.map_err(|error| format!("it does not start: {error}"))?;
+                // The last start leaves votes that nothing later repeats.
+                let worn = match life {
+                    0 => steps::wear(&world).await,
+                    _ => steps::add_behind(&world, 900).await,
+                };
+                worn.map_err(|error| format!("it refuses to work: {error}"))?;
+                honest(&world.client)
+            })?;
+            disk = disk.after_kill();
+        }
+        let known = ledger.lock().clone();
+        let disk = disk.after_power_cut(&Choice::All);
+        Ok(Furnished { disk, known })
+    }
+
     /// One of one's own.
     pub fn copy(&self) -> (SimDisk, Ledger) {
         let ledger = Arc::new(Mutex::new(self.known.clone()));

@@ -7,7 +7,7 @@
 //! * the places' checkpoint says up to where each stream is recorded in it, and never claims more: that point is taken
 //!   before the table's moment, and entries that are not applied yet hold it back.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -34,7 +34,8 @@ pub(crate) struct Store {
     pub log: Arc<Log>,
     pub places: Places,
     /// All groups of the node: what they have not applied is not recorded.
-    groups: RwLock<Vec<Arc<dyn AppliedUpTo>>>,
+    /// They hold this store: held the other way round, too, nothing of a stopped node would ever be freed.
+    groups: RwLock<Vec<Weak<dyn AppliedUpTo>>>,
     damage: Mutex<Vec<String>>,
     healed: Mutex<Vec<String>>,
 }
@@ -68,7 +69,8 @@ impl Store {
         }
     }
 
-    pub(crate) fn watch(&self, group: Arc<dyn AppliedUpTo>) {
+    pub(crate) fn watch(&self, group: &Arc<impl AppliedUpTo + 'static>) {
+        let group: Weak<dyn AppliedUpTo> = Arc::downgrade(group) as _;
         self.groups.write().push(group);
     }
 
@@ -247,6 +249,7 @@ impl Store {
             let groups = self.groups.read();
             groups
                 .iter()
+                .filter_map(Weak::upgrade)
                 .map(|group| (group.group(), group.applied()))
                 .collect()
         };

@@ -6,6 +6,7 @@ mod founding;
 mod healer;
 mod housekeeping;
 mod identity;
+mod recover;
 mod running;
 #[cfg(test)]
 mod sim_tests;
@@ -22,6 +23,7 @@ use crate::env::disk::Space;
 use crate::ids::GroupId;
 use crate::kv::{Credentials, Usage};
 pub use crate::log::FsyncPolicy;
+pub use recover::{LostEntry, RecoverError, Recovery, recover};
 pub use running::{Node, NodeMetrics};
 
 /// How a node is started. `NodeOptions::new(dir)` is what a user gets.
