@@ -43,9 +43,7 @@ impl Furnished {
             furnished.map_err(|error| format!("a new node refuses to work: {error}"))?;
             honest(&world.client)
         })?;
-        let known = ledger.lock().clone();
-        let disk = disk.after_power_cut(&Choice::All);
-        Ok(Furnished { disk, known })
+        Ok(Furnished::of(&disk, &ledger))
     }
 
     /// One that has lived on: compacted, checkpointed, restarted, with entries behind the checkpoint. It holds every kind of
@@ -66,9 +64,15 @@ impl Furnished {
             })?;
             disk = disk.after_kill();
         }
-        let known = ledger.lock().clone();
-        let disk = disk.after_power_cut(&Choice::All);
-        Ok(Furnished { disk, known })
+        Ok(Furnished::of(&disk, &ledger))
+    }
+
+    /// What is on a disk now, all of it durable.
+    pub fn of(disk: &SimDisk, ledger: &Ledger) -> Furnished {
+        Furnished {
+            disk: disk.after_power_cut(&Choice::All),
+            known: ledger.lock().clone(),
+        }
     }
 
     /// One of one's own.
