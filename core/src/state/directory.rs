@@ -48,7 +48,7 @@ impl Applying<'_> {
         let counters = row::Counters {
             bucket: 1,
             tenant: DEFAULT_TENANT.0 + 1,
-            node: node.id + 1,
+            node: node.id.checked_add(1).ok_or(Malformed("no node"))?,
         };
         self.ledger.put_row(keys::counters(), &counters)?;
         let tenant = row::DirectoryTenant {
@@ -349,7 +349,7 @@ impl Applying<'_> {
         Ok(self
             .ledger
             .row(&key)?
-            .ok_or_else(|| damaged(&key, "the cluster was never founded"))?)
+            .ok_or_else(|| unsupported("a directory in a group that is none"))?)
     }
 
     fn data_groups(&mut self) -> Result<u32, Stop> {

@@ -18,7 +18,11 @@ impl Applying<'_> {
     pub fn set_facts(&mut self, set: &wire::SetFacts) -> Result<Done, Stop> {
         let facts = set.facts.ok_or(Malformed("no facts"))?;
         let numbers = facts.bucket != 0 && facts.epoch != 0 && facts.tenant != 0;
-        if !numbers || row::Versioning::try_from(facts.versioning).is_err() {
+        // The epoch rises once more when the bucket goes.
+        if !numbers
+            || facts.epoch == u64::MAX
+            || row::Versioning::try_from(facts.versioning).is_err()
+        {
             return Err(Malformed("facts").into());
         }
         let bucket = BucketId(facts.bucket);
