@@ -346,17 +346,16 @@ impl Applying<'_> {
 
     fn counters(&mut self) -> Result<row::Counters, Stop> {
         let key = keys::counters();
-        Ok(self
-            .ledger
+        self.ledger
             .row(&key)?
-            .ok_or_else(|| unsupported("a directory in a group that is none"))?)
+            .ok_or_else(|| unsupported("a directory in a group that is none"))
     }
 
     fn data_groups(&mut self) -> Result<u32, Stop> {
         let key = keys::cluster();
         let cluster: Option<row::Cluster> = self.ledger.row(&key)?;
         Ok(cluster
-            .ok_or_else(|| damaged(&key, "the cluster was never founded"))?
+            .ok_or_else(|| unsupported("a directory in a group that is none"))?
             .data_groups)
     }
 
