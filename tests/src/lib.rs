@@ -13,6 +13,7 @@ pub mod client;
 pub mod content;
 pub mod counts;
 pub mod crash;
+pub mod damaged;
 pub mod dice;
 pub mod life;
 pub mod lives;

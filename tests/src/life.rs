@@ -43,9 +43,36 @@ impl Furnished {
             furnished.map_err(|error| format!("a new node refuses to work: {error}"))?;
             honest(&world.client)
         })?;
-        let known = ledger.lock().clone();
-        let disk = disk.after_power_cut(&Choice::All);
-        Ok(Furnished { disk, known })
+        Ok(Furnished::of(&disk, &ledger))
+    }
+
+    /// One that has lived on: compacted, checkpointed, restarted, with entries behind the checkpoint. It holds every kind of
+    /// record that a healthy node writes.
+    pub fn worn() -> Result<Furnished, String> {
+        let (mut disk, ledger) = Furnished::new()?.copy();
+        for life in 0..2 {
+            stage(6 + life, async {
+                let world = World::start(&disk, &small_options(), ledger.clone()).await;
+                let world = world.map_err(|error| format!("it does not start: {error}"))?;
+                // The last start leaves votes that nothing later repeats.
+                let worn = match life {
+                    0 => steps::wear(&world).await,
+                    _ => steps::add_behind(&world, 900).await,
+                };
+                worn.map_err(|error| format!("it refuses to work: {error}"))?;
+                honest(&world.client)
+            })?;
+            disk = disk.after_kill();
+        }
+        Ok(Furnished::of(&disk, &ledger))
+    }
+
+    /// What is on a disk now, all of it durable.
+    pub fn of(disk: &SimDisk, ledger: &Ledger) -> Furnished {
+        Furnished {
+            disk: disk.after_power_cut(&Choice::All),
+            known: ledger.lock().clone(),
+        }
     }
 
     /// One of one's own.

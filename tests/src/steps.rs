@@ -150,3 +150,31 @@ pub async fn furnish(world: &World) -> Result<(), KvError> {
     clock::sleep(Duration::from_secs(2)).await;
     Ok(())
 }
+
+/// Goes on with a furnished store: overwrites until compaction moves what is left, a checkpoint, and a little behind it.
+pub async fn wear(world: &World) -> Result<(), KvError> {
+    let client = &world.client;
+    for round in 1..5 {
+        client
+            .run(&key("k"), Op::Put(chunked(50_000 + round).into()))
+            .await?;
+        roll(client, &world.disk, 50_000 + 100 * round).await?;
+    }
+    world.node.checkpoint_now().await?;
+    world.node.sweep_now().await?;
+    world.node.compact_now().await?;
+    add_behind(world, 800).await
+}
+
+/// A small and a large object that no checkpoint holds yet.
+pub async fn add_behind(world: &World, seed: u64) -> Result<(), KvError> {
+    let client = &world.client;
+    client
+        .run(&key("behind"), Op::Put(inline(seed).into()))
+        .await?;
+    client
+        .run(&key("behind-chunked"), Op::Put(chunked(seed + 1).into()))
+        .await?;
+    clock::sleep(Duration::from_secs(2)).await;
+    Ok(())
+}

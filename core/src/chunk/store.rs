@@ -7,7 +7,7 @@
 //! * the places' checkpoint says up to where each stream is recorded in it, and never claims more: that point is taken
 //!   before the table's moment, and entries that are not applied yet hold it back.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -34,8 +34,10 @@ pub(crate) struct Store {
     pub log: Arc<Log>,
     pub places: Places,
     /// All groups of the node: what they have not applied is not recorded.
-    groups: RwLock<Vec<Arc<dyn AppliedUpTo>>>,
+    /// They hold this store: held the other way round, too, nothing of a stopped node would ever be freed.
+    groups: RwLock<Vec<Weak<dyn AppliedUpTo>>>,
     damage: Mutex<Vec<String>>,
+    healed: Mutex<Vec<String>>,
 }
 
 /// Why bytes could not be read.
@@ -63,10 +65,12 @@ impl Store {
             places,
             groups: RwLock::default(),
             damage: Mutex::default(),
+            healed: Mutex::default(),
         }
     }
 
-    pub(crate) fn watch(&self, group: Arc<dyn AppliedUpTo>) {
+    pub(crate) fn watch(&self, group: &Arc<impl AppliedUpTo + 'static>) {
+        let group: Weak<dyn AppliedUpTo> = Arc::downgrade(group) as _;
         self.groups.write().push(group);
     }
 
@@ -217,6 +221,16 @@ impl Store {
         self.damage.lock().clone()
     }
 
+    /// Notes what was bad and is whole again.
+    pub(crate) fn note_healed(&self, what: String) {
+        tracing::warn!(%what, "healed");
+        self.healed.lock().push(what);
+    }
+
+    pub(crate) fn healed(&self) -> Vec<String> {
+        self.healed.lock().clone()
+    }
+
     // ---- checkpoints of the places ----
 
     pub(crate) fn overlay_bytes(&self) -> usize {
@@ -235,6 +249,7 @@ impl Store {
             let groups = self.groups.read();
             groups
                 .iter()
+                .filter_map(Weak::upgrade)
                 .map(|group| (group.group(), group.applied()))
                 .collect()
         };

@@ -181,6 +181,8 @@ pub trait Engine: View + 'static {
     ) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>>;
     /// Files known to be bad, found by reads and by scrubbing.
     fn damage(&self) -> Vec<Damage>;
+    /// Files that were bad and were written anew since the engine was opened.
+    fn healed(&self) -> Vec<Healed>;
     /// Writes bad files anew from their twins; says which.
     fn heal(&self) -> BoxFuture<'static, Result<Vec<Healed>, EngineError>>;
     /// Checks the next block of the runs in every copy; bytes read, `None` at the end.

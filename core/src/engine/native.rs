@@ -325,6 +325,10 @@ impl Engine for Native {
         self.0.store.damage()
     }
 
+    fn healed(&self) -> Vec<Healed> {
+        self.0.store.healed()
+    }
+
     fn heal(&self) -> BoxFuture<'static, Result<Vec<Healed>, EngineError>> {
         let inner = self.0.clone();
         on_env_thread("heal", async move { inner.store.heal().await })

@@ -114,7 +114,7 @@ impl PlaceLedger {
         self.complete
     }
 
-    /// Never goes back: what is known stays known.
+    /// Never goes back: what is known stays known, as long as the log has it.
     pub fn advance(&mut self, complete: Complete) {
         self.complete.meta = self.complete.meta.max(complete.meta);
         self.complete.blob = self.complete.blob.max(complete.blob);
@@ -123,6 +123,12 @@ impl PlaceLedger {
             Stream::Meta => *position >= meta,
             Stream::Blob => *position >= blob,
         });
+    }
+
+    /// The streams end here, and will go on with other records than those that were known.
+    pub fn fall_back(&mut self, ends: Complete) {
+        self.complete.meta = self.complete.meta.min(ends.meta);
+        self.complete.blob = self.complete.blob.min(ends.blob);
     }
 
     /// Its bytes.

@@ -237,6 +237,23 @@ impl Places {
         self.0.table.read().durable.complete()
     }
 
+    /// The log ends before the point up to which this table knew it: damage took what lay behind, and other records will
+    /// be written there. A table that went on to call itself complete behind them would have every later recovery skip
+    /// them. Durable when it returns, so call it before anything is appended.
+    pub fn fall_back(&self, ends: Complete) -> BoxFuture<'static, Result<(), EngineError>> {
+        let known = self.complete();
+        if known.meta <= ends.meta && known.blob <= ends.blob {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        let mut table = self.0.table.write();
+        table.ledger.fall_back(ends);
+        table.durable.fall_back(ends);
+        // A change like any other: the next checkpoint writes it.
+        table.changes += 1;
+        drop(table);
+        self.checkpoint(Complete::default())
+    }
+
     /// Makes every change before this call durable, and that the table is complete up to `complete` (of which the
     /// caller made sure before). Callers that come together share one.
     pub fn checkpoint(&self, complete: Complete) -> BoxFuture<'static, Result<(), EngineError>> {
@@ -264,6 +281,11 @@ impl Places {
     /// Files known to be bad.
     pub fn damage(&self) -> Vec<Damage> {
         self.0.store.damage()
+    }
+
+    /// Files that were bad and were written anew since the table was opened.
+    pub fn healed(&self) -> Vec<Healed> {
+        self.0.store.healed()
     }
 
     /// Writes bad files anew from their twins.

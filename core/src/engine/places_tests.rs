@@ -377,3 +377,28 @@ fn crash_anywhere_leaves_a_table_that_was_there_once() {
         assert!(seen.len() > 50);
     }
 }
+
+/// A table that knew more of the log than the log has: what is written over it must be looked for again after a crash.
+#[test]
+fn a_table_falls_back_to_where_the_log_ends_and_stays_there() {
+    sim::run(1, async {
+        let disk = new_disk();
+        let places = open(&disk, true).await;
+        places
+            .insert(&payload(1), place(Stream::Meta, 1, 0))
+            .unwrap();
+        places.checkpoint(complete(70, 90)).await.unwrap();
+        places.fall_back(complete(80, 95)).await.unwrap();
+        assert_eq!(places.complete(), complete(70, 90), "the log has all of it");
+        places.fall_back(complete(80, 50)).await.unwrap();
+        assert_eq!(places.complete(), complete(70, 50));
+        let again = open(&disk.after_power_cut(&Choice::None), true).await;
+        assert_eq!(again.complete(), complete(70, 50), "not durable");
+        again.checkpoint(complete(71, 60)).await.unwrap();
+        assert_eq!(again.complete(), complete(71, 60));
+        assert_eq!(
+            again.get(&payload(1)).unwrap(),
+            Some(place(Stream::Meta, 1, 0))
+        );
+    });
+}

@@ -2,7 +2,8 @@
 //!
 //! Always true:
 //! * a store that was there and is not any more is an error, never an empty store;
-//! * nothing is removed before the manifest in force was read, and nothing that it names.
+//! * nothing is removed or written before the manifest in force was read and its name is durable, and nothing is removed
+//!   that it names.
 
 use std::io;
 use std::path::Path;
@@ -81,6 +82,9 @@ impl RunStore {
                         format!("a store of {:?} where {kind:?} was expected", manifest.kind),
                     ));
                 }
+                // After a process kill, the renames that put this manifest in force may only be in the page cache; a power
+                // cut would take them back, and must then find the files of the one before, and no others.
+                store.sync_dir().await?;
                 store.next_run = AtomicU64::new(manifest.next_run);
                 store.switch.get_mut().attempted = manifest.generation;
                 let runs = manifest

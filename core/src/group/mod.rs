@@ -101,6 +101,13 @@ impl Group {
         }
     }
 
+    /// Rows that this copy had cannot be read any more. Until they are back, the group gives nothing up: those rows may
+    /// name bytes that look like garbage.
+    pub(crate) fn lacks_rows(&self) -> bool {
+        let damage = self.replica.engine.damage();
+        damage.iter().any(|one| !one.healable)
+    }
+
     pub(crate) fn stand(&self, standing: Standing) {
         *self.standing.write() = standing;
     }

@@ -154,6 +154,30 @@ pub(crate) fn encode_vote(vote: &RaftVote) -> Bytes {
     .into()
 }
 
+/// How far the term jumps when an operator accepts a loss: the lost entries or votes may have used as many.
+const TERM_JUMP: u64 = 1 << 20;
+
+/// A vote of a single voter for itself, in a term that nothing lost can have used.
+pub(crate) fn term_after(
+    vote: Option<Bytes>,
+    last: Option<log::LogId>,
+    node: crate::ids::NodeId,
+) -> io::Result<Bytes> {
+    let voted = vote.map(decode_vote).transpose()?;
+    let voted = voted.map_or(0, |vote| vote.leader_id.term);
+    let term = voted.max(last.map_or(0, |id| id.term)) + TERM_JUMP;
+    Ok(encode_vote(&Vote::new(term, node.0)))
+}
+
+/// How many voters the membership of a state has; 0: it has none yet.
+pub(crate) fn voters_of(mark: &super::replica::Mark) -> io::Result<usize> {
+    if mark.membership.is_empty() {
+        return Ok(0);
+    }
+    let stored = decode_stored_membership(mark.membership.clone())?;
+    Ok(stored.membership().voter_ids().count())
+}
+
 pub(crate) fn decode_vote(bytes: Bytes) -> io::Result<RaftVote> {
     let row = VoteRow::decode(bytes).map_err(invalid)?;
     Ok(match row.committed {

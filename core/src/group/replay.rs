@@ -31,8 +31,8 @@ pub(crate) fn refuses_to_vote(group: &Group) -> Option<String> {
     Some(what)
 }
 
-/// Applies what lies before the damage.
-pub(crate) async fn as_far_as_possible(group: &Group) {
+/// Applies what lies before the damage. An error: it stopped before.
+pub(crate) async fn as_far_as_possible(group: &Group) -> Result<(), String> {
     let replica = &group.replica;
     loop {
         let from = replica.mark().at.map_or(0, |at| at.index + 1);
@@ -45,7 +45,7 @@ pub(crate) async fn as_far_as_possible(group: &Group) {
             .log
             .entries(group.id, from..first_bad, 1 << 20, Want::Heads)
             .await;
-        let entries = entries.unwrap_or_default();
+        let entries = entries.map_err(|error| error.to_string())?;
         let mut round = Round::begin(replica);
         let mut trouble = None;
         for entry in entries {
@@ -62,10 +62,10 @@ pub(crate) async fn as_far_as_possible(group: &Group) {
         let finished = round.finish();
         if let Some(error) = trouble.or(finished.err()) {
             tracing::error!(group = %group.id, %error, "replay stopped");
-            return;
+            return Err(error.to_string());
         }
         if count == 0 {
-            return;
+            return Ok(());
         }
     }
 }

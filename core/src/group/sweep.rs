@@ -5,6 +5,7 @@
 //! * nothing is judged that this member has not led long enough to have seen move: a new leader knows no progress and no
 //!   readers, so it waits as long as a thing would have had to rest;
 //! * what is read by somebody of this process stays;
+//! * while rows of the group are lost to damage, it gives nothing up;
 //! * every entry proposed here is idempotent: swept twice is swept once.
 
 use std::sync::Arc;
@@ -62,6 +63,9 @@ async fn one(router: &Arc<Router>, group: &Group, limits: &SweepLimits) -> Resul
         return Ok(());
     }
     finish_transactions(router, group).await?;
+    if group.lacks_rows() {
+        return Ok(());
+    }
     abandon_stages(group, limits).await?;
     expire_uploads(group, limits).await?;
     advance(group, || Body::AdvanceFree(wire::AdvanceFree {})).await?;

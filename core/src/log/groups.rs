@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::entry::{Hurt, LogEntry, LogState, Want};
 use super::error::LogError;
 use super::group_log::{GroupLog, Piece};
+use super::ledger::Standing;
 use super::node_log::Log;
 use super::place::{Place, Stream};
 use super::queue::{Ack, Done, Job};
@@ -160,12 +161,26 @@ impl Log {
     /// Declares a group whole as it is now: peers gave back what damage took, or the operator accepted its loss.
     /// Damaged entries are not mended by this; purge or truncate them first.
     pub fn mend(&self, group: GroupId, ack: Ack) -> Result<(), LogError> {
+        self.declare(group, false, ack)
+    }
+
+    /// The opposite: until `mend` the newest entries of this group count as not certain, whatever is changed meanwhile.
+    /// Whoever gives up entries says this first, so that a crash in between does not look like a whole group.
+    pub fn doubt(&self, group: GroupId, ack: Ack) -> Result<(), LogError> {
+        self.declare(group, true, ack)
+    }
+
+    fn declare(&self, group: GroupId, tail_lost: bool, ack: Ack) -> Result<(), LogError> {
         let cell = self.shared.cell(group);
-        // The writer fills it in.
-        let draft = Draft::new(Subject::Standing { group }, Bytes::new(), Bytes::new());
+        // The writer fills in the rest.
+        let wish = Standing {
+            tail_lost,
+            ..Standing::default()
+        };
+        let draft = Draft::new(Subject::Standing { group }, wish.encode(), Bytes::new());
         self.push(&cell, draft, ack, |log| {
-            log.vote_lost = false;
-            log.tail_lost = false;
+            log.vote_lost &= tail_lost;
+            log.tail_lost = tail_lost;
         })
     }
 

@@ -151,9 +151,10 @@ impl Ledger {
                 self.groups.remove(&group);
             }
             Subject::Standing { group } => {
+                let told = Standing::decode(head).unwrap_or_default();
                 let standing = self.groups.entry(group).or_default();
-                standing.vote_lost = false;
-                standing.tail_lost = false;
+                standing.vote_lost = told.vote_lost;
+                standing.tail_lost = told.tail_lost;
             }
             Subject::Frame { .. } | Subject::MovedPayload { .. } | Subject::MovedFrame { .. } => {}
         }

@@ -21,7 +21,7 @@ use futures::FutureExt;
 
 use super::batch::{self, Chain};
 use super::error::LogError;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Standing};
 use super::options::FsyncPolicy;
 use super::place::{Position, Stream};
 use super::queue::{Done, Job, Ready};
@@ -254,8 +254,9 @@ impl Writer {
             let mut count = 0;
             for draft in &mut pending.job.drafts[from..] {
                 if let Subject::Standing { group } = draft.subject {
-                    // Asked for by `mend`; what it says is known only now.
-                    *draft = standing(&self.ledger, group, true);
+                    // Asked for by `mend` or `doubt`; what else it says is known only now.
+                    let doubtful = Standing::decode(&draft.head).is_some_and(|it| it.tail_lost);
+                    *draft = standing(&self.ledger, group, Some(doubtful));
                 }
                 let after = length + batch::ROW + draft.len();
                 if after > room || (after > most && length > batch::HEADER) {
@@ -463,12 +464,13 @@ impl Writer {
     }
 }
 
-/// A standing record of one group as the ledger has it; `mended`: whatever damage took is given up.
-pub(super) fn standing(ledger: &Ledger, group: crate::ids::GroupId, mended: bool) -> Draft {
+/// A standing record of one group as the ledger has it, but for what somebody declared: `Some(false)`: whatever damage
+/// took is given up; `Some(true)`: its newest entries are not certain.
+fn standing(ledger: &Ledger, group: crate::ids::GroupId, doubtful: Option<bool>) -> Draft {
     let mut standing = ledger.groups.get(&group).cloned().unwrap_or_default();
-    if mended {
-        standing.vote_lost = false;
-        standing.tail_lost = false;
+    if let Some(doubtful) = doubtful {
+        standing.vote_lost &= doubtful;
+        standing.tail_lost = doubtful;
     }
     Draft::new(
         Subject::Standing { group },
@@ -482,7 +484,7 @@ pub(super) fn standing_set(ledger: &Ledger) -> Vec<Draft> {
     ledger
         .groups
         .keys()
-        .map(|group| standing(ledger, *group, false))
+        .map(|group| standing(ledger, *group, None))
         .collect()
 }
 

@@ -3,6 +3,7 @@
 //! Always true:
 //! * a segment is deleted only after a durable checkpoint of the places names nothing in it;
 //! * one segment at a time is emptied, and room is made before more is moved: a full disk can be compacted, too;
+//! * while rows of a group or of the places are lost to damage, nothing is deleted;
 //! * a live record never moves for nothing: a segment is emptied only while the sealed part of the log is more than a
 //!   quarter larger than what lives in it takes, least live first. With the four segments that are open or spare, the
 //!   ballast and the runs, the data directory stays within 1.5 times what lives and 4 segments.
@@ -26,6 +27,9 @@ impl Node {
     /// One full round: every segment worth it is emptied and deleted.
     pub(super) async fn compact(&self) -> Result<(), KvError> {
         let _alone = self.compacting.lock().await;
+        if self.lacks_rows() {
+            return Ok(());
+        }
         self.delete_dead().await?;
         if self.is_bloated() {
             self.let_go_of_the_log().await?;

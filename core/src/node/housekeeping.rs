@@ -1,4 +1,4 @@
-//! What runs beside the requests: merges, checkpoints, forgetting, sweeping, compaction.
+//! What runs beside the requests: merges, checkpoints, forgetting, healing, sweeping, compaction.
 //!
 //! Always true:
 //! * an idle node does nothing on the disk; every round looks first and acts only on what it found;
@@ -16,12 +16,16 @@ const FORGET_EVERY: Duration = Duration::from_secs(1);
 /// Sweeps and compaction come this often while the disk is short of room, and it is looked at this often.
 const HURRY: Duration = Duration::from_secs(2);
 
+/// How often damage that a twin can mend is looked for in what reads have found.
+const HEAL_EVERY: Duration = Duration::from_secs(5);
+
 /// Starts them all; they end with the node.
 pub(super) fn begin(node: &Arc<Node>) {
     node.keep(task::spawn_thread("merger", node.merger.clone().run()));
     let checkpoints = node.checkpoints.clone();
     node.keep(task::spawn(async move { checkpoints.run().await }));
     every(node, FORGET_EVERY, |node| async move { node.forget_due() });
+    every(node, HEAL_EVERY, |node| async move { node.heal().await });
     every(node, node.options.limits.sweep_every, |node| async move {
         if let Err(error) = sweep::round(&node.router, &node.sweep_limits()).await {
             tracing::debug!(%error, "a sweep was not finished");

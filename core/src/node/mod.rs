@@ -3,8 +3,10 @@
 mod boot_number;
 mod compactor;
 mod founding;
+mod healer;
 mod housekeeping;
 mod identity;
+mod recover;
 mod running;
 #[cfg(test)]
 mod sim_tests;
@@ -21,6 +23,7 @@ use crate::env::disk::Space;
 use crate::ids::GroupId;
 use crate::kv::{Credentials, Usage};
 pub use crate::log::FsyncPolicy;
+pub use recover::{LostEntry, RecoverError, Recovery, recover};
 pub use running::{Node, NodeMetrics};
 
 /// How a node is started. `NodeOptions::new(dir)` is what a user gets.
@@ -221,6 +224,8 @@ pub struct NodeStatus {
     pub groups: Vec<GroupStatus>,
     /// What is damaged on this disk: a line each, with what is refused because of it.
     pub damage: Vec<String>,
+    /// What was damaged and has been written anew from its twin since the start.
+    pub healed: Vec<String>,
     /// Entries that the start applied from the log; 0 after a graceful stop.
     pub replayed: u64,
     /// Size and room of the file system.

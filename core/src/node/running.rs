@@ -11,6 +11,7 @@ use super::boot_number::Boot;
 use super::identity::Identity;
 use super::{GroupStatus, NodeOptions, NodeStatus, StartError, start};
 use crate::chunk::store::Store;
+use crate::engine::damage::Healed;
 use crate::engine::merge::Merger;
 use crate::env::disk::DirLock;
 use crate::env::task::JoinHandle;
@@ -171,12 +172,20 @@ impl Node {
         for found in self.store.places.damage() {
             damage.push(format!("places: {}: {}", found.file, found.what));
         }
+        let mut healed = self.store.healed();
+        for group in self.router.groups.all() {
+            let mended = group.replica.engine.healed();
+            healed.extend(mended.into_iter().map(|one| line(&group.id, &one)));
+        }
+        let mended = self.store.places.healed();
+        healed.extend(mended.into_iter().map(|one| line(&"places", &one)));
         let metrics = self.metrics();
         NodeStatus {
             node_id: self.identity.node.0,
             boot: self.boot.number(),
             groups,
             damage,
+            healed,
             replayed: self.replayed,
             disk: self.env.disk.space(&self.options.data_dir).ok(),
             room: self.log.room().above_soft_mark(),
@@ -321,6 +330,14 @@ impl Drop for Node {
         }
         self.merger.close();
     }
+}
+
+/// A healed file, as `status` tells it.
+fn line(of: &dyn std::fmt::Display, healed: &Healed) -> String {
+    format!(
+        "{of}: {}: {}; written again from its twin",
+        healed.file, healed.what
+    )
 }
 
 /// Why a group does not read and write.

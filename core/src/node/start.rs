@@ -32,7 +32,7 @@ use crate::engine::native::Native;
 use crate::engine::places::Places;
 use crate::engine::run_store::{Birth, StoreOptions};
 use crate::engine::{Engine, EngineError};
-use crate::env::disk::Disk;
+use crate::env::disk::{DirLock, Disk};
 use crate::env::{Env, task};
 use crate::group::checkpoint::{CheckpointLimits, Checkpoints, Pressure};
 use crate::group::raft_handle::RaftHandle;
@@ -45,7 +45,7 @@ use crate::group::replica::{Mark, Replica};
 use crate::group::{Group, Standing};
 use crate::ids::GroupId;
 use crate::kv::{Inner, Kv};
-use crate::log::{Log, LogOptions, Recovered};
+use crate::log::{Complete, Log, LogOptions, Position, Recovered, Stream};
 use crate::shard::router::Router;
 
 /// Merges read and write at most so many bytes a second.
@@ -88,30 +88,35 @@ async fn make_inner_directories(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     disk.sync_dir(dir).await
 }
 
+/// Takes the directory for this process.
+pub(super) fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DirLock>, StartError> {
+    disk.lock(&dir.join("lock"))
+        .map_err(|cause| match cause.kind() {
+            io::ErrorKind::WouldBlock => StartError::InUse {
+                dir: dir.display().to_string(),
+            },
+            _ => StartError::io("lock", dir)(cause),
+        })
+}
+
 async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     let disk = &*env.disk;
     let dir = &options.data_dir;
     make_directory(disk, dir)
         .await
         .map_err(StartError::io("make the data directory", dir))?;
-    let lock = disk
-        .lock(&dir.join("lock"))
-        .map_err(|cause| match cause.kind() {
-            io::ErrorKind::WouldBlock => StartError::InUse {
-                dir: dir.display().to_string(),
-            },
-            _ => StartError::io("lock", dir)(cause),
-        })?;
+    let lock = lock(disk, dir)?;
     let opened = identity::open(disk, dir, options.data_groups).await?;
     let identity = opened.identity;
     let made = make_inner_directories(disk, dir).await;
     made.map_err(StartError::io("make the directories", dir))?;
-    let boot = boot_number::raise(disk, dir, opened.is_new).await?;
+    let (boot, boot_healed) = boot_number::raise(disk, dir, opened.is_new).await?;
     let storage = Storage::open(&env, &options).await?;
-    if let Some(healed) = opened.healed {
-        storage
-            .store
-            .note_damage(format!("identity: {healed}; written again from its twin"));
+    for (file, healed) in [("identity", opened.healed), ("boot", boot_healed)] {
+        if let Some(what) = healed {
+            let what = format!("{file}: {what}; written again from its twin");
+            storage.store.note_healed(what);
+        }
     }
 
     let grown = Arc::new(Notify::new());
@@ -172,11 +177,11 @@ fn limits(options: &NodeOptions) -> CheckpointLimits {
 }
 
 /// What groups share.
-struct Storage {
-    log: Arc<Log>,
-    store: Arc<Store>,
+pub(super) struct Storage {
+    pub log: Arc<Log>,
+    pub store: Arc<Store>,
     cache: Arc<BlockCache>,
-    budget: Arc<OverlayBudget>,
+    pub budget: Arc<OverlayBudget>,
     merger: Arc<Merger>,
     recovered: Recovered,
     disk: Arc<dyn Disk>,
@@ -187,7 +192,7 @@ fn engine_error(what: &str) -> impl Fn(EngineError) -> StartError + '_ {
 }
 
 impl Storage {
-    async fn open(env: &Env, options: &NodeOptions) -> Result<Storage, StartError> {
+    pub(super) async fn open(env: &Env, options: &NodeOptions) -> Result<Storage, StartError> {
         let dir = &options.data_dir;
         let limits = &options.limits;
         let space = env
@@ -236,6 +241,16 @@ impl Storage {
         if let Some(error) = fault {
             return Err(engine_error("places")(error));
         }
+        let end_of = |stream| {
+            let cut = recovered.cuts.iter().find(|cut| cut.stream == stream);
+            cut.map_or(Position::ZERO, |cut| cut.position)
+        };
+        let ends = Complete {
+            meta: end_of(Stream::Meta),
+            blob: end_of(Stream::Blob),
+        };
+        let kept = places.fall_back(ends).await;
+        kept.map_err(engine_error("places"))?;
         let store = Arc::new(Store::new(log.clone(), places));
         for damage in &recovered.damage {
             store.note_damage(damage.to_string());
@@ -252,7 +267,7 @@ impl Storage {
     }
 
     /// Opens a group's engine; its Raft is started later.
-    async fn group(
+    pub(super) async fn group(
         &self,
         id: GroupId,
         identity: &Identity,
@@ -299,7 +314,7 @@ impl Storage {
             grown.clone(),
         );
         let replica = Arc::new(replica.map_err(|error| StartError::Engine(error.to_string()))?);
-        self.store.watch(replica.clone());
+        self.store.watch(&replica);
         Ok(Arc::new(Group::new(
             replica,
             self.log.clone(),
@@ -340,8 +355,13 @@ async fn one_up(group: &Arc<Group>, storage: &Storage) -> Result<(), StartError>
         what,
     };
     if let Some(why) = replay::refuses_to_vote(group) {
-        replay::as_far_as_possible(group).await;
-        group.stand(group.hurt(&why));
+        // What stopped it before the damage shows in how far it came, and `hurt` looks at that.
+        let _ = replay::as_far_as_possible(group).await;
+        let stop = format!(
+            "{why}; stop the server, and `minikv recover --group {}` says what would be lost",
+            group.id.0
+        );
+        group.stand(group.hurt(&stop));
         return Ok(());
     }
     let log = RaftLog::new(storage.store.clone(), group.id);

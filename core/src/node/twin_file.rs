@@ -125,7 +125,7 @@ impl TwinFile {
         Ok(())
     }
 
-    fn encode(&self, format: u32, body: &[u8]) -> Bytes {
+    pub(super) fn encode(&self, format: u32, body: &[u8]) -> Bytes {
         let mut out = Vec::with_capacity(HEAD + body.len() + 4);
         out.extend_from_slice(&self.magic);
         out.extend_from_slice(&format.to_be_bytes());
@@ -135,7 +135,7 @@ impl TwinFile {
         out.into()
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<Body, String> {
+    pub(super) fn decode(&self, bytes: &[u8]) -> Result<Body, String> {
         let word = |at: usize| {
             bytes
                 .get(at..at + 4)

@@ -69,7 +69,7 @@ impl Applying<'_> {
             if debit.number <= account.debited {
                 return Ok(Done::Nothing);
             }
-            if account.transit.is_some() || debit.number != account.debited + 1 {
+            if account.transit.is_some() || account.debited.checked_add(1) != Some(debit.number) {
                 return Err(TryAgain::NotYet.into());
             }
             let (bytes_left, objects_left) =
@@ -128,8 +128,14 @@ impl Applying<'_> {
                 }
             }
             if credit.epoch == account.epoch {
-                account.bytes += bytes;
-                account.objects += objects;
+                let sums = (
+                    account.bytes.checked_add(bytes),
+                    account.objects.checked_add(objects),
+                );
+                let (Some(bytes), Some(objects)) = sums else {
+                    return Err(Malformed("transfer").into());
+                };
+                (account.bytes, account.objects) = (bytes, objects);
             }
             Ok(Done::Nothing)
         })

@@ -48,7 +48,7 @@ impl Applying<'_> {
         let counters = row::Counters {
             bucket: 1,
             tenant: DEFAULT_TENANT.0 + 1,
-            node: node.id + 1,
+            node: node.id.checked_add(1).ok_or(Malformed("no node"))?,
         };
         self.ledger.put_row(keys::counters(), &counters)?;
         let tenant = row::DirectoryTenant {
@@ -346,17 +346,16 @@ impl Applying<'_> {
 
     fn counters(&mut self) -> Result<row::Counters, Stop> {
         let key = keys::counters();
-        Ok(self
-            .ledger
+        self.ledger
             .row(&key)?
-            .ok_or_else(|| damaged(&key, "the cluster was never founded"))?)
+            .ok_or_else(|| unsupported("a directory in a group that is none"))
     }
 
     fn data_groups(&mut self) -> Result<u32, Stop> {
         let key = keys::cluster();
         let cluster: Option<row::Cluster> = self.ledger.row(&key)?;
         Ok(cluster
-            .ok_or_else(|| damaged(&key, "the cluster was never founded"))?
+            .ok_or_else(|| unsupported("a directory in a group that is none"))?
             .data_groups)
     }
 

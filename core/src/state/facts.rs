@@ -2,6 +2,7 @@
 //!
 //! Always true:
 //! * facts come whole, never as differences, and only a higher epoch replaces them;
+//! * a bucket stays with its tenant: an id is never given to another one;
 //! * a deleted bucket's row stays as gone for ever, so that a late copy cannot bring it back.
 
 use minikv_proto::{entry as wire, row};
@@ -16,7 +17,12 @@ use crate::state::record::Malformed;
 impl Applying<'_> {
     pub fn set_facts(&mut self, set: &wire::SetFacts) -> Result<Done, Stop> {
         let facts = set.facts.ok_or(Malformed("no facts"))?;
-        if facts.bucket == 0 || facts.epoch == 0 || facts.tenant == 0 {
+        let numbers = facts.bucket != 0 && facts.epoch != 0 && facts.tenant != 0;
+        // The epoch rises once more when the bucket goes.
+        if !numbers
+            || facts.epoch == u64::MAX
+            || row::Versioning::try_from(facts.versioning).is_err()
+        {
             return Err(Malformed("facts").into());
         }
         let bucket = BucketId(facts.bucket);
@@ -25,6 +31,13 @@ impl Applying<'_> {
             let keeps = |known: row::Facts| known.gone || known.epoch >= facts.epoch;
             if known.facts.is_some_and(keeps) {
                 return Ok(Done::Nothing);
+            }
+            // Usage is kept by tenant: a bucket that changed hands would take its bytes from one and give them to another.
+            if known
+                .facts
+                .is_some_and(|known| known.tenant != facts.tenant)
+            {
+                return Err(Malformed("facts of another tenant's bucket").into());
             }
             if let Some(txn) = &known.closing {
                 let txn = of_row(TxnRef::of_row(txn))?;

@@ -132,7 +132,9 @@ impl Applying<'_> {
             if copies.first != next || copies.count == 0 || !membership.enough(&have) {
                 return Err(TryAgain::StalePlacement.into());
             }
-            next += copies.count;
+            next = next
+                .checked_add(copies.count)
+                .ok_or(TryAgain::StalePlacement)?;
             let missing: Vec<u64> = membership.wanted.difference(&have).copied().collect();
             if !missing.is_empty() {
                 let have = membership.wanted.intersection(&have).copied().collect();

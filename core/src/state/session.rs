@@ -56,7 +56,7 @@ impl Applying<'_> {
                 return Ok(Admission::Known(answer));
             }
         }
-        if command.sequence >= session.lowest.max(command.lowest) + WINDOW {
+        if command.sequence >= session.lowest.max(command.lowest).saturating_add(WINDOW) {
             return Ok(Admission::Not(TryAgain::NotYet));
         }
         Ok(Admission::New(session))
@@ -77,7 +77,7 @@ impl Applying<'_> {
             self.ledger.put_row(result, &answer.to_wire())?;
         }
         session.lowest = session.lowest.max(command.lowest);
-        let sweep_to = session.lowest.min(session.swept + SWEEP);
+        let sweep_to = session.lowest.min(session.swept.saturating_add(SWEEP));
         for sequence in session.swept..sweep_to {
             self.ledger
                 .delete(keys::result(command.session, sequence))?;

@@ -21,6 +21,7 @@ mod get;
 mod health;
 mod ls;
 mod put;
+mod recover;
 mod server;
 mod status;
 
@@ -78,6 +79,8 @@ enum Command {
     ClientConfig(client_config::ClientConfigArgs),
     /// The root credentials of a data directory
     Credentials(credentials::CredentialsArgs),
+    /// What a damaged group of a stopped server has lost, and going on without it
+    Recover(recover::RecoverArgs),
     /// The server's settings
     Config(config::ConfigArgs),
 }
@@ -111,6 +114,7 @@ pub fn main() -> ExitCode {
         Some(Command::Env(args)) => env::run(&args, output),
         Some(Command::ClientConfig(args)) => client_config::run(&args, output),
         Some(Command::Credentials(args)) => credentials::run(&args, output),
+        Some(Command::Recover(args)) => recover::run(&args, output),
         Some(Command::Config(args)) => config::run(args, output),
     };
     match done {

@@ -88,6 +88,9 @@ fn text(status: &Status) -> String {
     for line in &status.damage {
         text.push_str(&format!("DAMAGE {line}\n"));
     }
+    for line in &status.healed {
+        text.push_str(&format!("HEALED {line}\n"));
+    }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([

@@ -38,6 +38,9 @@ pub struct Status {
     pub replayed_entries: u64,
     /// What is damaged, a line each.
     pub damage: Vec<String>,
+    /// What was damaged and has been written anew from its twin since the start.
+    #[serde(default)]
+    pub healed: Vec<String>,
     /// The groups of this node.
     pub groups: Vec<Group>,
 }
@@ -98,6 +101,7 @@ impl Status {
             log_live_bytes: node.log_live_bytes,
             replayed_entries: node.replayed,
             damage: node.damage,
+            healed: node.healed,
             groups: node
                 .groups
                 .into_iter()

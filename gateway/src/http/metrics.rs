@@ -233,6 +233,7 @@ mod tests {
             boot: 1,
             groups: vec![group],
             damage: vec![],
+            healed: vec![],
             replayed: 0,
             disk: Some(Space {
                 capacity: 10,

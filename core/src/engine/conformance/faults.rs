@@ -129,6 +129,38 @@ fn crash_anywhere_leaves_the_old_checkpoint_or_the_new_one<S: Subject>() {
     }
 }
 
+/// After a process kill the last renames may be in the page cache only. Power fails at every operation of the open that
+/// follows: the store is at a promised checkpoint, and nothing of it was removed or overtaken by a name that came back.
+fn a_power_cut_in_the_open_after_a_kill_loses_no_checkpoint<S: Subject>() {
+    for twins in [false, true] {
+        let disk = new_disk();
+        let promises = sim::run(7, workload::<S>(&disk, twins));
+        let history = disk.history();
+        let mut seen = std::collections::BTreeSet::new();
+        // What is renamed becomes durable by the sync that follows.
+        let renamed = history.iter().filter(|op| op.kind == OpKind::SyncDir);
+        for op in renamed.map(|op| op.number) {
+            let promised = promises.iter().rfind(|promise| promise.from_op <= op);
+            let promised = promised.unwrap();
+            let killed = disk.state_before(op).unwrap();
+            let from = killed.op_count();
+            killed.record_states(true);
+            sim::run(8, async { drop(open::<S>(&killed, twins).await) });
+            for later in from..killed.op_count() {
+                let state = killed.state_before(later).unwrap();
+                for cut in state.power_cuts() {
+                    let after = state.after_power_cut(&cut);
+                    if seen.insert((promised.from_op, after.digest())) {
+                        let story = format!("twins {twins}, op {op}, then {later}, {cut:?}");
+                        recovered::<S>(&after, twins, promised, &story);
+                    }
+                }
+            }
+        }
+        assert!(seen.len() > 10, "{} different crashes", seen.len());
+    }
+}
+
 /// A store with two runs, closed.
 async fn two_runs<S: Subject>(disk: &SimDisk, twins: bool) -> Model {
     let (engine, mut model): (S, _) = (open(disk, twins).await, Model::new());
@@ -399,6 +431,7 @@ fn misdirected_and_failing_reads_are_noticed<S: Subject>() {
 
 on_every_engine![
     crash_anywhere_leaves_the_old_checkpoint_or_the_new_one,
+    a_power_cut_in_the_open_after_a_kill_loses_no_checkpoint,
     flipped_bit_without_a_twin_is_an_answer_not_a_row,
     flipped_bit_with_a_twin_is_served_and_healed,
     two_bad_twins_heal_each_other_unless_the_same_block_is_hit,

@@ -141,6 +141,38 @@ fn a_crash_while_a_segment_rolls_loses_nothing() {
     assert!(recovered > 200, "only {recovered} states");
 }
 
+/// Without an fsync for each batch the unsynced tail is long, and a roll lies in it. Whatever of it a power cut keeps on
+/// either side of the roll, also while it is being recovered, what comes back is a prefix.
+#[test]
+fn a_torn_tail_that_reaches_over_a_roll_leaves_a_prefix() {
+    let options = LogOptions {
+        fsync: FsyncPolicy::Never,
+        ..small()
+    };
+    let history: Vec<Vec<Step>> = (0..5)
+        .map(|n| {
+            vec![
+                append(G1, 1, 3 * n, 3, 2600),
+                Step::Frames(vec![frame(n as u32, 7000)]),
+            ]
+        })
+        .collect();
+    let disk = disk(1);
+    let (mut done, mut recovered) = (HashSet::new(), 0);
+    for (number, moment) in moments(&disk, &options, &history).into_iter().enumerate() {
+        let moment = Moment {
+            // Nothing of this was promised to be durable.
+            acked: vec![false; moment.acked.len()],
+            ..moment
+        };
+        recovered += survive(&moment, &history, number % 8 == 0, &mut done);
+    }
+    let files = disk.files().into_iter();
+    let rolled = files.filter(|(path, _)| path.to_string_lossy().contains("meta-"));
+    assert!(rolled.count() >= 3, "no segment was rolled");
+    assert!(recovered > 200, "only {recovered} states");
+}
+
 /// What survives a kill is used only after it was made durable, however often that is tried.
 #[test]
 fn a_power_cut_at_any_moment_of_recovery_loses_nothing() {

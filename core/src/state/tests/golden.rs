@@ -741,7 +741,7 @@ fn part_of_txn() -> Option<wire::TxnPart> {
     })
 }
 
-fn all_entries() -> Vec<Body> {
+pub(super) fn all_entries() -> Vec<Body> {
     let stage = Some(stage_id().to_row());
     let upload = || Bytes::from(name().to_vec());
     let txn_name = Some(crate::state::intent::txn_name(txn_id()));

@@ -6,6 +6,7 @@ pub(crate) mod world;
 mod allowances;
 mod golden;
 mod history;
+mod hostile;
 mod listing;
 mod members;
 mod model;
