@@ -30,7 +30,7 @@ use crate::object::get_plan::GetError;
 use crate::object::metadata::{self, MetadataError};
 use crate::object::name::{MAX_KEY_BYTES, NameError};
 use crate::object::put_plan::MAX_BODY;
-use crate::ops::{Marker, OpError};
+use crate::ops::{Marker, OpError, REGION};
 use crate::store::payload::PayloadError;
 
 /// An answer that is no success.
@@ -102,6 +102,8 @@ impl WireError {
             }
         }
         stamp(headers, id);
+        // Clients that guessed the region wrong look for it in errors.
+        headers.insert("x-amz-bucket-region", HeaderValue::from_static(REGION));
         if self.status == StatusCode::NOT_MODIFIED {
             return response;
         }

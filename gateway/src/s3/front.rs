@@ -26,7 +26,7 @@ use crate::auth::access_key::KeyStore;
 use crate::auth::authenticate::Payload as Signed;
 use crate::auth::authenticate::{Expected, Head, Proof, authenticate};
 use crate::auth::canonical;
-use crate::object::checksum::{Algorithm, Claims, Hasher};
+use crate::object::checksum::{Algorithm, Claims};
 use crate::ops::REGION;
 use crate::store::payload::Payload;
 
@@ -429,27 +429,13 @@ async fn collect(plan: BodyPlan, leftover: &Leftover, limit: usize) -> Result<By
             (Bytes::new(), Vec::new())
         }
     };
-    // Most requests have no body and claim nothing but that.
-    if bytes.is_empty()
-        && claims.md5.is_none()
-        && claims.algorithm().is_none()
-        && claims.payload.is_none_or(is_empty_sha256)
-    {
-        return Ok(bytes);
-    }
-    let mut hasher = Hasher::new(claims, Algorithm::Crc64Nvme, None);
-    hasher.update(&bytes);
-    hasher.finish(&trailer)?;
+    claims.verify(&bytes, &trailer)?;
     // No document of S3 has one, and what a DTD can do to a parser is not worth finding out (T22).
     if bytes.windows(9).any(|window| window == b"<!DOCTYPE") {
         let message = "The XML you provided was not well-formed or did not validate against our published schema";
         return Err(WireError::bad("MalformedXML", message));
     }
     Ok(bytes)
-}
-
-fn is_empty_sha256(hash: [u8; 32]) -> bool {
-    crate::object::etag::unhex(crate::auth::signature_v4::EMPTY_SHA256) == Some(hash)
 }
 
 #[cfg(test)]

@@ -11,4 +11,5 @@ mod listings;
 mod multipart;
 mod objects;
 mod settings;
+mod versions;
 mod world;

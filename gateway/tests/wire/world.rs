@@ -18,7 +18,7 @@ use minikv::object::etag::hex;
 use minikv::ops::OpContext;
 use minikv::s3::ApiName;
 use minikv::s3::service::{S3Options, S3Service};
-use minikv::store::{Credentials, Store};
+use minikv::store::{Bucket, Credentials, Store, Versioning};
 use minikv_core::env::{Env, clock};
 use minikv_core::node::{Limits, Node, NodeOptions};
 use sha2::{Digest, Sha256};
@@ -70,6 +70,16 @@ impl World {
         let world = World::start().await;
         assert_eq!(world.put("/bucket").send().await.status, 200);
         world
+    }
+
+    /// Turns versions on or off, past S3, which cannot yet.
+    pub async fn versioning(&self, versioning: Versioning) {
+        let change = |bucket: &mut Bucket| bucket.versioning = versioning;
+        self.node
+            .kv()
+            .change_bucket("bucket", change)
+            .await
+            .unwrap();
     }
 
     pub async fn stop(self) {
