@@ -18,7 +18,7 @@ use minikv::object::etag::hex;
 use minikv::ops::OpContext;
 use minikv::s3::ApiName;
 use minikv::s3::service::{S3Options, S3Service};
-use minikv::store::{Bucket, Credentials, Store, Versioning};
+use minikv::store::{Credentials, Store};
 use minikv_core::env::{Env, clock};
 use minikv_core::node::{Limits, Node, NodeOptions};
 use sha2::{Digest, Sha256};
@@ -72,14 +72,13 @@ impl World {
         world
     }
 
-    /// Turns versions on or off, past S3, which cannot yet.
-    pub async fn versioning(&self, versioning: Versioning) {
-        let change = |bucket: &mut Bucket| bucket.versioning = versioning;
-        self.node
-            .kv()
-            .change_bucket("bucket", change)
-            .await
-            .unwrap();
+    /// Turns versions of `bucket` on (`Enabled`) or off (`Suspended`).
+    pub async fn versioning(&self, status: &str) {
+        let xml = format!(
+            "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>{status}</Status></VersioningConfiguration>"
+        );
+        let reply = self.put("/bucket?versioning").body(xml).send().await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
     }
 
     pub async fn stop(self) {
