@@ -184,6 +184,79 @@ def delete_objects_reports_each():
     assert sorted(item["Key"] for item in answer["Deleted"]) == ["d1", "d2", "never-there"]
 
 
+def versions_and_delete_markers_come_and_go():
+    bucket = BUCKET + "-versions"
+    s3.create_bucket(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key="k", Body=b"before")
+    assert "Status" not in s3.get_bucket_versioning(Bucket=bucket)
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
+    one = s3.put_object(Bucket=bucket, Key="k", Body=b"one")["VersionId"]
+    two = s3.put_object(Bucket=bucket, Key="k", Body=b"two")["VersionId"]
+    for version, body in [("null", b"before"), (one, b"one"), (two, b"two")]:
+        assert s3.get_object(Bucket=bucket, Key="k", VersionId=version)["Body"].read() == body
+    gone = s3.delete_object(Bucket=bucket, Key="k")
+    assert gone["DeleteMarker"] is True
+    assert code_of(s3.get_object, Bucket=bucket, Key="k") == "NoSuchKey"
+    assert code_of(s3.get_object, Bucket=bucket, Key="k", VersionId=gone["VersionId"]) == "MethodNotAllowed"
+    listed = s3.list_object_versions(Bucket=bucket)
+    assert [version["VersionId"] for version in listed["Versions"]] == [two, one, "null"]
+    assert [marker["VersionId"] for marker in listed["DeleteMarkers"]] == [gone["VersionId"]]
+    undone = s3.delete_object(Bucket=bucket, Key="k", VersionId=gone["VersionId"])
+    assert undone["DeleteMarker"] is True
+    copied = s3.copy_object(Bucket=bucket, Key="k", CopySource={"Bucket": bucket, "Key": "k", "VersionId": one})
+    assert copied["CopySourceVersionId"] == one
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
+    assert s3.put_object(Bucket=bucket, Key="k", Body=b"null again")["VersionId"] == "null"
+    assert code_of(s3.delete_object, Bucket=bucket, Key="k", IfMatch='"other"') == "PreconditionFailed"
+    # Page by page, each deleted before the next is listed.
+    boto3.resource("s3", endpoint_url=os.environ["ENDPOINT"]).Bucket(bucket).object_versions.page_size(2).delete()
+    s3.delete_bucket(Bucket=bucket)
+
+
+def objects_and_buckets_are_tagged():
+    tags = [{"Key": "team", "Value": "storage"}, {"Key": "größe", "Value": "1 & 2".replace("&", "+")}]
+    s3.put_object(Bucket=BUCKET, Key="tagged", Body=b"x", Tagging="a=1&b=2")
+    assert s3.get_object_tagging(Bucket=BUCKET, Key="tagged")["TagSet"] == [{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}]
+    s3.put_object_tagging(Bucket=BUCKET, Key="tagged", Tagging={"TagSet": tags})
+    assert s3.get_object_tagging(Bucket=BUCKET, Key="tagged")["TagSet"] == tags
+    assert s3.get_object(Bucket=BUCKET, Key="tagged")["TagCount"] == 2
+    s3.copy_object(Bucket=BUCKET, Key="tagged-copy", CopySource={"Bucket": BUCKET, "Key": "tagged"})
+    assert s3.get_object_tagging(Bucket=BUCKET, Key="tagged-copy")["TagSet"] == tags
+    s3.delete_object_tagging(Bucket=BUCKET, Key="tagged")
+    assert s3.get_object_tagging(Bucket=BUCKET, Key="tagged")["TagSet"] == []
+    eleven = [{"Key": str(n), "Value": ""} for n in range(11)]
+    assert code_of(s3.put_object_tagging, Bucket=BUCKET, Key="tagged", Tagging={"TagSet": eleven}) == "BadRequest"
+    s3.put_bucket_tagging(Bucket=BUCKET, Tagging={"TagSet": tags})
+    assert s3.get_bucket_tagging(Bucket=BUCKET)["TagSet"] == tags
+    s3.delete_bucket_tagging(Bucket=BUCKET)
+    assert code_of(s3.get_bucket_tagging, Bucket=BUCKET) == "NoSuchTagSet"
+
+
+def attributes_tell_parts_and_checksums():
+    first, second = os.urandom(5 * MIB), os.urandom(17)
+    for kind in ["COMPOSITE", "FULL_OBJECT"]:
+        upload = s3.create_multipart_upload(Bucket=BUCKET, Key="attr", ChecksumAlgorithm="CRC32", ChecksumType=kind)["UploadId"]
+        parts = []
+        for number, body in enumerate([first, second], 1):
+            part = s3.upload_part(Bucket=BUCKET, Key="attr", UploadId=upload, PartNumber=number, Body=body, ChecksumAlgorithm="CRC32")
+            parts.append({"PartNumber": number, "ETag": part["ETag"], "ChecksumCRC32": part["ChecksumCRC32"]})
+        listed = s3.list_parts(Bucket=BUCKET, Key="attr", UploadId=upload)
+        assert (listed["ChecksumAlgorithm"], listed["ChecksumType"]) == ("CRC32", kind)
+        assert [part["ChecksumCRC32"] for part in listed["Parts"]] == [part["ChecksumCRC32"] for part in parts]
+        done = s3.complete_multipart_upload(Bucket=BUCKET, Key="attr", UploadId=upload, MultipartUpload={"Parts": parts})
+        assert done["ChecksumType"] == kind and done["ChecksumCRC32"].endswith("-2") == (kind == "COMPOSITE")
+        told = s3.get_object_attributes(
+            Bucket=BUCKET, Key="attr", ObjectAttributes=["ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"])
+        assert told["ETag"] == done["ETag"].strip('"') and told["ObjectSize"] == len(first + second)
+        assert told["Checksum"] == {"ChecksumCRC32": done["ChecksumCRC32"], "ChecksumType": kind}
+        assert told["ObjectParts"]["TotalPartsCount"] == 2
+        assert [part["Size"] for part in told["ObjectParts"]["Parts"]] == [5 * MIB, 17]
+        part = s3.get_object(Bucket=BUCKET, Key="attr", PartNumber=2, ChecksumMode="ENABLED")
+        assert part["Body"].read() == second and part["PartsCount"] == 2
+        assert part["ChecksumCRC32"] == parts[1]["ChecksumCRC32"]
+
+
 def the_bucket_can_be_emptied_and_removed():
     for upload in s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []):
         s3.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
@@ -220,7 +293,8 @@ PROMISES = [
     a_wrong_checksum_is_refused_and_leaves_nothing, etag_is_the_md5, multipart_etag_is_md5_of_md5s, an_aborted_upload_is_gone,
     a_part_that_is_too_small_is_refused, upload_part_copy_takes_a_range, metadata_and_content_headers_come_back,
     copy_replaces_metadata_when_asked, any_utf8_key_works, listing_pages_and_rolls_up, ranges_and_overrides, conditions_decide,
-    presigned_urls_work, delete_objects_reports_each, the_bucket_can_be_emptied_and_removed,
+    presigned_urls_work, delete_objects_reports_each, versions_and_delete_markers_come_and_go, objects_and_buckets_are_tagged,
+    attributes_tell_parts_and_checksums, the_bucket_can_be_emptied_and_removed,
     unconfigured_gets_answer_like_aws,
 ]
 

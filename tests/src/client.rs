@@ -176,6 +176,7 @@ impl Client {
             etag: content.etag(),
             size: content.len(),
             meta: Bytes::from_static(b"meta"),
+            tags: Bytes::new(),
         };
         let bytes = content.bytes();
         let content = if bytes.len() <= self.kv.inline_limit() {
@@ -251,6 +252,7 @@ impl Client {
                 etag: content.etag(),
                 size: content.len(),
                 meta: Bytes::from_static(b"meta"),
+                tags: Bytes::new(),
             };
             let complete = self.kv.complete_upload(
                 bucket,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{ByteRange, ContentStream, Kv, KvError, Refusal, Version, VersionSelector};
+use super::{ByteRange, ContentStream, Kv, KvError, Part, Refusal, Version, VersionSelector};
 use crate::chunk::get::{self, Pins, Stretch};
 use crate::chunk::store::ReadFault;
 use crate::group::Group;
@@ -58,22 +58,22 @@ impl Kv {
         }
     }
 
-    /// Part numbers and sizes of a completed upload's version, in order; empty for others.
-    pub async fn part_sizes(&self, version: &Version) -> Result<Vec<(u32, u64)>, KvError> {
+    /// The parts of a completed upload's version, in order; empty for others.
+    pub async fn version_parts(&self, version: &Version) -> Result<Vec<Part>, KvError> {
         let Content::Upload { upload, parts } = &version.content else {
             return Ok(Vec::new());
         };
-        let view = self
-            .router()
-            .route(version.bucket, &version.key)?
-            .group
-            .read()
-            .await?;
+        let route = self.router().route(version.bucket, &version.key)?;
+        let view = route.group.read().await?;
         let vshard = VShard::of(version.bucket, &version.key);
-        let whole = 0..version.new.size;
-        let parts = read::part_contents(&*view, vshard, *upload, parts, &whole);
-        let parts = parts.map_err(unreadable)?;
-        Ok(parts.iter().map(|part| (part.number, part.size)).collect())
+        let found = read::parts_of_version(&*view, vshard, *upload, parts);
+        drop(view);
+        match found {
+            Ok(parts) => Ok(parts),
+            // A version deleted since it was looked up takes its parts with it: that is no damage.
+            Err(_) if !self.still_there(version).await? => Err(Refusal::NoSuchVersion.into()),
+            Err(error) => Err(unreadable(error)),
+        }
     }
 
     /// Where the bytes of a range are.

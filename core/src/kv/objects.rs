@@ -109,6 +109,44 @@ impl Kv {
         }
     }
 
+    /// Replaces the tags of a version; it stays the same version. `Refused(NoSuchKey | NoSuchVersion)`: it is not there,
+    /// or it is a delete marker.
+    pub async fn set_tags(
+        &self,
+        bucket: &Bucket,
+        key: Bytes,
+        which: VersionSelector,
+        tags: Bytes,
+    ) -> Result<Written, KvError> {
+        let mut plan = Plan::new(self, bucket, &key)?;
+        let version = match &which {
+            VersionSelector::Current => None,
+            VersionSelector::Null => Some(wire::set_tags::Version::Null(true)),
+            VersionSelector::Id(id) => {
+                // An id that opens to nothing was given out by nobody.
+                let seq = id.open(plan.route.vshard).ok_or(Refusal::NoSuchVersion)?;
+                Some(wire::set_tags::Version::Seq(seq))
+            }
+        };
+        // Taking tags away makes room.
+        let kind = if tags.is_empty() {
+            WriteKind::Releasing
+        } else {
+            WriteKind::Ordinary
+        };
+        let outcome = plan.run(kind, &[], |target| {
+            Body::SetTags(wire::SetTags {
+                target: Some(target),
+                version,
+                tags: tags.clone(),
+            })
+        });
+        match outcome.await?.done()? {
+            Done::Written(written) => Ok(written),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Copies without moving bytes when source and target share a vshard (a copy onto itself always does);
     /// otherwise `None` and the gateway copies the bytes. `Refused(NoSuchVersion)`: the source went away or was replaced
     /// meanwhile; look at it again.

@@ -136,6 +136,8 @@ pub struct NewVersion {
     pub size: u64,
     /// Gateway's own encoding of headers, user metadata, checksums, owner. At most 16 KiB.
     pub meta: Bytes,
+    /// Gateway's own encoding of what may change without a new version (`Kv::set_tags`). At most 16 KiB.
+    pub tags: Bytes,
 }
 
 /// Which version of a key.

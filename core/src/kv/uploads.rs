@@ -89,6 +89,7 @@ impl Kv {
             etag: new.etag,
             size: new.size,
             meta: new.meta,
+            tags: Bytes::new(),
         };
         let claim = Claim::new(self, content)?;
         let mut plan = Plan::new(self, bucket, &key)?;

@@ -33,6 +33,7 @@ pub(super) fn new(size: usize, etag: &str) -> NewVersion {
         etag: etag.to_owned(),
         size: size as u64,
         meta: Bytes::from_static(b"meta"),
+        tags: Bytes::new(),
     }
 }
 
@@ -212,7 +213,7 @@ async fn what_was_put_is_there_after_a_restart() {
             ["a/large", "a/small", "empty", "multi"]
         );
         let version = find(&kv, &bucket, "multi").await.unwrap();
-        assert_eq!(kv.part_sizes(&version).await.unwrap().len(), 3);
+        assert_eq!(kv.version_parts(&version).await.unwrap().len(), 3);
         let range = (5 << 20) - 10..(5 << 20) + 70_005;
         let part = read(&kv, &version, range.clone()).await.unwrap();
         assert_eq!(part, multi.slice(range.start as usize..range.end as usize));

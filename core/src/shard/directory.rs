@@ -101,6 +101,8 @@ impl Router {
             let settings = (new.settings != old.settings).then_some(new.settings);
             let owner = (new.owner != old.owner).then_some(new.owner);
             if versioning.is_none() && settings.is_none() && owner.is_none() {
+                // The call before this one may have been cut short before every group knew.
+                self.push_to_all(old.id).await?;
                 return Ok(old);
             }
             let body = Body::ChangeBucket(wire::ChangeBucket {

@@ -43,6 +43,17 @@ pub(super) fn check(
     }
 }
 
+/// The same of a delete of the newest version. S3 tells a key behind a marker (412) from one that never was (404) there.
+pub(super) fn check_delete(
+    conditions: Option<&wire::Conditions>,
+    version: Option<&row::Version>,
+) -> Result<(), Refusal> {
+    match check(conditions, version) {
+        Err(Refusal::NoSuchKey) if version.is_some() => Err(Refusal::PreconditionFailed),
+        verdict => verdict,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,6 @@ use crate::kv::Refusal;
 use crate::state::answer::{Done, TryAgain};
 use crate::state::applying::{Applying, Place, Stop, unsupported, written};
 use crate::state::conditions;
-use crate::state::keys;
 use crate::state::put::{checked, describe};
 use crate::state::record::Malformed;
 use crate::state::version::Which;
@@ -19,7 +18,7 @@ impl Applying<'_> {
     pub fn copy(&mut self, copy: &wire::Copy) -> Result<Done, Stop> {
         let place = self.place(copy.target.as_ref())?;
         let source = self.source(&place, copy)?;
-        let (mut source_row, mut from) = self.source_version(&source, copy.source_seq)?;
+        let (source_row, mut from) = self.source_version(&source, copy.source_seq)?;
         if from.delete_marker {
             return Err(Refusal::NoSuchKey.into());
         }
@@ -37,22 +36,7 @@ impl Applying<'_> {
         version.content = from.content.clone();
         describe(&mut version, new);
         // The source says `shared` from now on.
-        match source_row
-            .version
-            .as_mut()
-            .filter(|newest| newest.seq == from.seq)
-        {
-            Some(newest) => {
-                *newest = from;
-                self.put_current(&source, &source_row)?;
-            }
-            None => {
-                self.ledger.put_row(
-                    keys::older(source.vshard, source.bucket, &source.key, from.seq),
-                    &from,
-                )?;
-            }
-        }
+        self.put_back(&source, source_row, from)?;
         let answer = Done::Written(written(&place, &version));
         let current = self.current(&place)?;
         self.install(&place, current, version)?;

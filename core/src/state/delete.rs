@@ -14,7 +14,7 @@ impl Applying<'_> {
     pub fn delete(&mut self, delete: &wire::Delete) -> Result<Done, Stop> {
         let place = self.place(delete.target.as_ref())?;
         let current = self.current(&place)?;
-        conditions::check(delete.conditions.as_ref(), current.version.as_ref())?;
+        conditions::check_delete(delete.conditions.as_ref(), current.version.as_ref())?;
         let existed = current
             .version
             .as_ref()

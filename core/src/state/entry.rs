@@ -70,6 +70,7 @@ pub fn new_version(version: &NewVersion) -> Option<wire::NewVersion> {
         etag: version.etag.clone(),
         size: version.size,
         meta: version.meta.clone(),
+        tags: version.tags.clone(),
     })
 }
 

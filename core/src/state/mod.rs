@@ -34,6 +34,7 @@ pub mod read;
 pub mod record;
 pub mod session;
 mod stage;
+mod tags;
 pub mod transact;
 mod upload;
 mod usage;

@@ -9,6 +9,8 @@ use crate::state::record::Malformed;
 
 /// Longest metadata of a version or upload.
 pub(super) const MAX_META: usize = 16 << 10;
+/// Longest tags of a version: ten of the longest that S3 allows.
+pub(super) const MAX_TAGS: usize = 16 << 10;
 /// Largest object or reservation, 64 TiB: sums of many of them still fit into 64 bits.
 pub(super) const MAX_SIZE: u64 = 1 << 46;
 
@@ -30,7 +32,11 @@ impl Applying<'_> {
 /// What the gateway says of a version, within its limits.
 pub(super) fn checked(version: Option<&wire::NewVersion>) -> Result<&wire::NewVersion, Malformed> {
     let version = version.ok_or(Malformed("no version"))?;
-    if version.meta.len() > MAX_META || version.etag.len() > 128 || version.size > MAX_SIZE {
+    let too_large = version.meta.len() > MAX_META
+        || version.tags.len() > MAX_TAGS
+        || version.etag.len() > 128
+        || version.size > MAX_SIZE;
+    if too_large {
         return Err(Malformed("version too large"));
     }
     Ok(version)
@@ -41,4 +47,5 @@ pub(super) fn describe(version: &mut minikv_proto::row::Version, new: &wire::New
     version.etag = new.etag.clone();
     version.size = new.size;
     version.meta = new.meta.clone();
+    version.tags = new.tags.clone();
 }

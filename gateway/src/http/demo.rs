@@ -29,6 +29,7 @@ use crate::object::checksum::Claims;
 use crate::object::dates;
 use crate::object::metadata::UserMetadata;
 use crate::object::record::ContentHeaders;
+use crate::object::tags::Tags;
 use crate::ops::{
     self, CreateBucketCall, DeleteObject, GetObject, ListObjects, ObjectHead, OpContext, OpError,
     PutObject,
@@ -124,6 +125,7 @@ impl Demo {
                 ..ContentHeaders::default()
             },
             metadata: UserMetadata::default(),
+            tags: Tags::default(),
             conditions: Conditions::default(),
             payload: Payload::new(body, len, Claims::default()),
         };

@@ -288,6 +288,54 @@ impl Claims {
     }
 }
 
+impl Claims {
+    /// Whether they are true of bytes that are at hand. Only what is claimed is computed.
+    pub fn verify(&self, bytes: &[u8], trailer: &[(String, String)]) -> Result<(), ChecksumError> {
+        if self
+            .payload
+            .is_some_and(|claimed| <[u8; 32]>::from(Sha256::digest(bytes)) != claimed)
+        {
+            return Err(ChecksumError::PayloadDiffers);
+        }
+        if self
+            .md5
+            .is_some_and(|claimed| <[u8; 16]>::from(Md5::digest(bytes)) != claimed)
+        {
+            return Err(ChecksumError::Md5Differs);
+        }
+        match self.value(trailer)? {
+            Some((algorithm, value)) if algorithm.of(bytes) != value => {
+                Err(ChecksumError::Differs(algorithm.name()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The claimed checksum: of the header, or of the trailer that was announced and must have come.
+    fn value(
+        &self,
+        trailer: &[(String, String)],
+    ) -> Result<Option<(Algorithm, Vec<u8>)>, ChecksumError> {
+        let Some(algorithm) = self.trailer else {
+            return if trailer.is_empty() {
+                Ok(self.checksum.clone())
+            } else {
+                Err(ChecksumError::BadTrailer)
+            };
+        };
+        if trailer.iter().any(|(name, _)| name != algorithm.header()) || trailer.len() > 1 {
+            return Err(ChecksumError::BadTrailer);
+        }
+        let (_, text) = trailer
+            .first()
+            .ok_or(ChecksumError::TrailerMissing(algorithm.header()))?;
+        let value = algorithm
+            .decode(text)
+            .ok_or(ChecksumError::BadText(algorithm.header()))?;
+        Ok(Some((algorithm, value)))
+    }
+}
+
 /// One algorithm under way.
 enum Running {
     Crc(crc_fast::Digest, usize),
@@ -383,20 +431,14 @@ impl Hasher {
 
     /// All bytes came. `trailer`: the checksum trailers, as they were sent.
     pub fn finish(self, trailer: &[(String, String)]) -> Result<Digests, ChecksumError> {
-        let Claims {
-            md5: claimed_md5,
-            payload,
-            checksum: claimed,
-            trailer: declared,
-        } = self.claims;
         let md5: [u8; 16] = self.md5.finalize().into();
         let sha256: Option<[u8; 32]> = self.sha256.map(|digest| digest.finalize().into());
-        if let Some(payload) = payload
+        if let Some(payload) = self.claims.payload
             && sha256 != Some(payload)
         {
             return Err(ChecksumError::PayloadDiffers);
         }
-        if claimed_md5.is_some_and(|claimed| claimed != md5) {
+        if self.claims.md5.is_some_and(|claimed| claimed != md5) {
             return Err(ChecksumError::Md5Differs);
         }
         let value = match (self.main, sha256) {
@@ -404,24 +446,11 @@ impl Hasher {
             (None, Some(sha256)) => sha256.to_vec(),
             (None, None) => unreachable!("SHA-256 is computed when it is the main algorithm"),
         };
-        let claimed = match declared {
-            None if !trailer.is_empty() => return Err(ChecksumError::BadTrailer),
-            None => claimed.map(|(_, value)| value),
-            Some(algorithm) => {
-                if trailer.iter().any(|(name, _)| name != algorithm.header()) || trailer.len() > 1 {
-                    return Err(ChecksumError::BadTrailer);
-                }
-                let (_, text) = trailer
-                    .first()
-                    .ok_or(ChecksumError::TrailerMissing(algorithm.header()))?;
-                Some(
-                    algorithm
-                        .decode(text)
-                        .ok_or(ChecksumError::BadText(algorithm.header()))?,
-                )
-            }
-        };
-        if claimed.is_some_and(|claimed| claimed != value) {
+        if self
+            .claims
+            .value(trailer)?
+            .is_some_and(|(_, claimed)| claimed != value)
+        {
             return Err(ChecksumError::Differs(self.main_algorithm.name()));
         }
         Ok(Digests {
@@ -495,13 +524,18 @@ mod tests {
         body: &[u8],
         trailer: &[(&str, &str)],
     ) -> Result<Digests, ChecksumError> {
-        let mut hasher = Hasher::new(claims, Algorithm::Crc64Nvme, None);
+        let mut hasher = Hasher::new(claims.clone(), Algorithm::Crc64Nvme, None);
         body.chunks(7).for_each(|piece| hasher.update(piece));
         let trailer: Vec<_> = trailer
             .iter()
             .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
             .collect();
-        hasher.finish(&trailer)
+        let streamed = hasher.finish(&trailer);
+        assert_eq!(
+            claims.verify(body, &trailer).err(),
+            streamed.as_ref().err().cloned()
+        );
+        streamed
     }
 
     /// The catalogue's check values ("123456789") and the published ones of the hashes.

@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::put_plan::MAX_BODY;
 use super::record::ObjectRecord;
 
-/// `x-amz-metadata-directive`.
+/// `x-amz-metadata-directive`, `x-amz-tagging-directive`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Directive {
     /// Headers and metadata of the source.

@@ -4,10 +4,13 @@
 //! which bytes a range asks for (`get_plan`), whether a condition holds (`conditions`), what a list of parts
 //! comes to (`complete_plan`).
 
+pub mod attributes;
+pub mod bucket_settings;
 pub mod checksum;
 pub mod complete_plan;
 pub mod conditions;
 pub mod copy_plan;
+pub mod cors;
 pub mod dates;
 pub mod etag;
 pub mod get_plan;
@@ -16,4 +19,5 @@ pub mod metadata;
 pub mod name;
 pub mod put_plan;
 pub mod record;
+pub mod tags;
 pub mod token;

@@ -10,11 +10,18 @@ use prost::Message;
 
 use super::checksum::{Algorithm, Checksum, Kind};
 use super::metadata::UserMetadata;
+use super::tags::{self, Tags};
 
 /// Why a record could not be read: it was written by a newer version, or by nobody of us.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the stored record of this object cannot be read: {0}")]
 pub struct RecordError(String);
+
+impl RecordError {
+    pub(super) fn new(cause: impl std::fmt::Display) -> RecordError {
+        RecordError(cause.to_string())
+    }
+}
 
 /// The headers that S3 stores and gives back as they came.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -51,6 +58,8 @@ pub struct ObjectRecord {
 pub struct UploadRecord {
     /// Headers, metadata and owner of the version to come.
     pub object: ObjectRecord,
+    /// Its tags.
+    pub tags: Tags,
     /// The algorithm of its checksum.
     pub algorithm: Algorithm,
     /// Over what it will be computed.
@@ -130,6 +139,8 @@ mod wire {
         pub composite: bool,
         #[prost(bool, tag = "4")]
         pub named: bool,
+        #[prost(message, optional, tag = "5")]
+        pub tags: Option<super::tags::wire::Tags>,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -268,6 +279,7 @@ impl UploadRecord {
             algorithm: number(self.algorithm),
             composite: self.kind == Kind::Composite,
             named: self.named,
+            tags: (!self.tags.is_empty()).then(|| self.tags.to_wire()),
         };
         stored.encode_to_vec().into()
     }
@@ -284,6 +296,7 @@ impl UploadRecord {
                 Kind::FullObject
             },
             named: stored.named,
+            tags: stored.tags.map(Tags::of_wire).unwrap_or_default(),
         })
     }
 }
@@ -352,6 +365,7 @@ mod tests {
                     algorithm,
                     kind: Kind::Composite,
                     named: true,
+                    tags: Tags::of_header(vec![("a".into(), "1".into())]).unwrap(),
                 };
                 assert_eq!(UploadRecord::decode(&upload.encode()).unwrap(), upload);
                 let checksums = vec![Checksum::full(algorithm, vec![9; algorithm.value_len()])];
@@ -370,6 +384,7 @@ mod tests {
             algorithm: Algorithm::Sha256,
             kind: Kind::Composite,
             named: true,
+            tags: Tags::default(),
         };
         insta::assert_snapshot!(hex(&upload.encode()), @"0a00100518012001");
         let part = PartRecord {

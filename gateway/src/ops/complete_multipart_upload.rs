@@ -113,6 +113,7 @@ async fn attempt(
         etag: etag.clone(),
         size,
         meta: object.encode(),
+        tags: record.tags.encode(),
     };
     let conditions = request.conditions.clone();
     let kv = ctx.store().kv();

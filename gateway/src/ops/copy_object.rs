@@ -3,6 +3,8 @@
 //! Where source and target share a vshard (onto itself always) the core shares the chunks and no byte moves; otherwise
 //! the bytes are read, verified, and written again.
 
+use bytes::Bytes;
+
 use crate::auth::permit::Action;
 use crate::auth::principal::Principal;
 use crate::object::checksum::Algorithm;
@@ -11,8 +13,10 @@ use crate::object::copy_plan::{self, Directive};
 use crate::object::etag::hex;
 use crate::object::name::ObjectKey;
 use crate::object::record::ObjectRecord;
+use crate::object::tags::Tags;
+use crate::ops::error::while_replaced;
 use crate::ops::head_object::find_version;
-use crate::ops::put_object::owner;
+use crate::ops::put_object::{owner, permit_tags};
 use crate::ops::version_name::record_of;
 use crate::ops::{OpContext, OpError, VersionName};
 use crate::store::{
@@ -45,6 +49,8 @@ pub struct CopyObject {
     pub directive: Directive,
     /// Headers and metadata, when they are replaced.
     pub record: ObjectRecord,
+    /// The tags of the copy, when they are replaced; otherwise it has those of its source.
+    pub tags: Option<Tags>,
     /// `x-amz-checksum-algorithm`: compute this one anew.
     pub algorithm: Option<Algorithm>,
     /// On the target, decided when the write is applied.
@@ -73,53 +79,60 @@ pub async fn copy_object(
     request: CopyObject,
 ) -> Result<CopyReply, OpError> {
     let bucket = bucket::find(ctx, who, Action::PutObject, &request.bucket).await?;
-    let key = ObjectKey::new(request.key)?;
-    let (source_bucket, source) = find_source(ctx, who, &request.source).await?;
+    if let Some(tags) = &request.tags {
+        permit_tags(ctx, who, tags, &request.bucket).await?;
+    }
+    let key = ObjectKey::new(request.key.as_str())?;
+    while_replaced(|| attempt(ctx, who, &request, &bucket, &key)).await
+}
 
+async fn attempt(
+    ctx: &OpContext,
+    who: &Principal,
+    request: &CopyObject,
+    bucket: &Bucket,
+    key: &ObjectKey,
+) -> Result<CopyReply, OpError> {
+    let (source_bucket, source) = find_source(ctx, who, &request.source).await?;
     let same_object = source_bucket.id == bucket.id
         && source.key == key.as_str().as_bytes()
         && request.source.version.is_none();
     let asked = ObjectRecord {
-        owner: owner(who, &bucket),
-        ..request.record
+        owner: owner(who, bucket),
+        ..request.record.clone()
     };
-    let source_record = record_of(&source_bucket, &source)?;
     let mut record = copy_plan::record_of_copy(
-        source_record,
+        record_of(&source_bucket, &source)?,
         source.new.size,
         request.directive,
         asked,
         same_object,
     )?;
-
+    let target = Target {
+        bucket,
+        key,
+        tags: match &request.tags {
+            Some(tags) => tags.encode(),
+            None => source.new.tags.clone(),
+        },
+        conditions: request.conditions.clone(),
+    };
     let another = request
         .algorithm
         .filter(|a| record.checksum.as_ref().is_none_or(|c| c.algorithm != *a));
     let shared = match another {
-        None => share(ctx, &source, &bucket, &key, &record, &request.conditions).await?,
+        None => share(ctx, &source, &target, &record).await?,
         Some(_) => None,
     };
     let (etag, written) = match shared {
         Some(written) => (source.new.etag.clone(), written),
-        None => {
-            let (etag, written) = rewrite(
-                ctx,
-                &source,
-                &bucket,
-                &key,
-                &mut record,
-                request.algorithm,
-                request.conditions,
-            )
-            .await?;
-            (etag, written)
-        }
+        None => rewrite(ctx, &source, target, &mut record, request.algorithm).await?,
     };
     Ok(CopyReply {
         etag,
         modified_ms: written.modified_ms,
         record,
-        version: VersionName::written(&bucket, &written),
+        version: VersionName::written(bucket, &written),
         source_version: VersionName::shown(&source_bucket, source.id, source.is_null),
     })
 }
@@ -156,32 +169,38 @@ pub(super) async fn find_source(
     }
 }
 
+/// Where the copy goes.
+struct Target<'a> {
+    bucket: &'a Bucket,
+    key: &'a ObjectKey,
+    tags: Bytes,
+    conditions: Conditions,
+}
+
 /// Without moving bytes, when the core can.
 async fn share(
     ctx: &OpContext,
     source: &Version,
-    bucket: &Bucket,
-    key: &ObjectKey,
+    target: &Target<'_>,
     record: &ObjectRecord,
-    conditions: &Conditions,
 ) -> Result<Option<Written>, OpError> {
+    let Target { bucket, key, .. } = *target;
+    let conditions = target.conditions.clone();
     let new = NewVersion {
         etag: source.new.etag.clone(),
         size: source.new.size,
         meta: record.encode(),
+        tags: target.tags.clone(),
     };
     match ctx
         .store()
         .kv()
-        .copy_within(source, bucket, key.to_bytes(), new, conditions.clone())
+        .copy_within(source, bucket, key.to_bytes(), new, conditions)
         .await
     {
         Ok(written) => Ok(written),
-        // The source was deleted between finding and copying it.
-        Err(KvError::Refused(Refusal::NoSuchVersion)) => Err(OpError::NoSuchKey {
-            key: String::from_utf8_lossy(&source.key).into_owned(),
-            marker: None,
-        }),
+        // The source went away or was replaced between finding and copying it.
+        Err(KvError::Refused(Refusal::NoSuchVersion)) => Err(OpError::Replaced),
         Err(error) => Err(OpError::kv(error, &bucket.name, key.as_str())),
     }
 }
@@ -190,16 +209,21 @@ async fn share(
 async fn rewrite(
     ctx: &OpContext,
     source: &Version,
-    bucket: &Bucket,
-    key: &ObjectKey,
+    target: Target<'_>,
     record: &mut ObjectRecord,
     algorithm: Option<Algorithm>,
-    conditions: Conditions,
 ) -> Result<(String, Written), OpError> {
+    let Target {
+        bucket,
+        key,
+        tags,
+        conditions,
+    } = target;
     let store = ctx.store();
     let content = store.fetch(source, 0..source.new.size).await;
-    let content = content
-        .map_err(|error| OpError::kv(error, &bucket.name, &String::from_utf8_lossy(&source.key)))?;
+    let content = content.map_err(|error| {
+        OpError::reading(error, &bucket.name, &String::from_utf8_lossy(&source.key))
+    })?;
     let kept = record.checksum.as_ref().map(|checksum| checksum.algorithm);
     let hashing = Hashing {
         fallback: algorithm.or(kept).unwrap_or(Algorithm::Crc64Nvme),
@@ -219,6 +243,7 @@ async fn rewrite(
         etag: etag.clone(),
         size: digests.len,
         meta: record.encode(),
+        tags,
     };
     let written = store
         .kv()

@@ -6,7 +6,8 @@ use crate::object::checksum::{Algorithm, Kind};
 use crate::object::metadata::UserMetadata;
 use crate::object::name::ObjectKey;
 use crate::object::record::{ContentHeaders, ObjectRecord, UploadRecord};
-use crate::ops::put_object::owner;
+use crate::object::tags::Tags;
+use crate::ops::put_object::{owner, permit_tags};
 use crate::ops::{OpContext, OpError};
 use crate::tenancy::bucket::{self, BucketRef};
 
@@ -21,6 +22,8 @@ pub struct CreateMultipartUpload {
     pub headers: ContentHeaders,
     /// Of the object to come.
     pub metadata: UserMetadata,
+    /// Of the object to come.
+    pub tags: Tags,
     /// `x-amz-checksum-algorithm`.
     pub algorithm: Option<Algorithm>,
     /// `x-amz-checksum-type`.
@@ -43,6 +46,7 @@ pub async fn create_multipart_upload(
     request: CreateMultipartUpload,
 ) -> Result<CreateUploadReply, OpError> {
     let bucket = bucket::find(ctx, who, Action::PutObject, &request.bucket).await?;
+    permit_tags(ctx, who, &request.tags, &request.bucket).await?;
     let key = ObjectKey::new(request.key)?;
     if request.algorithm.is_none() && request.kind == Some(Kind::Composite) {
         return Err(OpError::Request(
@@ -65,6 +69,7 @@ pub async fn create_multipart_upload(
             checksum: None,
             owner: owner(who, &bucket),
         },
+        tags: request.tags,
         algorithm,
         kind,
         named: request.algorithm.is_some(),

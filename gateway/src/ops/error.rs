@@ -3,6 +3,8 @@
 //! Always true: after any of them nothing of the call is left behind, except after `Unknown`, whose write may or may not
 //! have happened.
 
+use std::future::Future;
+
 use crate::auth::permit::Denied;
 use crate::object::checksum::ChecksumError;
 use crate::object::complete_plan::CompleteError;
@@ -11,6 +13,7 @@ use crate::object::get_plan::GetError;
 use crate::object::metadata::MetadataError;
 use crate::object::name::NameError;
 use crate::object::put_plan::TooLarge;
+use crate::object::tags::TagError;
 use crate::ops::VersionName;
 use crate::store::payload::PayloadError;
 use crate::store::{IntakeError, KvError, Refusal};
@@ -36,6 +39,9 @@ pub enum OpError {
     NoSuchKey { key: String, marker: Option<Marker> },
     #[error("The specified version does not exist.")]
     NoSuchVersion { key: String, version: String },
+    /// What was found was overwritten or deleted before its bytes were read. Whoever gets this looks again.
+    #[error("The object was replaced while it was read. Please try again.")]
+    Replaced,
     /// A delete marker was asked for by its own id.
     #[error("The specified method is not allowed against this resource.")]
     MarkerAsked { marker: Marker },
@@ -73,6 +79,8 @@ pub enum OpError {
     TooLarge(#[from] TooLarge),
     #[error(transparent)]
     Metadata(#[from] MetadataError),
+    #[error(transparent)]
+    Tag(#[from] TagError),
     #[error(transparent)]
     Copy(#[from] CopyError),
     #[error(transparent)]
@@ -134,6 +142,14 @@ impl OpError {
         }
     }
 
+    /// What the core said about a version that was found before.
+    pub fn reading(error: KvError, bucket: &str, key: &str) -> OpError {
+        match error {
+            KvError::Refused(Refusal::NoSuchVersion) => OpError::Replaced,
+            error => OpError::kv(error, bucket, key),
+        }
+    }
+
     fn refused(refusal: Refusal, bucket: &str, key: &str) -> OpError {
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
         match refusal {
@@ -181,4 +197,24 @@ impl OpError {
             other => other,
         }
     }
+}
+
+/// How often a read begins anew.
+const LOOKS: usize = 32;
+
+/// Does a read anew while what it found is replaced under its hands: a key that is overwritten all the time is there all
+/// the time.
+pub(super) async fn while_replaced<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, OpError>
+where
+    F: Future<Output = Result<T, OpError>>,
+{
+    for _ in 0..LOOKS {
+        match attempt().await {
+            Err(OpError::Replaced) => {}
+            other => return other,
+        }
+    }
+    Err(OpError::Unavailable(
+        "the object is replaced faster than it can be read".to_owned(),
+    ))
 }

@@ -3,6 +3,7 @@
 use crate::auth::principal::Principal;
 use crate::object::conditions::ReadConditions;
 use crate::object::get_plan::AskedRange;
+use crate::ops::error::while_replaced;
 use crate::ops::head_object::find;
 use crate::ops::{ObjectHead, OpContext, OpError};
 use crate::store::Content;
@@ -39,9 +40,13 @@ pub async fn get_object(
     who: &Principal,
     request: GetObject,
 ) -> Result<GetReply, OpError> {
-    let (version, head) = find(ctx, who, &request).await?;
+    while_replaced(|| read(ctx, who, &request)).await
+}
+
+async fn read(ctx: &OpContext, who: &Principal, request: &GetObject) -> Result<GetReply, OpError> {
+    let (version, head) = find(ctx, who, request).await?;
     let content = ctx.store().fetch(&version, head.plan.range.clone()).await;
     let content =
-        content.map_err(|error| OpError::kv(error, &request.bucket.name, &request.key))?;
+        content.map_err(|error| OpError::reading(error, &request.bucket.name, &request.key))?;
     Ok(GetReply { head, content })
 }

@@ -2,11 +2,14 @@
 
 use crate::auth::permit::Action;
 use crate::auth::principal::Principal;
+use crate::object::checksum::Checksum;
 use crate::object::conditions::{ReadConditions, Verdict};
 use crate::object::get_plan::{Ask, GetPlan};
 use crate::object::name::ObjectKey;
 use crate::object::record::ObjectRecord;
-use crate::ops::version_name::record_of;
+use crate::ops::error::while_replaced;
+use crate::ops::get_object_attributes::{checksum_of, parts_of};
+use crate::ops::version_name::{record_of, tags_of};
 use crate::ops::{GetObject, Marker, OpContext, OpError, VersionName};
 use crate::store::{Bucket, Version, VersionSelector};
 use crate::tenancy::bucket;
@@ -26,6 +29,10 @@ pub struct ObjectHead {
     pub version: Option<VersionName>,
     /// Number of parts, when one of them was asked for.
     pub parts: Option<u32>,
+    /// Of the part that was asked for.
+    pub part_checksum: Option<Checksum>,
+    /// Number of its tags.
+    pub tags: usize,
     /// Which bytes are answered.
     pub plan: GetPlan,
 }
@@ -36,7 +43,8 @@ pub async fn head_object(
     who: &Principal,
     request: GetObject,
 ) -> Result<ObjectHead, OpError> {
-    Ok(find(ctx, who, &request).await?.1)
+    let (_, head) = while_replaced(|| find(ctx, who, &request)).await?;
+    Ok(head)
 }
 
 /// Permits, finds, checks conditions, plans.
@@ -57,32 +65,36 @@ pub(super) async fn find(
     check(&request.conditions, &bucket, &version)?;
 
     let parts = match request.part {
-        Some(_) if version.parts > 0 => ctx
-            .store()
-            .kv()
-            .part_sizes(&version)
-            .await
-            .map_err(|e| OpError::kv(e, &bucket.name, key.as_str()))?,
+        Some(_) if version.parts > 0 => parts_of(ctx, &bucket, &version).await?,
         _ => Vec::new(),
     };
+    let sizes: Vec<_> = parts.iter().map(|part| (part.number, part.size)).collect();
     let plan = GetPlan::new(
         Ask {
             range: request.range,
             part: request.part,
         },
         version.new.size,
-        &parts,
+        &sizes,
     )?;
+    let record = record_of(&bucket, &version)?;
+    let algorithm = record.checksum.as_ref().map(|checksum| checksum.algorithm);
+    let part_checksum = parts
+        .iter()
+        .find(|part| Some(part.number) == request.part)
+        .and_then(|part| checksum_of(part, algorithm));
     let head = ObjectHead {
         etag: version.new.etag.clone(),
         size: version.new.size,
         modified_ms: version.modified_ms,
-        record: record_of(&bucket, &version)?,
+        record,
         version: VersionName::shown(&bucket, version.id, version.is_null),
         parts: request
             .part
             .and(Some(version.parts))
             .filter(|parts| *parts > 0),
+        part_checksum,
+        tags: tags_of(&bucket, &version)?.len(),
         plan,
     };
     Ok((version, head))

@@ -7,7 +7,7 @@ use crate::object::checksum::Checksum;
 use crate::ops::list_objects::{page_size, text};
 use crate::ops::version_name::record_of;
 use crate::ops::{OpContext, OpError, VersionName};
-use crate::store::{ListItem, ListRequest, VersionSelector};
+use crate::store::{ListItem, ListRequest, VersionSelector, Versioning};
 use crate::tenancy::bucket::{self, BucketRef};
 
 /// The call.
@@ -59,7 +59,8 @@ pub struct VersionsReply {
     pub versions: Vec<VersionLine>,
     /// In order.
     pub prefixes: Vec<String>,
-    /// There is more; goes on after this key and version.
+    /// There is more; goes on after this key and version. Where a key may have several, a null one is named by its id,
+    /// too: a client that deletes page by page would otherwise name one that is gone, and miss those behind it.
     pub next: Option<(String, Option<VersionName>)>,
 }
 
@@ -130,7 +131,9 @@ pub async fn list_object_versions(
             ListItem::Version(version) => {
                 let name = VersionName::of(version.id, version.is_null);
                 let record = record_of(&bucket, &version)?;
-                last = Some((text(&version.key), Some(name)));
+                let alone = version.is_null && bucket.versioning == Versioning::Off;
+                let place = VersionName::of(version.id, alone);
+                last = Some((text(&version.key), Some(place)));
                 reply.versions.push(VersionLine {
                     key: text(&version.key),
                     version: name,

@@ -4,6 +4,7 @@
 //! front end calls these functions as they are.
 
 mod abort_multipart_upload;
+mod bucket_settings;
 mod complete_multipart_upload;
 mod copy_object;
 mod create_bucket;
@@ -13,6 +14,8 @@ mod delete_object;
 mod delete_objects;
 mod error;
 mod get_object;
+mod get_object_attributes;
+mod get_object_tagging;
 mod head_bucket;
 mod head_object;
 mod list_buckets;
@@ -21,6 +24,7 @@ mod list_object_versions;
 mod list_objects;
 mod list_parts;
 mod put_object;
+mod put_object_tagging;
 mod upload_part;
 mod upload_part_copy;
 mod version_name;
@@ -33,6 +37,10 @@ use crate::object::token::TokenKey;
 use crate::store::{Credentials, Store};
 
 pub use abort_multipart_upload::{AbortMultipartUpload, abort_multipart_upload};
+pub use bucket_settings::{
+    cors_rules, get_bucket_cors, get_bucket_tagging, put_bucket_cors, put_bucket_tagging,
+    put_bucket_versioning,
+};
 pub use complete_multipart_upload::{
     CompleteMultipartUpload, CompleteReply, complete_multipart_upload,
 };
@@ -46,6 +54,8 @@ pub use delete_object::{DeleteObject, DeleteReply, delete_object};
 pub use delete_objects::{DeleteObjects, DeleteOutcome, DeleteTarget, delete_objects};
 pub use error::{Marker, OpError};
 pub use get_object::{GetObject, GetReply, get_object};
+pub use get_object_attributes::{GetObjectAttributes, ObjectAttributes, get_object_attributes};
+pub use get_object_tagging::{TaggedObject, get_object_tagging};
 pub use head_bucket::head_bucket;
 pub use head_object::{ObjectHead, head_object};
 pub use list_buckets::{BucketsPage, ListBuckets, list_buckets};
@@ -54,6 +64,7 @@ pub use list_object_versions::{ListVersions, VersionLine, VersionsReply, list_ob
 pub use list_objects::{ListObjects, ObjectLine, ObjectsReply, Start, list_objects};
 pub use list_parts::{ListParts, PartLine, PartsReply, list_parts};
 pub use put_object::{PutObject, PutReply, put_object};
+pub use put_object_tagging::put_object_tagging;
 pub use upload_part::{PartReply, UploadPart, upload_part};
 pub use upload_part_copy::{PartCopyReply, UploadPartCopy, upload_part_copy};
 pub use version_name::VersionName;

@@ -7,6 +7,7 @@ use crate::object::etag::hex;
 use crate::object::metadata::UserMetadata;
 use crate::object::name::ObjectKey;
 use crate::object::record::{ContentHeaders, ObjectRecord};
+use crate::object::tags::Tags;
 use crate::ops::{OpContext, OpError, VersionName};
 use crate::store::payload::Payload;
 use crate::store::{Bucket, Conditions, Hashing, NewVersion};
@@ -22,6 +23,8 @@ pub struct PutObject {
     pub headers: ContentHeaders,
     /// Stored as they are.
     pub metadata: UserMetadata,
+    /// Of the new version.
+    pub tags: Tags,
     /// Decided when the write is applied.
     pub conditions: Conditions,
     /// The bytes.
@@ -48,6 +51,7 @@ pub async fn put_object(
     request: PutObject,
 ) -> Result<PutReply, OpError> {
     let bucket = bucket::find(ctx, who, Action::PutObject, &request.bucket).await?;
+    permit_tags(ctx, who, &request.tags, &request.bucket).await?;
     let key = ObjectKey::new(request.key)?;
     let (store, name) = (ctx.store(), key.to_bytes());
 
@@ -71,6 +75,7 @@ pub async fn put_object(
         etag: etag.clone(),
         size,
         meta: record.encode(),
+        tags: request.tags.encode(),
     };
     let written = store
         .kv()
@@ -83,6 +88,19 @@ pub async fn put_object(
         size,
         version: VersionName::written(&bucket, &written),
     })
+}
+
+/// Who brings tags with an object must be allowed to tag it.
+pub(super) async fn permit_tags(
+    ctx: &OpContext,
+    who: &Principal,
+    tags: &Tags,
+    bucket: &BucketRef,
+) -> Result<(), OpError> {
+    if !tags.is_empty() {
+        bucket::find(ctx, who, Action::PutObjectTagging, bucket).await?;
+    }
+    Ok(())
 }
 
 /// Who owns what is written; left out when it is the bucket's owner, as nearly always.

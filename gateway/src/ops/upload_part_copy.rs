@@ -4,6 +4,7 @@ use crate::auth::permit::Action;
 use crate::auth::principal::Principal;
 use crate::object::copy_plan;
 use crate::ops::copy_object::find_source;
+use crate::ops::error::while_replaced;
 use crate::ops::upload_part::Target;
 use crate::ops::{CopySource, OpContext, OpError, PartReply, VersionName};
 use crate::tenancy::bucket::{self, BucketRef};
@@ -42,12 +43,15 @@ pub async fn upload_part_copy(
 ) -> Result<PartCopyReply, OpError> {
     let bucket = bucket::find(ctx, who, Action::PutObject, &request.bucket).await?;
     let target = Target::find(ctx, &bucket, &request.key, &request.upload, request.number).await?;
-    let (source_bucket, source) = find_source(ctx, who, &request.source).await?;
-    let range = copy_plan::source_range(request.range.as_deref(), source.new.size)?;
-
-    let content = ctx.store().fetch(&source, range).await;
-    let content =
-        content.map_err(|error| OpError::kv(error, &source_bucket.name, &request.source.key))?;
+    let read = || async {
+        let (bucket, source) = find_source(ctx, who, &request.source).await?;
+        let range = copy_plan::source_range(request.range.as_deref(), source.new.size)?;
+        let content = ctx.store().fetch(&source, range).await;
+        let content =
+            content.map_err(|error| OpError::reading(error, &bucket.name, &request.source.key))?;
+        Ok((bucket, source, content))
+    };
+    let (source_bucket, source, content) = while_replaced(read).await?;
     let part = target.write(ctx, content.into_payload()).await?;
     Ok(PartCopyReply {
         part,

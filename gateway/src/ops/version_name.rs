@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::object::record::{ObjectRecord, RecordError};
+use crate::object::tags::Tags;
 use crate::ops::OpError;
 use crate::store::{Bucket, Version, VersionId, VersionSelector, Versioning, Written};
 
@@ -34,9 +35,11 @@ impl VersionName {
         }
     }
 
-    /// As answers carry it: not at all while the bucket never had versioning.
+    /// As answers carry it: not at all while the bucket never had versioning. That a version has an id of its own is the
+    /// later news, when `bucket` was looked up before versioning was turned on.
     pub fn shown(bucket: &Bucket, id: VersionId, is_null: bool) -> Option<VersionName> {
-        (bucket.versioning != Versioning::Off).then(|| VersionName::of(id, is_null))
+        let shows = bucket.versioning != Versioning::Off || !is_null;
+        shows.then(|| VersionName::of(id, is_null))
     }
 
     /// Of what was written.
@@ -60,11 +63,19 @@ impl VersionName {
     }
 }
 
+/// The tags of a version. Bytes that cannot be read are damage, and named so.
+pub fn tags_of(bucket: &Bucket, version: &Version) -> Result<Tags, OpError> {
+    Tags::decode(&version.new.tags).map_err(|error| damaged(bucket, version, &error))
+}
+
 /// The record of a version. One that cannot be read is damage, and named so.
 pub fn record_of(bucket: &Bucket, version: &Version) -> Result<ObjectRecord, OpError> {
-    let damaged = |error: RecordError| OpError::Damaged {
+    ObjectRecord::decode(&version.new.meta).map_err(|error| damaged(bucket, version, &error))
+}
+
+fn damaged(bucket: &Bucket, version: &Version, error: &RecordError) -> OpError {
+    OpError::Damaged {
         object: format!("{}/{}", bucket.name, String::from_utf8_lossy(&version.key)),
         what: error.to_string(),
-    };
-    ObjectRecord::decode(&version.new.meta).map_err(damaged)
+    }
 }

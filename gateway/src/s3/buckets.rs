@@ -4,6 +4,7 @@ use s3s::S3Response;
 use s3s::dto::*;
 
 use super::call::Call;
+use super::error::WireError;
 use super::headers;
 use super::objects::{Reply, timestamp};
 use crate::auth::permit::Action;
@@ -114,4 +115,31 @@ pub async fn get_bucket_versioning(
         status,
         ..Default::default()
     }))
+}
+
+pub async fn put_bucket_versioning(
+    ctx: &OpContext,
+    call: &Call,
+    input: PutBucketVersioningInput,
+) -> Reply<PutBucketVersioningOutput> {
+    let asked = input.versioning_configuration;
+    match asked.mfa_delete.as_ref().map(MFADelete::as_str) {
+        None | Some(MFADelete::DISABLED) => {}
+        Some(MFADelete::ENABLED) => return Err(WireError::not_implemented("MFA delete")),
+        Some(_) => return Err(WireError::malformed_xml()),
+    }
+    let versioning = match asked.status.as_ref().map(BucketVersioningStatus::as_str) {
+        Some(BucketVersioningStatus::ENABLED) => Versioning::Enabled,
+        Some(BucketVersioningStatus::SUSPENDED) => Versioning::Suspended,
+        Some(_) => return Err(WireError::malformed_xml()),
+        None => {
+            return Err(WireError::bad(
+                "IllegalVersioningConfigurationException",
+                "The Versioning element must be specified",
+            ));
+        }
+    };
+    let bucket = headers::bucket(call, input.bucket);
+    ops::put_bucket_versioning(ctx, &call.principal, &bucket, versioning).await?;
+    Ok(S3Response::new(PutBucketVersioningOutput::default()))
 }

@@ -12,6 +12,7 @@ use s3s::{S3Error, S3Request, s3_error};
 
 use super::error::WireError;
 use super::reply_body::ReplyBody;
+use super::xml::Document;
 use crate::auth::principal::Principal;
 use crate::store::payload::Payload;
 
@@ -86,6 +87,11 @@ impl Call {
     pub fn answer(&self, status: StatusCode, body: ReplyBody) {
         let mut outcome = self.outcome.lock();
         (outcome.status, outcome.body) = (Some(status), Some(body));
+    }
+
+    /// Answers 200 with a document of our own, instead of the one that s3s would write.
+    pub fn answer_with(&self, document: Document) {
+        self.answer(StatusCode::OK, ReplyBody::from(document.finish()));
     }
 
     /// What came of it.

@@ -19,6 +19,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::reply_body::ReplyBody;
 use super::request_id::RequestId;
+use super::xml::element;
 use crate::auth::authenticate::{AuthError, MAX_SKEW};
 use crate::auth::claim::ClaimError;
 use crate::object::checksum::ChecksumError;
@@ -30,7 +31,8 @@ use crate::object::get_plan::GetError;
 use crate::object::metadata::{self, MetadataError};
 use crate::object::name::{MAX_KEY_BYTES, NameError};
 use crate::object::put_plan::MAX_BODY;
-use crate::ops::{Marker, OpError};
+use crate::object::tags::TagError;
+use crate::ops::{Marker, OpError, REGION};
 use crate::store::payload::PayloadError;
 
 /// An answer that is no success.
@@ -78,6 +80,17 @@ impl WireError {
         WireError::new("NotImplemented", StatusCode::NOT_IMPLEMENTED, message)
     }
 
+    /// A document that is not what S3 expects.
+    pub fn malformed_xml() -> WireError {
+        WireError::bad("MalformedXML", default_message("MalformedXML"))
+    }
+
+    /// S3 has no such method on what is named.
+    pub fn method_not_allowed() -> WireError {
+        let message = default_message("MethodNotAllowed");
+        WireError::new("MethodNotAllowed", StatusCode::METHOD_NOT_ALLOWED, message)
+    }
+
     /// With another element.
     pub fn detail(mut self, name: &'static str, value: impl Into<String>) -> WireError {
         self.details.push((name, value.into()));
@@ -102,6 +115,8 @@ impl WireError {
             }
         }
         stamp(headers, id);
+        // Clients that guessed the region wrong look for it in errors.
+        headers.insert("x-amz-bucket-region", HeaderValue::from_static(REGION));
         if self.status == StatusCode::NOT_MODIFIED {
             return response;
         }
@@ -147,28 +162,6 @@ pub fn refusal(code: &'static str, status: StatusCode, message: &str) -> Respons
         error
     };
     error.render(RequestId::next(), "/", true)
-}
-
-fn element(xml: &mut String, name: &str, value: &str) {
-    xml.push('<');
-    xml.push_str(name);
-    xml.push('>');
-    for character in value.chars() {
-        match character {
-            '&' => xml.push_str("&amp;"),
-            '<' => xml.push_str("&lt;"),
-            '>' => xml.push_str("&gt;"),
-            '"' => xml.push_str("&quot;"),
-            '\r' => xml.push_str("&#13;"),
-            '\n' | '\t' => xml.push(character),
-            // XML cannot say these at all.
-            character if character < ' ' => xml.push('\u{fffd}'),
-            character => xml.push(character),
-        }
-    }
-    xml.push_str("</");
-    xml.push_str(name);
-    xml.push('>');
 }
 
 /// What s3s said, in our form: it has its own list of codes, which are S3's.
@@ -331,6 +324,21 @@ impl From<MetadataError> for WireError {
     }
 }
 
+impl From<TagError> for WireError {
+    fn from(error: TagError) -> WireError {
+        let message = error.to_string();
+        match error {
+            TagError::TooMany(_) => WireError::bad("BadRequest", message),
+            TagError::Header => {
+                WireError::bad("InvalidArgument", message).detail("ArgumentName", "x-amz-tagging")
+            }
+            TagError::Key | TagError::Value | TagError::Twice | TagError::System => {
+                WireError::bad("InvalidTag", message)
+            }
+        }
+    }
+}
+
 impl From<OpError> for WireError {
     #[allow(clippy::too_many_lines, reason = "a table")]
     fn from(error: OpError) -> WireError {
@@ -428,6 +436,7 @@ impl From<OpError> for WireError {
             OpError::TooLarge(_) => WireError::bad("EntityTooLarge", message)
                 .detail("MaxSizeAllowed", MAX_BODY.to_string()),
             OpError::Metadata(metadata) => metadata.into(),
+            OpError::Tag(tag) => tag.into(),
             OpError::Copy(copy) => match copy {
                 CopyError::OntoItself | CopyError::TooLarge => WireError::invalid(message),
                 CopyError::RangeText | CopyError::RangeOutside(_) => {
@@ -450,7 +459,7 @@ impl From<OpError> for WireError {
                 StatusCode::INSUFFICIENT_STORAGE,
                 message,
             ),
-            OpError::Unavailable(_) | OpError::Unknown(_) => unavailable(),
+            OpError::Unavailable(_) | OpError::Unknown(_) | OpError::Replaced => unavailable(),
             OpError::Damaged { object, .. } => {
                 WireError::new("InternalError", StatusCode::INTERNAL_SERVER_ERROR, message)
                     .detail("Damaged", object)
@@ -473,7 +482,7 @@ fn marked(error: WireError, marker: Option<Marker>) -> WireError {
 
 fn complete_error(error: CompleteError, message: String) -> WireError {
     match error {
-        CompleteError::NoParts => WireError::bad("MalformedXML", default_message("MalformedXML")),
+        CompleteError::NoParts => WireError::malformed_xml(),
         CompleteError::PartNumber => {
             WireError::bad("InvalidArgument", message).detail("ArgumentName", "PartNumber")
         }

@@ -87,8 +87,6 @@ pub fn check_supported(headers: &HeaderMap) -> Result<(), WireError> {
         let allowed = match rest {
             "acl" => matches!(value, b"private" | b"bucket-owner-full-control" | b""),
             "storage-class" => matches!(value, b"STANDARD" | b""),
-            "tagging" => value.is_empty(),
-            "tagging-directive" => matches!(value, b"COPY" | b"REPLACE"),
             "bucket-object-lock-enabled" => value.eq_ignore_ascii_case(b"false"),
             "object-ownership" => value == b"BucketOwnerEnforced",
             "request-payer" => true,
@@ -197,7 +195,6 @@ mod tests {
             ("x-amz-acl", "public-read"),
             ("x-amz-grant-read", "id=1"),
             ("x-amz-storage-class", "GLACIER"),
-            ("x-amz-tagging", "a=b"),
             ("x-amz-website-redirect-location", "/x"),
             ("x-amz-object-lock-mode", "COMPLIANCE"),
             ("x-amz-object-lock-legal-hold", "ON"),

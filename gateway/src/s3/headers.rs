@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::call::Call;
 use super::error::WireError;
+use crate::auth::canonical;
 use crate::object::checksum::{Algorithm, Checksum, Kind};
 use crate::object::conditions::{EtagList, ReadConditions};
 use crate::object::copy_plan::Directive;
@@ -15,6 +16,7 @@ use crate::object::dates;
 use crate::object::etag::quoted;
 use crate::object::metadata::{self, UserMetadata};
 use crate::object::record::ContentHeaders;
+use crate::object::tags::{TagError, Tags};
 use crate::ops::ObjectHead;
 use crate::store::Conditions;
 use crate::tenancy::bucket::BucketRef;
@@ -77,6 +79,26 @@ pub fn user_metadata(call: &Call) -> Result<UserMetadata, WireError> {
         entries.push((short.to_owned(), metadata::decode(text.trim())));
     }
     Ok(UserMetadata::new(entries)?)
+}
+
+/// `x-amz-tagging`: a query string of keys and values. Empty, as some clients send it, is no tags.
+pub fn tags(call: &Call) -> Result<Tags, WireError> {
+    match call.headers.get("x-amz-tagging") {
+        None => Ok(Tags::default()),
+        Some(value) => {
+            let text = std::str::from_utf8(value.as_bytes()).map_err(|_| TagError::Header)?;
+            let pairs = canonical::query_pairs(text.trim()).map_err(|_| TagError::Header)?;
+            Ok(Tags::of_header(pairs)?)
+        }
+    }
+}
+
+/// The tags of a copy, unless it has those of its source (`x-amz-tagging-directive`).
+pub fn tags_of_copy(call: &Call) -> Result<Option<Tags>, WireError> {
+    match directive(call, "x-amz-tagging-directive")? {
+        Directive::Copy => Ok(None),
+        Directive::Replace => tags(call).map(Some),
+    }
 }
 
 fn etags(call: &Call, name: &str) -> Result<Option<EtagList>, WireError> {
@@ -151,11 +173,11 @@ pub fn checksum_kind(call: &Call) -> Option<Kind> {
     call.header("x-amz-checksum-type").and_then(Kind::by_name)
 }
 
-/// `x-amz-metadata-directive`.
-pub fn directive(call: &Call) -> Result<Directive, WireError> {
-    match call.header("x-amz-metadata-directive") {
+/// `x-amz-metadata-directive`, `x-amz-tagging-directive`.
+pub fn directive(call: &Call, name: &'static str) -> Result<Directive, WireError> {
+    match call.header(name) {
         None | Some("") => Ok(Directive::Copy),
-        Some(text) => Directive::parse(text).ok_or_else(|| invalid("x-amz-metadata-directive")),
+        Some(text) => Directive::parse(text).ok_or_else(|| invalid(name)),
     }
 }
 
@@ -225,20 +247,26 @@ pub fn of_object(call: &Call, head: &ObjectHead) -> Result<HeaderMap, WireError>
             &parts.to_string(),
         );
     }
-    if let Some(checksum) = head
-        .record
-        .checksum
-        .as_ref()
-        .filter(|_| head.plan.whole && wants_checksum(call))
-    {
+    if head.tags > 0 {
+        put(
+            HeaderName::from_static("x-amz-tagging-count"),
+            &head.tags.to_string(),
+        );
+    }
+    let of_whole = head.record.checksum.as_ref().filter(|_| head.plan.whole);
+    let checksum = head.part_checksum.as_ref().or(of_whole);
+    if let Some(checksum) = checksum.filter(|_| wants_checksum(call)) {
+        // A part has a checksum of its bytes; the type is that of the object.
+        let kind = head
+            .record
+            .checksum
+            .as_ref()
+            .map_or(checksum.kind, |c| c.kind);
         put(
             HeaderName::from_static(checksum.algorithm.header()),
             &checksum.text(),
         );
-        put(
-            HeaderName::from_static("x-amz-checksum-type"),
-            checksum.kind.name(),
-        );
+        put(HeaderName::from_static("x-amz-checksum-type"), kind.name());
     }
     out.insert(CONTENT_LENGTH, HeaderValue::from(head.plan.len()));
     Ok(out)

@@ -10,7 +10,10 @@ use super::call::Call;
 use super::error::WireError;
 use super::headers;
 use super::objects::{Reply, strong, timestamp};
+use super::xml::Document;
 use crate::object::checksum::Checksum;
+use crate::object::dates;
+use crate::object::etag;
 use crate::object::listing::Naming;
 use crate::ops::{self, ObjectLine, OpContext, Start, VersionLine};
 
@@ -182,64 +185,68 @@ pub async fn list_object_versions(
         max: input.max_keys,
     };
     let page = ops::list_object_versions(ctx, &call.principal, request).await?;
-    let (markers, versions): (Vec<VersionLine>, Vec<VersionLine>) =
-        page.versions.into_iter().partition(|line| line.is_marker);
     let (next_key, next_version) = page
         .next
         .map_or((None, None), |(key, version)| (Some(key), version));
-    Ok(S3Response::new(ListObjectVersionsOutput {
-        common_prefixes: Some(prefixes(page.prefixes, naming)),
-        delete_markers: Some(
-            markers
-                .into_iter()
-                .map(|line| marker(line, naming))
-                .collect(),
-        ),
-        delimiter: input.delimiter.map(|name| naming.write(&name)),
-        encoding_type: input.encoding_type,
-        is_truncated: Some(next_key.is_some()),
-        key_marker: Some(naming.write(&input.key_marker.unwrap_or_default())),
-        max_keys: max(page.max),
-        name: Some(input.bucket),
-        next_key_marker: next_key.map(|name| naming.write(&name)),
-        next_version_id_marker: next_version.map(|version| version.to_string()),
-        prefix: Some(naming.write(&input.prefix.unwrap_or_default())),
-        version_id_marker: Some(input.version_id_marker.unwrap_or_default()),
-        versions: Some(
-            versions
-                .into_iter()
-                .map(|line| version(line, naming))
-                .collect(),
-        ),
-        ..Default::default()
-    }))
-}
-
-fn version(line: VersionLine, naming: Naming) -> ObjectVersion {
-    let (checksum_algorithm, checksum_type) = algorithms(line.checksum.as_ref());
-    ObjectVersion {
-        checksum_algorithm,
-        checksum_type,
-        e_tag: Some(strong(line.etag)),
-        is_latest: Some(line.is_latest),
-        key: Some(naming.write(&line.key)),
-        last_modified: Some(timestamp(line.modified_ms)),
-        owner: Some(owner(line.owner)),
-        restore_status: None,
-        size: i64::try_from(line.size).ok(),
-        storage_class: Some(ObjectVersionStorageClass::from_static(
-            ObjectVersionStorageClass::STANDARD,
-        )),
-        version_id: Some(line.version.to_string()),
+    // Versions and markers come as they follow each other, in one row: mc and minio-go take their order for the truth.
+    let mut document = Document::new("ListVersionsResult");
+    document.element("Name", &input.bucket);
+    document.element("Prefix", naming.write(&input.prefix.unwrap_or_default()));
+    document.element(
+        "KeyMarker",
+        naming.write(&input.key_marker.unwrap_or_default()),
+    );
+    document.element(
+        "VersionIdMarker",
+        input.version_id_marker.unwrap_or_default(),
+    );
+    document.maybe("NextKeyMarker", next_key.as_ref().map(|n| naming.write(n)));
+    document.maybe(
+        "NextVersionIdMarker",
+        next_version.map(|version| version.to_string()),
+    );
+    document.element("MaxKeys", page.max.to_string());
+    document.maybe("Delimiter", input.delimiter.map(|name| naming.write(&name)));
+    document.maybe(
+        "EncodingType",
+        input.encoding_type.as_ref().map(EncodingType::as_str),
+    );
+    document.element(
+        "IsTruncated",
+        if next_key.is_some() { "true" } else { "false" },
+    );
+    for line in page.versions {
+        let name = if line.is_marker {
+            "DeleteMarker"
+        } else {
+            "Version"
+        };
+        document.inside(name, |inner| write_version(inner, &line, naming));
     }
+    for prefix in page.prefixes {
+        document.inside("CommonPrefixes", |inner| {
+            inner.element("Prefix", naming.write(&prefix));
+        });
+    }
+    call.answer_with(document);
+    Ok(S3Response::new(ListObjectVersionsOutput::default()))
 }
 
-fn marker(line: VersionLine, naming: Naming) -> DeleteMarkerEntry {
-    DeleteMarkerEntry {
-        is_latest: Some(line.is_latest),
-        key: Some(naming.write(&line.key)),
-        last_modified: Some(timestamp(line.modified_ms)),
-        owner: Some(owner(line.owner)),
-        version_id: Some(line.version.to_string()),
+fn write_version(document: &mut Document, line: &VersionLine, naming: Naming) {
+    document.element("Key", naming.write(&line.key));
+    document.element("VersionId", line.version.to_string());
+    document.element("IsLatest", if line.is_latest { "true" } else { "false" });
+    document.element("LastModified", dates::rfc3339(line.modified_ms));
+    if !line.is_marker {
+        document.element("ETag", etag::quoted(&line.etag));
+        if let Some(checksum) = &line.checksum {
+            document.element("ChecksumAlgorithm", checksum.algorithm.name());
+            document.element("ChecksumType", checksum.kind.name());
+        }
+        document.element("Size", line.size.to_string());
+    }
+    document.inside("Owner", |owner| owner.element("ID", &line.owner));
+    if !line.is_marker {
+        document.element("StorageClass", "STANDARD");
     }
 }

@@ -11,9 +11,11 @@
 //! bodies and errors are ours: see `docs/decisions/own-signatures.md`.
 
 mod access;
+mod attributes;
 pub mod aws_chunked;
 mod buckets;
 mod call;
+mod cors;
 pub mod error;
 mod front;
 pub mod header_rules;
@@ -26,9 +28,11 @@ pub mod request_body;
 pub mod request_id;
 pub mod route;
 pub mod service;
+mod tagging;
 mod unconfigured;
 mod uploads;
 mod wire;
+mod xml;
 
 /// The operation of an answer, as S3 calls it (`PutObject`), as an extension of the response: for metrics and logs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

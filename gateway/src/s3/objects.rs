@@ -46,7 +46,7 @@ macro_rules! set_checksum {
 }
 pub(super) use set_checksum;
 
-fn header(out: &mut HeaderMap, name: &'static str, value: &str) {
+pub(super) fn header(out: &mut HeaderMap, name: &'static str, value: &str) {
     if let Ok(value) = HeaderValue::try_from(value) {
         out.insert(HeaderName::from_static(name), value);
     }
@@ -62,6 +62,7 @@ pub async fn put_object(
         key: input.key,
         headers: headers::content(call)?,
         metadata: headers::user_metadata(call)?,
+        tags: headers::tags(call)?,
         conditions: headers::write_conditions(call)?,
         payload: call.take_payload(),
     };
@@ -288,12 +289,13 @@ pub async fn copy_object(
         source: source(call, input.copy_source)?,
         bucket: headers::bucket(call, input.bucket),
         key: input.key,
-        directive: headers::directive(call)?,
+        directive: headers::directive(call, "x-amz-metadata-directive")?,
         record: ObjectRecord {
             headers: headers::content(call)?,
             metadata: headers::user_metadata(call)?,
             ..ObjectRecord::default()
         },
+        tags: headers::tags_of_copy(call)?,
         algorithm: headers::algorithm(call),
         conditions: headers::write_conditions(call)?,
     };

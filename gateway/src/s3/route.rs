@@ -2,7 +2,8 @@
 //!
 //! s3s finds the operation; what it does not look at is decided here. Always true:
 //! * an operation that is not in the table is refused by name before its body is read;
-//! * a sub-resource that does not belong to the operation found is refused: `DELETE /b/k?acl` is not a way to delete,
+//! * a sub-resource that does not belong to the operation found is refused (S3 has no such method on it, or we do not
+//!   do it): `DELETE /b/k?acl` is not a way to delete,
 //!   and `PUT /b/k?uploadId=…` without a part number does not overwrite an object.
 
 use super::error::WireError;
@@ -20,14 +21,17 @@ const fn route(name: &'static str, takes: &'static [&'static str]) -> Route {
     Route { name, takes }
 }
 
-const ROUTES: [Route; 42] = [
+const ROUTES: [Route; 50] = [
     route("AbortMultipartUpload", &["uploadId"]),
     route("CompleteMultipartUpload", &["uploadId"]),
     route("CopyObject", &[]),
     route("CreateBucket", &[]),
     route("CreateMultipartUpload", &["uploads"]),
     route("DeleteBucket", &[]),
+    route("DeleteBucketCors", &["cors"]),
+    route("DeleteBucketTagging", &["tagging"]),
     route("DeleteObject", &["versionId"]),
+    route("DeleteObjectTagging", &["tagging", "versionId"]),
     route("DeleteObjects", &["delete"]),
     route("GetBucketAccelerateConfiguration", &["accelerate"]),
     route("GetBucketAcl", &["acl"]),
@@ -47,6 +51,7 @@ const ROUTES: [Route; 42] = [
     route("GetBucketWebsite", &["website"]),
     route("GetObject", &["versionId", "partNumber"]),
     route("GetObjectAcl", &["acl", "versionId"]),
+    route("GetObjectAttributes", &["attributes", "versionId"]),
     route("GetObjectLegalHold", &["legal-hold", "versionId"]),
     route("GetObjectLockConfiguration", &["object-lock"]),
     route("GetObjectRetention", &["retention", "versionId"]),
@@ -60,35 +65,30 @@ const ROUTES: [Route; 42] = [
     route("ListObjects", &[]),
     route("ListObjectsV2", &[]),
     route("ListParts", &["uploadId"]),
+    route("PutBucketCors", &["cors"]),
+    route("PutBucketTagging", &["tagging"]),
+    route("PutBucketVersioning", &["versioning"]),
     route("PutObject", &[]),
+    route("PutObjectTagging", &["tagging", "versionId"]),
     route("UploadPart", &["uploadId", "partNumber"]),
     route("UploadPartCopy", &["uploadId", "partNumber"]),
 ];
 
-/// Query parameters that turn a request into another one.
-const SUB_RESOURCES: [&str; 45] = [
-    "abac",
+/// Sub-resources of S3 of which s3s knows every operation: one that is left over has no such method.
+const RESOURCES: [&str; 32] = [
     "accelerate",
     "acl",
     "analytics",
-    "annotation",
-    "annotations",
-    "append",
     "attributes",
     "cors",
     "delete",
     "encryption",
-    "events",
     "intelligent-tiering",
     "inventory",
     "legal-hold",
     "lifecycle",
     "location",
     "logging",
-    "metadataConfiguration",
-    "metadataInventoryTable",
-    "metadataJournalTable",
-    "metadataTable",
     "metrics",
     "notification",
     "object-lock",
@@ -96,22 +96,35 @@ const SUB_RESOURCES: [&str; 45] = [
     "policy",
     "policyStatus",
     "publicAccessBlock",
-    "renameObject",
     "replication",
-    "replication-metrics",
     "requestPayment",
     "restore",
     "retention",
     "select",
-    "select-type",
-    "session",
     "tagging",
     "torrent",
     "uploads",
     "versioning",
     "versions",
     "website",
+    "session",
+];
+
+/// Other query parameters that turn a request into another one, in S3 or in stores like it.
+const OTHERS: [&str; 13] = [
+    "abac",
+    "annotation",
+    "annotations",
+    "append",
+    "events",
     "lambdaArn",
+    "metadataConfiguration",
+    "metadataInventoryTable",
+    "metadataJournalTable",
+    "metadataTable",
+    "renameObject",
+    "replication-metrics",
+    "select-type",
 ];
 
 /// Query parameters that select within a resource; on the wrong operation they are a mistake rather than a feature.
@@ -123,11 +136,25 @@ pub fn admit(operation: &str, query: &[(String, String)]) -> Result<Route, WireE
     let Some(route) = route else {
         return Err(WireError::not_implemented(operation));
     };
+    let mut resource = None;
+    for (name, _) in query {
+        if RESOURCES.contains(&name.as_str())
+            && let Some(other) = resource.replace(name).filter(|other| *other != name)
+        {
+            let message = format!("Conflicting query string parameters: {other}, {name}");
+            return Err(WireError::bad("InvalidArgument", message)
+                .detail("ArgumentName", "ResourceType")
+                .detail("ArgumentValue", name));
+        }
+    }
     for (name, _) in query {
         if route.takes.contains(&name.as_str()) {
             continue;
         }
-        if SUB_RESOURCES.contains(&name.as_str()) {
+        if RESOURCES.contains(&name.as_str()) {
+            return Err(WireError::method_not_allowed().detail("ResourceType", name));
+        }
+        if OTHERS.contains(&name.as_str()) {
             return Err(WireError::not_implemented(&format!(
                 "?{name} on {operation}"
             )));
@@ -180,18 +207,31 @@ mod tests {
     #[test]
     fn a_sub_resource_never_falls_through_to_another_operation() {
         for (operation, name) in [
-            ("DeleteObject", "acl"),
-            ("DeleteObject", "legal-hold"),
             ("PutObject", "renameObject"),
             ("PutObject", "append"),
             ("ListObjects", "events"),
             ("CreateBucket", "abac"),
-            ("GetObject", "attributes"),
-            ("DeleteBucket", "versioning"),
         ] {
             let error = admit(operation, &query(&[name])).unwrap_err();
             assert_eq!(error.code, "NotImplemented", "{operation} ?{name}");
             assert!(error.message.contains(name));
+        }
+        for (operation, name) in [
+            ("DeleteObject", "acl"),
+            ("DeleteObject", "legal-hold"),
+            ("PutObject", "attributes"),
+            ("DeleteBucket", "versioning"),
+        ] {
+            let error = admit(operation, &query(&[name])).unwrap_err();
+            assert_eq!(
+                (error.code, error.status.as_u16()),
+                ("MethodNotAllowed", 405),
+                "{operation} ?{name}"
+            );
+        }
+        for operation in ["GetObjectTagging", "GetObjectAcl"] {
+            let error = admit(operation, &query(&["tagging", "acl"])).unwrap_err();
+            assert_eq!(error.code, "InvalidArgument", "{operation}");
         }
         for (operation, name) in [
             ("PutObject", "uploadId"),
@@ -223,8 +263,9 @@ mod tests {
     #[test]
     fn the_tables_are_sorted_and_single() {
         assert!(ROUTES.windows(2).all(|pair| pair[0].name < pair[1].name));
-        let all: std::collections::BTreeSet<_> = SUB_RESOURCES.iter().chain(&SELECTORS).collect();
-        assert_eq!(all.len(), SUB_RESOURCES.len() + SELECTORS.len());
+        let names = || RESOURCES.iter().chain(&OTHERS).chain(&SELECTORS);
+        let all: std::collections::BTreeSet<_> = names().collect();
+        assert_eq!(all.len(), names().count());
         for route in ROUTES {
             assert!(
                 route.takes.iter().all(|name| all.contains(name)),

@@ -17,6 +17,7 @@ use s3s::validation::{AwsNameValidation, NameValidation};
 
 use super::ApiName;
 use super::access::{NoKeys, Routes};
+use super::cors;
 use super::error::{WireError, from_s3s, stamp};
 use super::front::{self, Admitted};
 use super::host::Hosts;
@@ -100,11 +101,20 @@ impl S3Service {
 
         let Inner { ctx, hosts, .. } = &*self.inner;
         let now = clock::wall_ms() / 1_000;
-        let (mut response, operation) =
+        let page = cors::Asked::of(&parts);
+        let (mut response, operation) = if parts.method == Method::OPTIONS {
+            let answer = cors::preflight(ctx, hosts, &parts, id).await;
+            let answer = answer.unwrap_or_else(|error| error.render(id, uri.path(), with_body));
+            (answer, "Preflight")
+        } else {
             match front::admit(parts, &leftover, ctx.keys(), hosts, now).await {
                 Ok(admitted) => self.dispatch(admitted, id, with_body).await,
                 Err(error) => (error.render(id, uri.path(), with_body), "Unknown"),
-            };
+            }
+        };
+        if let Some(page) = page.filter(|_| operation != "Preflight") {
+            cors::tell_page(ctx, hosts, &page, response.headers_mut()).await;
+        }
         if response.status().as_u16() >= 400 {
             drain(&leftover, waits).await;
         }

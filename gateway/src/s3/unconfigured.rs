@@ -82,8 +82,6 @@ not_found! {
         "NoSuchBucketPolicy", "The bucket policy does not exist";
     get_public_access_block: GetPublicAccessBlockInput -> GetPublicAccessBlockOutput =
         "NoSuchPublicAccessBlockConfiguration", "The public access block configuration was not found";
-    get_bucket_cors: GetBucketCorsInput -> GetBucketCorsOutput =
-        "NoSuchCORSConfiguration", "The CORS configuration does not exist";
     get_bucket_website: GetBucketWebsiteInput -> GetBucketWebsiteOutput =
         "NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration";
     get_bucket_lifecycle_configuration: GetBucketLifecycleConfigurationInput -> GetBucketLifecycleConfigurationOutput =
@@ -94,8 +92,6 @@ not_found! {
         "ServerSideEncryptionConfigurationNotFoundError", "The server side encryption configuration was not found";
     get_object_lock_configuration: GetObjectLockConfigurationInput -> GetObjectLockConfigurationOutput =
         "ObjectLockConfigurationNotFoundError", "Object Lock configuration does not exist for this bucket";
-    get_bucket_tagging: GetBucketTaggingInput -> GetBucketTaggingOutput =
-        "NoSuchTagSet", "The TagSet does not exist";
 }
 
 pub async fn get_bucket_accelerate_configuration(
@@ -178,20 +174,6 @@ pub async fn get_object_acl(
         grants: Some(full_control(id.clone())),
         owner: Some(owner(id)),
         ..Default::default()
-    }))
-}
-
-/// No object has tags, since a PUT that brings some is refused.
-pub async fn get_object_tagging(
-    ctx: &OpContext,
-    call: &Call,
-    input: GetObjectTaggingInput,
-) -> Reply<GetObjectTaggingOutput> {
-    let head = object(ctx, call, input.bucket, input.key, input.version_id).await?;
-    let version_id = head.version.map(|version| version.to_string());
-    Ok(S3Response::new(GetObjectTaggingOutput {
-        tag_set: Vec::new(),
-        version_id,
     }))
 }
 

@@ -44,6 +44,7 @@ pub async fn create_multipart_upload(
         key: input.key.clone(),
         headers: headers::content(call)?,
         metadata: headers::user_metadata(call)?,
+        tags: headers::tags(call)?,
         algorithm: headers::algorithm(call),
         kind: headers::checksum_kind(call),
     };
@@ -109,11 +110,7 @@ pub async fn upload_part_copy(
 
 /// A line of the client's list. One checksum at most: the upload has one algorithm.
 fn listed(part: CompletedPart) -> Result<ListedPart, WireError> {
-    let malformed = || {
-        let message = "The XML you provided was not well-formed or did not validate against our published schema";
-        WireError::bad("MalformedXML", message)
-    };
-    let number = part.part_number.ok_or_else(malformed)?;
+    let number = part.part_number.ok_or_else(WireError::malformed_xml)?;
     let checksum = [
         (Algorithm::Crc32, part.checksum_crc32),
         (Algorithm::Crc32c, part.checksum_crc32c),
@@ -133,7 +130,10 @@ fn listed(part: CompletedPart) -> Result<ListedPart, WireError> {
     Ok(ListedPart {
         // Numbers below 0 are as little parts as 0 is.
         number: u32::try_from(number).unwrap_or(0),
-        etag: part.e_tag.ok_or_else(malformed)?.into_value(),
+        etag: part
+            .e_tag
+            .ok_or_else(WireError::malformed_xml)?
+            .into_value(),
         checksum,
     })
 }

@@ -6,7 +6,7 @@ use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};
 
 use super::call::Call;
-use super::{buckets, listings, objects, unconfigured, uploads};
+use super::{attributes, buckets, cors, listings, objects, tagging, unconfigured, uploads};
 use crate::ops::OpContext;
 
 /// The store behind s3s's trait.
@@ -48,11 +48,14 @@ translated! {
     create_bucket: CreateBucketInput -> CreateBucketOutput = buckets;
     create_multipart_upload: CreateMultipartUploadInput -> CreateMultipartUploadOutput = uploads;
     delete_bucket: DeleteBucketInput -> DeleteBucketOutput = buckets;
+    delete_bucket_cors: DeleteBucketCorsInput -> DeleteBucketCorsOutput = cors;
+    delete_bucket_tagging: DeleteBucketTaggingInput -> DeleteBucketTaggingOutput = tagging;
     delete_object: DeleteObjectInput -> DeleteObjectOutput = objects;
+    delete_object_tagging: DeleteObjectTaggingInput -> DeleteObjectTaggingOutput = tagging;
     delete_objects: DeleteObjectsInput -> DeleteObjectsOutput = objects;
     get_bucket_accelerate_configuration: GetBucketAccelerateConfigurationInput -> GetBucketAccelerateConfigurationOutput = unconfigured;
     get_bucket_acl: GetBucketAclInput -> GetBucketAclOutput = unconfigured;
-    get_bucket_cors: GetBucketCorsInput -> GetBucketCorsOutput = unconfigured;
+    get_bucket_cors: GetBucketCorsInput -> GetBucketCorsOutput = cors;
     get_bucket_encryption: GetBucketEncryptionInput -> GetBucketEncryptionOutput = unconfigured;
     get_bucket_lifecycle_configuration: GetBucketLifecycleConfigurationInput -> GetBucketLifecycleConfigurationOutput = unconfigured;
     get_bucket_location: GetBucketLocationInput -> GetBucketLocationOutput = buckets;
@@ -63,15 +66,16 @@ translated! {
     get_bucket_policy_status: GetBucketPolicyStatusInput -> GetBucketPolicyStatusOutput = unconfigured;
     get_bucket_replication: GetBucketReplicationInput -> GetBucketReplicationOutput = unconfigured;
     get_bucket_request_payment: GetBucketRequestPaymentInput -> GetBucketRequestPaymentOutput = unconfigured;
-    get_bucket_tagging: GetBucketTaggingInput -> GetBucketTaggingOutput = unconfigured;
+    get_bucket_tagging: GetBucketTaggingInput -> GetBucketTaggingOutput = tagging;
     get_bucket_versioning: GetBucketVersioningInput -> GetBucketVersioningOutput = buckets;
     get_bucket_website: GetBucketWebsiteInput -> GetBucketWebsiteOutput = unconfigured;
     get_object: GetObjectInput -> GetObjectOutput = objects;
     get_object_acl: GetObjectAclInput -> GetObjectAclOutput = unconfigured;
+    get_object_attributes: GetObjectAttributesInput -> GetObjectAttributesOutput = attributes;
     get_object_legal_hold: GetObjectLegalHoldInput -> GetObjectLegalHoldOutput = unconfigured;
     get_object_lock_configuration: GetObjectLockConfigurationInput -> GetObjectLockConfigurationOutput = unconfigured;
     get_object_retention: GetObjectRetentionInput -> GetObjectRetentionOutput = unconfigured;
-    get_object_tagging: GetObjectTaggingInput -> GetObjectTaggingOutput = unconfigured;
+    get_object_tagging: GetObjectTaggingInput -> GetObjectTaggingOutput = tagging;
     get_public_access_block: GetPublicAccessBlockInput -> GetPublicAccessBlockOutput = unconfigured;
     head_bucket: HeadBucketInput -> HeadBucketOutput = buckets;
     head_object: HeadObjectInput -> HeadObjectOutput = objects;
@@ -81,7 +85,11 @@ translated! {
     list_objects: ListObjectsInput -> ListObjectsOutput = listings;
     list_objects_v2: ListObjectsV2Input -> ListObjectsV2Output = listings;
     list_parts: ListPartsInput -> ListPartsOutput = uploads;
+    put_bucket_cors: PutBucketCorsInput -> PutBucketCorsOutput = cors;
+    put_bucket_tagging: PutBucketTaggingInput -> PutBucketTaggingOutput = tagging;
+    put_bucket_versioning: PutBucketVersioningInput -> PutBucketVersioningOutput = buckets;
     put_object: PutObjectInput -> PutObjectOutput = objects;
+    put_object_tagging: PutObjectTaggingInput -> PutObjectTaggingOutput = tagging;
     upload_part: UploadPartInput -> UploadPartOutput = uploads;
     upload_part_copy: UploadPartCopyInput -> UploadPartCopyOutput = uploads;
 }

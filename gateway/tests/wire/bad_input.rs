@@ -357,7 +357,7 @@ async fn methods_and_forms_that_are_not_done_are_refused() {
         .payload(Payload::Anonymous)
         .send()
         .await
-        .refused(403, "AccessForbidden");
+        .refused(400, "BadRequest");
     let form = world
         .post("/bucket")
         .with("content-type", "Multipart/Form-Data; boundary=x")

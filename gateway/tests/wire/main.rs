@@ -3,12 +3,16 @@
 //! One file per kind of call; `world` starts the node and is the client.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod attributes;
 mod bad_input;
 mod buckets;
 mod checksums;
 mod copies;
+mod cors;
 mod listings;
 mod multipart;
 mod objects;
 mod settings;
+mod tagging;
+mod versions;
 mod world;

@@ -525,3 +525,31 @@ async fn a_delete_of_many_has_1_to_1000_keys() {
     );
     world.stop().await;
 }
+
+/// A key that is overwritten all the time is there all the time: whoever reads or copies it gets one of its contents.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_is_overwritten_while_it_is_read_is_never_missing() {
+    let world = World::with_bucket().await;
+    world.store("/bucket/key", "0").await;
+    let overwriter = async {
+        for round in 0..150 {
+            world.store("/bucket/key", round.to_string()).await;
+        }
+    };
+    let readers = futures::future::join_all((0..4).map(|reader| {
+        let world = &world;
+        async move {
+            for _ in 0..100 {
+                let got = world.get("/bucket/key").send().await;
+                assert_eq!(got.status, 200, "{}", got.text());
+                let copy = world
+                    .put(&format!("/bucket/copy{reader}"))
+                    .with("x-amz-copy-source", "bucket/key");
+                let copy = copy.send().await;
+                assert_eq!(copy.status, 200, "{}", copy.text());
+            }
+        }
+    }));
+    futures::join!(overwriter, readers);
+    world.stop().await;
+}

@@ -72,6 +72,15 @@ impl World {
         world
     }
 
+    /// Turns versions of `bucket` on (`Enabled`) or off (`Suspended`).
+    pub async fn versioning(&self, status: &str) {
+        let xml = format!(
+            "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>{status}</Status></VersioningConfiguration>"
+        );
+        let reply = self.put("/bucket?versioning").body(xml).send().await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+
     pub async fn stop(self) {
         self.node.shutdown(Duration::from_secs(5)).await;
     }

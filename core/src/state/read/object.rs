@@ -32,6 +32,7 @@ pub(in crate::state) fn version_of_row(
             etag: version.etag,
             size: version.size,
             meta: version.meta,
+            tags: version.tags,
         },
         parts: content.part_count(),
         content,

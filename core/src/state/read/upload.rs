@@ -136,9 +136,55 @@ pub fn part_contents(
     listed: &[(u32, u32)],
     range: &std::ops::Range<u64>,
 ) -> Result<Vec<PartContent>, EngineError> {
-    let name = id.open().ok_or_else(|| damaged(b"", "id of an upload"))?;
     let mut found = Vec::new();
     let mut offset = 0;
+    each_listed(view, vshard, id, listed, |key, number, part| {
+        let end = offset + part.size;
+        if offset < range.end && range.start < end {
+            let content = sound(key, Content::of_row(part.content.as_ref()))?;
+            found.push(PartContent {
+                number,
+                offset,
+                size: part.size,
+                content,
+            });
+        }
+        offset = end;
+        Ok(offset < range.end)
+    })?;
+    Ok(found)
+}
+
+/// All parts of a completed upload that its object has, in order.
+pub fn parts_of_version(
+    view: &dyn View,
+    vshard: VShard,
+    id: UploadId,
+    listed: &[(u32, u32)],
+) -> Result<Vec<Part>, EngineError> {
+    let mut found = Vec::new();
+    each_listed(view, vshard, id, listed, |_, number, part| {
+        found.push(Part {
+            number,
+            etag: part.etag,
+            size: part.size,
+            modified_ms: part.modified_ms,
+            meta: part.meta,
+        });
+        Ok(true)
+    })?;
+    Ok(found)
+}
+
+/// Visits the rows of listed parts, until `visit` says that it has seen enough. One that is missing is damage.
+fn each_listed(
+    view: &dyn View,
+    vshard: VShard,
+    id: UploadId,
+    listed: &[(u32, u32)],
+    mut visit: impl FnMut(&Bytes, u32, row::Part) -> Result<bool, EngineError>,
+) -> Result<(), EngineError> {
+    let name = id.open().ok_or_else(|| damaged(b"", "id of an upload"))?;
     for &(first, last) in listed {
         let number = |n: u32| u16::try_from(n).map_err(|_| damaged(b"", "number of a part"));
         let rows_of = KeyRange {
@@ -155,24 +201,13 @@ pub fn part_contents(
             }
             expected += 1;
             let part: row::Part = decode(&key, row)?;
-            let end = offset + part.size;
-            if offset < range.end && range.start < end {
-                let content = sound(&key, Content::of_row(part.content.as_ref()))?;
-                found.push(PartContent {
-                    number: u32::from(number),
-                    offset,
-                    size: part.size,
-                    content,
-                });
-            }
-            offset = end;
-            if offset >= range.end {
-                return Ok(found);
+            if !visit(&key, u32::from(number), part)? {
+                return Ok(());
             }
         }
         if expected != last + 1 {
             return Err(damaged(&rows_of.from, "a listed part is missing"));
         }
     }
-    Ok(found)
+    Ok(())
 }

@@ -163,6 +163,7 @@ fn version(content: Option<row::Content>) -> row::Version {
         size: 6,
         meta: Bytes::from_static(b"meta"),
         content,
+        tags: Bytes::new(),
     }
 }
 
@@ -320,6 +321,14 @@ fn golden_rows_of_objects() {
         "older_upload",
         keys::older(V, B, KEY, 0x0FED),
         &version(of_upload()),
+    );
+    check_row(
+        "older_tagged",
+        keys::older(V, B, KEY, 0x0FED),
+        &row::Version {
+            tags: Bytes::from_static(b"tags"),
+            ..version(None)
+        },
     );
     check_row("older_marker", keys::older(V, B, KEY, 0x0FEE), &marker());
     check_row(
@@ -612,6 +621,7 @@ fn file_of(body: &Body) -> &'static str {
         Body::Abandon(_) => "abandon",
         Body::Delete(_) => "delete",
         Body::DeleteVersion(_) => "delete_version",
+        Body::SetTags(_) => "set_tags",
         Body::Copy(_) => "copy",
         Body::CreateUpload(_) => "create_upload",
         Body::ClaimPart(_) => "claim_part",
@@ -655,7 +665,7 @@ fn file_of(body: &Body) -> &'static str {
     }
 }
 
-const KINDS: usize = 50;
+const KINDS: usize = 51;
 
 fn target() -> Option<wire::Target> {
     Some(wire::Target {
@@ -685,6 +695,7 @@ fn described() -> Option<wire::NewVersion> {
         etag: "etag".into(),
         size: 5,
         meta: Bytes::from_static(b"meta"),
+        tags: Bytes::new(),
     })
 }
 
@@ -786,6 +797,11 @@ pub(super) fn all_entries() -> Vec<Body> {
         Body::Delete(wire::Delete {
             target: target(),
             conditions: conditions(),
+        }),
+        Body::SetTags(wire::SetTags {
+            target: target(),
+            version: Some(wire::set_tags::Version::Seq(4)),
+            tags: Bytes::from_static(b"tags"),
         }),
         Body::DeleteVersion(wire::DeleteVersion {
             target: target(),

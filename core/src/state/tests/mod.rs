@@ -12,5 +12,6 @@ mod members;
 mod model;
 mod objects;
 mod sessions;
+mod tags;
 mod transactions;
 mod uploads;

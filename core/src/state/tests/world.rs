@@ -554,6 +554,7 @@ pub fn sized(etag: &str, size: u64) -> Option<wire::NewVersion> {
         etag: etag.to_owned(),
         size,
         meta: Bytes::from_static(b"meta"),
+        tags: Bytes::new(),
     })
 }
 

@@ -1,0 +1,123 @@
+//! What the gateway keeps with a bucket; opaque to the core.
+//!
+//! Encoded as protocol buffers: fields are added, never renumbered.
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::cors::CorsRule;
+use super::record::RecordError;
+use super::tags::{self, Tags};
+
+/// Settings of a bucket; the default is what a new bucket has.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct BucketSettings {
+    /// Its tags.
+    pub tags: Tags,
+    /// Its CORS rules.
+    pub cors: Vec<CorsRule>,
+}
+
+mod wire {
+    //! The bytes. Numbers are final.
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Settings {
+        #[prost(message, optional, tag = "1")]
+        pub tags: Option<super::tags::wire::Tags>,
+        #[prost(message, repeated, tag = "2")]
+        pub cors: Vec<CorsRule>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct CorsRule {
+        #[prost(string, optional, tag = "1")]
+        pub id: Option<String>,
+        #[prost(string, repeated, tag = "2")]
+        pub origins: Vec<String>,
+        #[prost(string, repeated, tag = "3")]
+        pub methods: Vec<String>,
+        #[prost(string, repeated, tag = "4")]
+        pub headers: Vec<String>,
+        #[prost(string, repeated, tag = "5")]
+        pub exposed: Vec<String>,
+        #[prost(uint32, optional, tag = "6")]
+        pub max_age_seconds: Option<u32>,
+    }
+}
+
+impl BucketSettings {
+    /// As the core keeps them.
+    pub fn encode(&self) -> Bytes {
+        let tags = (!self.tags.is_empty()).then(|| self.tags.to_wire());
+        let cors = self.cors.iter().cloned().map(rule_to_wire).collect();
+        wire::Settings { tags, cors }.encode_to_vec().into()
+    }
+
+    /// As the core gave them back.
+    pub fn decode(bytes: &[u8]) -> Result<BucketSettings, RecordError> {
+        let stored = wire::Settings::decode(bytes).map_err(RecordError::new)?;
+        Ok(BucketSettings {
+            tags: stored.tags.map(Tags::of_wire).unwrap_or_default(),
+            cors: stored.cors.into_iter().map(rule_of_wire).collect(),
+        })
+    }
+}
+
+fn rule_to_wire(rule: CorsRule) -> wire::CorsRule {
+    wire::CorsRule {
+        id: rule.id,
+        origins: rule.origins,
+        methods: rule.methods,
+        headers: rule.headers,
+        exposed: rule.exposed,
+        max_age_seconds: rule.max_age_seconds,
+    }
+}
+
+fn rule_of_wire(stored: wire::CorsRule) -> CorsRule {
+    CorsRule {
+        id: stored.id,
+        origins: stored.origins,
+        methods: stored.methods,
+        headers: stored.headers,
+        exposed: stored.exposed,
+        max_age_seconds: stored.max_age_seconds,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::object::etag::hex;
+    use crate::object::tags::Tagged;
+
+    /// The format is final.
+    #[test]
+    fn the_bytes_of_settings_never_change() {
+        assert_eq!(
+            BucketSettings::decode(&[]).unwrap(),
+            BucketSettings::default()
+        );
+        assert!(BucketSettings::default().encode().is_empty());
+        let tags = Tags::new(Tagged::Bucket, vec![("a".into(), "1".into())]).unwrap();
+        let rule = CorsRule {
+            id: Some("r".into()),
+            origins: vec!["*".into()],
+            methods: vec!["GET".into(), "PUT".into()],
+            headers: vec!["x".into()],
+            exposed: vec!["y".into()],
+            max_age_seconds: Some(5),
+        };
+        let settings = BucketSettings {
+            tags,
+            cors: vec![rule],
+        };
+        insta::assert_snapshot!(hex(&settings.encode()), @"0a080a060a016112013112180a017212012a1a034745541a035055542201782a01793005");
+        assert_eq!(
+            BucketSettings::decode(&settings.encode()).unwrap(),
+            settings
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! Settings of a bucket: PutBucketVersioning; Get, Put and Delete of its tags and of its CORS rules.
+//!
+//! Always true: a change is answered after every group knows it, so that no write after the answer goes by the old one.
+
+use crate::auth::permit::Action;
+use crate::auth::principal::Principal;
+use crate::object::bucket_settings::BucketSettings;
+use crate::object::cors::CorsRule;
+use crate::object::tags::Tags;
+use crate::ops::{OpContext, OpError};
+use crate::store::{Bucket, Versioning};
+use crate::tenancy::bucket::{self, BucketRef};
+
+/// Turns versions on, or stops making more of them. There is no way back to a bucket that never had any.
+pub async fn put_bucket_versioning(
+    ctx: &OpContext,
+    who: &Principal,
+    asked: &BucketRef,
+    versioning: Versioning,
+) -> Result<(), OpError> {
+    let bucket = bucket::find(ctx, who, Action::PutBucketVersioning, asked).await?;
+    change(ctx, &bucket, |facts| facts.versioning = versioning).await
+}
+
+/// The tags of a bucket.
+pub async fn get_bucket_tagging(
+    ctx: &OpContext,
+    who: &Principal,
+    asked: &BucketRef,
+) -> Result<Tags, OpError> {
+    let bucket = bucket::find(ctx, who, Action::GetBucketTagging, asked).await?;
+    Ok(settings_of(&bucket)?.tags)
+}
+
+/// Replaces the tags of a bucket; by none: takes them away.
+pub async fn put_bucket_tagging(
+    ctx: &OpContext,
+    who: &Principal,
+    asked: &BucketRef,
+    tags: &Tags,
+) -> Result<(), OpError> {
+    let bucket = bucket::find(ctx, who, Action::PutBucketTagging, asked).await?;
+    change_settings(ctx, &bucket, |settings| settings.tags = tags.clone()).await
+}
+
+/// The CORS rules of a bucket.
+pub async fn get_bucket_cors(
+    ctx: &OpContext,
+    who: &Principal,
+    asked: &BucketRef,
+) -> Result<Vec<CorsRule>, OpError> {
+    let bucket = bucket::find(ctx, who, Action::GetBucketCors, asked).await?;
+    Ok(settings_of(&bucket)?.cors)
+}
+
+/// Replaces the CORS rules of a bucket; by none: takes them away.
+pub async fn put_bucket_cors(
+    ctx: &OpContext,
+    who: &Principal,
+    asked: &BucketRef,
+    rules: &[CorsRule],
+) -> Result<(), OpError> {
+    let bucket = bucket::find(ctx, who, Action::PutBucketCors, asked).await?;
+    change_settings(ctx, &bucket, |settings| settings.cors = rules.to_vec()).await
+}
+
+/// The CORS rules of a bucket, for browsers: they ask without saying who they are, and hear nothing else.
+pub async fn cors_rules(ctx: &OpContext, name: &str) -> Result<Vec<CorsRule>, OpError> {
+    let found = ctx.store().kv().bucket(name).await;
+    let found = found.map_err(|error| OpError::kv(error, name, ""))?;
+    let bucket = found.ok_or_else(|| OpError::NoSuchBucket {
+        bucket: name.to_owned(),
+    })?;
+    Ok(settings_of(&bucket)?.cors)
+}
+
+async fn change_settings(
+    ctx: &OpContext,
+    bucket: &Bucket,
+    how: impl Fn(&mut BucketSettings) + Send,
+) -> Result<(), OpError> {
+    settings_of(bucket)?;
+    change(ctx, bucket, move |facts| {
+        // They are read again with each attempt: another setting may have changed meanwhile.
+        if let Ok(mut settings) = BucketSettings::decode(&facts.settings) {
+            how(&mut settings);
+            facts.settings = settings.encode();
+        }
+    })
+    .await
+}
+
+fn settings_of(bucket: &Bucket) -> Result<BucketSettings, OpError> {
+    BucketSettings::decode(&bucket.settings).map_err(|error| OpError::Damaged {
+        object: format!("the settings of bucket {}", bucket.name),
+        what: error.to_string(),
+    })
+}
+
+/// Changes this very bucket; one of the same name that was made since is another.
+async fn change(
+    ctx: &OpContext,
+    bucket: &Bucket,
+    how: impl Fn(&mut Bucket) + Send,
+) -> Result<(), OpError> {
+    let (id, name) = (bucket.id, &bucket.name);
+    let guarded = move |facts: &mut Bucket| {
+        if facts.id == id {
+            how(facts);
+        }
+    };
+    let changed = ctx.store().kv().change_bucket(name, guarded).await;
+    let changed = changed.map_err(|error| OpError::kv(error, name, ""))?;
+    if changed.id != id {
+        return Err(OpError::NoSuchBucket {
+            bucket: name.clone(),
+        });
+    }
+    Ok(())
+}
