@@ -215,7 +215,7 @@ mod tests {
             );
         }
         assert_eq!(read(b"").unwrap(), Content::default());
-        let long = Piece::new(9, 3 * BLOCK as u64 + 5).bytes();
+        let long = Piece::new(9, 3 * BLOCK as u64 + 100).bytes();
         for at in (0..long.len()).step_by(7) {
             let mut other = long.to_vec();
             other[at] ^= 1;
