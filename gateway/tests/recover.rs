@@ -83,7 +83,7 @@ fn a_user_is_led_from_the_damage_to_a_store_that_serves_again() {
         told.contains(&format!("minikv recover --group {group} --accept-loss")),
         "{told}"
     );
-    let json = ok(dir, &["--json", "recover", "--group", group]);
+    let json = ok(dir, &["recover", "--group", group, "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["accepted"], false);
     assert_eq!(json["lost"][0]["what"], serde_json::Value::Null);

@@ -188,7 +188,7 @@ fn a_lost_vote_is_replaced_by_one_that_cannot_have_been_given() {
             get(&world, "kept").await.unwrap(),
             Some(Piece::new(1, 300).into())
         );
-        let put = Op::Put(Piece::new(9, 9).into());
+        let put = Op::Put(Piece::new(9, 90).into());
         let refused = world
             .client
             .run(&Name::new("b", "x"), put)
