@@ -176,24 +176,20 @@ fn an_old_vote_is_no_loss_and_without_the_newest_a_group_only_reads() {
         let votes = spots(kind);
         let newest = |group| votes.iter().rposition(|spot| spot.group == group).unwrap();
         let newest = [newest(0), newest(1)];
-        for at in 0..votes.len() {
+        for (at, vote) in votes.iter().enumerate() {
             let (disk, ledger) = worn();
-            flip(&disk, &votes[at].path, votes[at].at + votes[at].len / 2);
+            flip(&disk, &vote.path, vote.at + vote.len / 2);
             let outcome = live_with(&disk, &ledger).unwrap();
-            assert!(
-                outcome.found.refused.is_empty(),
-                "{:?}: {outcome:?}",
-                votes[at]
-            );
+            assert!(outcome.found.refused.is_empty(), "{vote:?}: {outcome:?}");
             let of_group = newest.iter().position(|newest| *newest == at);
             let Some(group) = of_group else {
-                assert!(outcome.serves_everything(), "{:?}: {outcome:?}", votes[at]);
+                assert!(outcome.serves_everything(), "{vote:?}: {outcome:?}");
                 continue;
             };
             let says = format!(
                 "read-only: its vote is lost; stop the server, and `minikv recover --group {group}` says what would be lost"
             );
-            assert_eq!(outcome.troubles, [says.clone()]);
+            assert_eq!(outcome.troubles, std::slice::from_ref(&says));
             assert!(
                 outcome.damage.contains(&format!("g{group}: {says}")),
                 "{outcome:?}"
@@ -234,7 +230,7 @@ fn entry(kind: Kind, words: &str) {
             "neither reads nor writes: entry {}, which was not applied, is damaged; stop the server, and `minikv recover --group 1` says what would be lost",
             spot.index
         );
-        assert_eq!(outcome.troubles, [says.clone()], "{spot:?}");
+        assert_eq!(outcome.troubles, std::slice::from_ref(&says), "{spot:?}");
         assert_eq!(outcome.found.right, 0, "it answered something: {outcome:?}");
         assert!(!outcome.found.refused.is_empty());
         for (question, answer) in &outcome.found.refused {
