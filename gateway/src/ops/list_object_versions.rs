@@ -2,7 +2,7 @@
 //! object is its own version `null`.
 
 use crate::auth::permit::Action;
-use crate::auth::principal::{Principal, owner_id};
+use crate::auth::principal::Principal;
 use crate::object::checksum::Checksum;
 use crate::ops::list_objects::{page_size, text};
 use crate::ops::version_name::record_of;
@@ -139,7 +139,7 @@ pub async fn list_object_versions(
                     size: version.new.size,
                     modified_ms: version.modified_ms,
                     checksum: record.checksum,
-                    owner: record.owner.unwrap_or_else(|| owner_id(bucket.tenant)),
+                    owner: record.owner.unwrap_or_else(|| bucket.owner.clone()),
                 });
             }
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::auth::permit::Action;
-use crate::auth::principal::{Principal, owner_id};
+use crate::auth::principal::Principal;
 use crate::object::checksum::Checksum;
 use crate::object::listing::PageSize;
 use crate::object::token::Listing;
@@ -146,7 +146,7 @@ pub async fn list_objects(
                     size: version.new.size,
                     modified_ms: version.modified_ms,
                     checksum: record.checksum,
-                    owner: record.owner.unwrap_or_else(|| owner_id(bucket.tenant)),
+                    owner: record.owner.unwrap_or_else(|| bucket.owner.clone()),
                 });
             }
         }
