@@ -65,7 +65,10 @@ mod tests {
         let admin = Principal::tenant_admin("demo", b);
         assert_eq!(permit(&admin, Action::GetObject, b, "x"), Ok(()));
         assert_eq!(permit(&admin, Action::GetObject, a, "x"), Err(Denied));
-        assert_eq!(permit(&Principal::root("k"), Action::GetObject, b, "x"), Ok(()));
+        assert_eq!(
+            permit(&Principal::root("k"), Action::GetObject, b, "x"),
+            Ok(())
+        );
     }
 
     /// Two users of one tenant are strangers to each other.

@@ -230,7 +230,11 @@ print([info.path for info in s3.get_file_info(fs.FileSelector(\"\"))])
         json(to.access),
         json(to.secret),
         json(&to.endpoint.authority()),
-        if to.endpoint.is_https() { "https" } else { "http" },
+        if to.endpoint.is_https() {
+            "https"
+        } else {
+            "http"
+        },
         with_ca(to, |ca| format!("    tls_ca_file_path={},\n", json(ca))),
     )
 }
@@ -295,7 +299,9 @@ fn terraform(to: &Access<'_>) -> String {
     let (access, secret) = (hcl(to.access), hcl(to.secret));
     let endpoint = hcl(&to.endpoint.to_string());
     let ca = |indent: &str| {
-        with_ca(to, |ca| format!("{indent}custom_ca_bundle            = {}\n", hcl(ca)))
+        with_ca(to, |ca| {
+            format!("{indent}custom_ca_bundle            = {}\n", hcl(ca))
+        })
     };
     format!(
         "\
@@ -377,7 +383,10 @@ common:
         json(to.access),
         json(to.secret),
         !to.endpoint.is_https(),
-        with_ca(to, |ca| format!("      http_config:\n        ca_file: {}\n", json(ca))),
+        with_ca(to, |ca| format!(
+            "      http_config:\n        ca_file: {}\n",
+            json(ca)
+        )),
     )
 }
 

@@ -283,11 +283,17 @@ mod tests {
         assert_eq!(found(&flags, &with_dir, Prefer::Environment), "F");
         let target = Target::find(&none, &with_dir, Prefer::Environment).unwrap();
         assert_eq!(target.s3.to_string(), "http://127.0.0.1:7000");
-        assert_eq!(target.trust.own_ca.as_deref(), Some("/filed/ca.pem".as_ref()));
+        assert_eq!(
+            target.trust.own_ca.as_deref(),
+            Some("/filed/ca.pem".as_ref())
+        );
         let bundle = Environment::of(&[("MINIKV_DATA_DIR", path), ("AWS_CA_BUNDLE", "/b.pem")]);
         let target = Target::find(&none, &bundle, Prefer::Environment).unwrap();
         assert_eq!(target.trust.ca_cert.as_deref(), Some("/b.pem".as_ref()));
-        assert!(target.trust.own_ca.is_some(), "a bundle of the company does not hide the server's own CA");
+        assert!(
+            target.trust.own_ca.is_some(),
+            "a bundle of the company does not hide the server's own CA"
+        );
         let flag = TargetArgs {
             ca_cert: Some("/flag.pem".into()),
             ..none

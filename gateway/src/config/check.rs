@@ -168,7 +168,8 @@ pub fn startable(config: &Config) -> Result<(), ConfigError> {
 
 /// Whether these users may stand beside root. Asked again with the root key that the store kept.
 pub fn known_users(config: &Config, root: Option<&str>) -> Result<(), ConfigError> {
-    users::check(&config.users, root).map_err(|(number, what)| ConfigError::User { number, what })?;
+    users::check(&config.users, root)
+        .map_err(|(number, what)| ConfigError::User { number, what })?;
     config
         .users
         .iter()

@@ -89,7 +89,9 @@ pub enum ConfigError {
         missing: &'static str,
     },
     /// Two sources of one certificate.
-    #[error("tls = auto makes its own certificate, and tls-cert or tls-key is given too; leave out one of them")]
+    #[error(
+        "tls = auto makes its own certificate, and tls-cert or tls-key is given too; leave out one of them"
+    )]
     TlsTwice,
     /// The file's content where its path belongs.
     #[error(

@@ -57,7 +57,10 @@ pub fn example() -> String {
         }
     }
     for setting in settings().iter().filter(|s| s.is_list_of_tables()) {
-        text.push_str(&format!("\n# {}\n", setting.docs.join("\n# ").replace("# \n", "#\n")));
+        text.push_str(&format!(
+            "\n# {}\n",
+            setting.docs.join("\n# ").replace("# \n", "#\n")
+        ));
         text.push_str(USER);
     }
     text

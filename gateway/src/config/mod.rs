@@ -195,6 +195,13 @@ impl Default for Limits {
     }
 }
 
+impl Config {
+    /// Whether both ports speak https.
+    pub fn speaks_tls(&self) -> bool {
+        self.tls == TlsMode::Auto || self.tls_cert.is_some()
+    }
+}
+
 impl Limits {
     /// Time for requests in flight once the server is told to stop.
     pub fn drain(&self) -> Duration {

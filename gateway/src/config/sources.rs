@@ -249,7 +249,11 @@ fn from_file(path: &Path) -> Result<Vec<(&'static Setting, Value, Origin)>, Conf
 fn in_words(error: &toml::de::Error, text: &str) -> String {
     let line = error.span().and_then(|span| text.get(..span.start));
     match line {
-        Some(before) => format!("line {}: {}", before.matches('\n').count() + 1, error.message()),
+        Some(before) => format!(
+            "line {}: {}",
+            before.matches('\n').count() + 1,
+            error.message()
+        ),
         None => error.message().to_owned(),
     }
 }

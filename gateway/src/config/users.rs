@@ -32,10 +32,18 @@ pub struct User {
     #[serde(alias = "secret_key")]
     pub secret_key: Secret,
     /// Its id as an owner.
-    #[serde(default, alias = "canonical_id", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        alias = "canonical_id",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub canonical_id: Option<String>,
     /// What it is called.
-    #[serde(default, alias = "display_name", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        alias = "display_name",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub display_name: Option<String>,
     /// For people; nothing is sent there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,7 +80,9 @@ pub fn check(users: &[User], root: Option<&str>) -> Result<(), (usize, String)> 
     for (at, user) in (1..).zip(users) {
         let refuse = |what: String| Err((at, what));
         if !is_access_key(&user.access_key) {
-            return refuse("its access-key must be 3 to 128 letters, digits or any of `-_.@+`".into());
+            return refuse(
+                "its access-key must be 3 to 128 letters, digits or any of `-_.@+`".into(),
+            );
         }
         if root == Some(user.access_key.as_str()) {
             return refuse(format!("its access-key {} is root's", user.access_key));
@@ -98,7 +108,10 @@ pub fn check(users: &[User], root: Option<&str>) -> Result<(), (usize, String)> 
         }
         let tenant = user.tenant_name();
         if !is_word(&tenant) || tenant == crate::http::demo::DEMO {
-            return refuse(format!("`{tenant}` cannot be its tenant: write 1 to 128 letters, digits or any of `-_.@+`, and not `{}`", crate::http::demo::DEMO));
+            return refuse(format!(
+                "`{tenant}` cannot be its tenant: write 1 to 128 letters, digits or any of `-_.@+`, and not `{}`",
+                crate::http::demo::DEMO
+            ));
         }
         let same = (tenant, user.name());
         if user.canonical_id.is_some()

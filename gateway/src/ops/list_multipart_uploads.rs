@@ -119,10 +119,7 @@ pub async fn list_multipart_uploads(
                     key,
                     upload: id,
                     created_ms: upload.created_ms,
-                    owner: record
-                        .object
-                        .owner
-                        .unwrap_or_else(|| bucket.owner.clone()),
+                    owner: record.object.owner.unwrap_or_else(|| bucket.owner.clone()),
                     checksum: record.named.then_some((record.algorithm, record.kind)),
                 });
             }

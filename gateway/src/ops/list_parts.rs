@@ -78,10 +78,7 @@ pub async fn list_parts(
         after,
         parts: Vec::new(),
         truncated: false,
-        owner: record
-            .object
-            .owner
-            .unwrap_or_else(|| bucket.owner.clone()),
+        owner: record.object.owner.unwrap_or_else(|| bucket.owner.clone()),
         checksum: record.named.then_some((record.algorithm, record.kind)),
     };
     if page.lines == 0 {

@@ -37,7 +37,9 @@ use minikv_core::node::{EngineKind, FsyncPolicy, Node, NodeOptions, StartError};
 use tokio::net::TcpListener;
 
 use crate::auth::principal::Principal;
-use crate::config::{Config, ConfigError, Engine, Fsync, ListenAddr, Loaded, Secret, TlsMode, check};
+use crate::config::{
+    Config, ConfigError, Engine, Fsync, ListenAddr, Loaded, Secret, TlsMode, check,
+};
 use crate::http::access::Gate;
 use crate::http::demo::{DEMO, Demo};
 use crate::http::health::Probes;
@@ -206,12 +208,12 @@ async fn serve(
     check::known_users(config, Some(&root.access_key))?;
     let Secure { watched, ca_cert } = secure;
     let tls = match &watched {
-        Some(watched) => Some(Tls::new(watched.current(), &config.limits).map_err(|cause| {
-            ServeError::Io {
+        Some(watched) => Some(
+            Tls::new(watched.current(), &config.limits).map_err(|cause| ServeError::Io {
                 what: "cannot start TLS".into(),
                 cause: std::io::Error::other(cause),
-            }
-        })?),
+            })?,
+        ),
         None => None,
     };
     let s3_endpoint = endpoint(&s3, config.s3_addr, tls.is_some());

@@ -38,7 +38,10 @@ impl Trust {
     /// Makes https connections that believe no more than this.
     pub fn connector(&self) -> Result<TlsConnector, Failure> {
         let failed = |cause: &dyn std::error::Error| {
-            Failure::new(Exit::Failure, format!("cannot set up https: {}", chain(cause)))
+            Failure::new(
+                Exit::Failure,
+                format!("cannot set up https: {}", chain(cause)),
+            )
         };
         let mut roots = RootCertStore::empty();
         match &self.ca_cert {
@@ -54,7 +57,12 @@ impl Trust {
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             }
         }
-        for cert in self.own_ca.iter().flat_map(|path| certificates("ca-cert", path)).flatten() {
+        for cert in self
+            .own_ca
+            .iter()
+            .flat_map(|path| certificates("ca-cert", path))
+            .flatten()
+        {
             roots.add(cert).map_err(|cause| failed(&cause))?;
         }
         // A file that is gone or being replaced takes nothing away from the CAs.
@@ -130,6 +138,8 @@ impl ServerCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

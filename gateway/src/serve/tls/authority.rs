@@ -164,7 +164,13 @@ pub fn names(config: &Config) -> Vec<String> {
     for addr in [config.s3_addr.0, config.http_addr.0] {
         if addr.ip().is_unspecified() {
             let host = rustix::system::uname();
-            names.extend(host.nodename().to_str().ok().filter(|h| is_name(h)).map(str::to_owned));
+            names.extend(
+                host.nodename()
+                    .to_str()
+                    .ok()
+                    .filter(|h| is_name(h))
+                    .map(str::to_owned),
+            );
             names.extend(own_address(addr).map(|ip| ip.to_string()));
         } else {
             names.push(addr.ip().to_canonical().to_string());
@@ -251,8 +257,14 @@ mod tests {
         std::fs::create_dir(dir.path().join("tls")).unwrap();
         std::fs::write(dir.path().join("tls/ca-key.pem"), "odd").unwrap();
         let words = Authority::open(dir.path(), NOW).err().unwrap().to_string();
-        assert!(words.contains("ca-key.pem") && words.contains("restore"), "{words}");
-        assert_eq!(std::fs::read(dir.path().join("tls/ca-key.pem")).unwrap(), b"odd");
+        assert!(
+            words.contains("ca-key.pem") && words.contains("restore"),
+            "{words}"
+        );
+        assert_eq!(
+            std::fs::read(dir.path().join("tls/ca-key.pem")).unwrap(),
+            b"odd"
+        );
     }
 
     /// The names that clients on this machine use are there in every case.
@@ -264,7 +276,14 @@ mod tests {
             ..Config::default()
         };
         let names = names(&config);
-        for name in ["localhost", "127.0.0.1", "::1", "10.1.2.3", "s3.example.org", "*.s3.example.org"] {
+        for name in [
+            "localhost",
+            "127.0.0.1",
+            "::1",
+            "10.1.2.3",
+            "s3.example.org",
+            "*.s3.example.org",
+        ] {
             assert!(names.iter().any(|n| n == name), "{name} in {names:?}");
         }
     }

@@ -35,7 +35,8 @@ use current::Current;
 /// First byte of every TLS connection: a handshake record.
 const HANDSHAKE: u8 = 0x16;
 
-const PLAIN_HTTP: &str = "This port speaks https, and the request came in plain http. Write https:// in the endpoint.\n";
+const PLAIN_HTTP: &str =
+    "This port speaks https, and the request came in plain http. Write https:// in the endpoint.\n";
 
 /// The one crypto provider of this process, named at each use: there is no hidden global one.
 pub fn provider() -> Arc<CryptoProvider> {

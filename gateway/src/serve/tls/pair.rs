@@ -45,7 +45,9 @@ pub enum PairError {
         what: &'static str,
     },
     /// Two halves of different pairs.
-    #[error("the key in {key} does not belong to the certificate in {cert}; give both from one order, or make new ones with --tls auto")]
+    #[error(
+        "the key in {key} does not belong to the certificate in {cert}; give both from one order, or make new ones with --tls auto"
+    )]
     NoMatch {
         /// tls-cert.
         cert: PathBuf,
@@ -66,7 +68,9 @@ impl Pair {
         };
         // Never quote a parser here: its words may hold pieces of the key.
         let key = PrivateKeyDer::from_pem_slice(&text).map_err(|cause| match cause {
-            pem::Error::NoItemsFound => odd("holds no private key in PEM form that is not encrypted"),
+            pem::Error::NoItemsFound => {
+                odd("holds no private key in PEM form that is not encrypted")
+            }
             _ => odd("is not a readable PEM file"),
         })?;
         let key = any_supported_type(&key)

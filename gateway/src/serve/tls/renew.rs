@@ -155,8 +155,8 @@ mod tests {
     #[tokio::test]
     async fn new_pair_is_shown_and_a_bad_one_never() {
         let dir = tempfile::tempdir().unwrap();
-        let [old, new] =
-            [(), ()].map(|()| rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap());
+        let [old, new] = [(), ()]
+            .map(|()| rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap());
         write_pair(dir.path(), &old, "ck");
         let pair = Pair {
             cert: dir.path().join("cert.pem"),

@@ -50,7 +50,9 @@ async fn port(limits: Limits) -> Port {
         roots.add(cert).unwrap();
     }
     let tls = Tls::new(current.clone(), &limits).unwrap();
-    let listener = listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = listener::bind("127.0.0.1:0".parse().unwrap())
+        .await
+        .unwrap();
     let addr = listener.local_addr().unwrap();
     let (stopper, stop) = stopper();
     tokio::spawn(listener::serve(listener, Hello, limits, Some(tls), stop));
@@ -79,7 +81,9 @@ impl Port {
         config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
         let stream = TcpStream::connect(self.addr).await?;
         let connector = TlsConnector::from(Arc::new(config));
-        connector.connect(ServerName::try_from(name).unwrap(), stream).await
+        connector
+            .connect(ServerName::try_from(name).unwrap(), stream)
+            .await
     }
 }
 
@@ -89,7 +93,10 @@ async fn ask(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unp
     stream.write_all(GET).await.unwrap();
     let mut text = String::new();
     let reading = stream.read_to_string(&mut text);
-    tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(10), reading)
+        .await
+        .unwrap()
+        .unwrap();
     text
 }
 
@@ -105,14 +112,24 @@ async fn client_that_trusts_the_ca_is_served() {
             ([TLS12], ProtocolVersion::TLSv1_2),
             ([TLS13], ProtocolVersion::TLSv1_3),
         ] {
-            let stream = port.connect(name, &versions, &[b"h2", b"http/1.1"]).await.unwrap();
+            let stream = port
+                .connect(name, &versions, &[b"h2", b"http/1.1"])
+                .await
+                .unwrap();
             assert_eq!(stream.get_ref().1.protocol_version(), Some(spoken));
-            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"http/1.1".as_slice()));
+            assert_eq!(
+                stream.get_ref().1.alpn_protocol(),
+                Some(b"http/1.1".as_slice())
+            );
             assert!(ask(stream).await.ends_with("hello"));
         }
     }
     // Who asks for another name is not fooled, and who speaks only HTTP/2 hears so in the handshake.
-    assert!(port.connect("elsewhere.example", &[TLS13], &[]).await.is_err());
+    assert!(
+        port.connect("elsewhere.example", &[TLS13], &[])
+            .await
+            .is_err()
+    );
     assert!(port.connect("localhost", &[TLS13], &[b"h2"]).await.is_err());
 }
 
@@ -125,7 +142,8 @@ async fn renewed_certificate_is_seen_by_the_next_connection() {
     };
     let before = port.connect("localhost", &[TLS13], &[]).await.unwrap();
     let names = NAMES.map(str::to_owned);
-    port.current.replace(port.authority.issue(&names, renew::now()).unwrap());
+    port.current
+        .replace(port.authority.issue(&names, renew::now()).unwrap());
     let after = port.connect("localhost", &[TLS13], &[]).await.unwrap();
     assert_ne!(shown(&before), shown(&after));
     assert_eq!(shown(&after), port.current.get().cert[0]);
@@ -137,7 +155,10 @@ async fn renewed_certificate_is_seen_by_the_next_connection() {
 async fn plain_http_is_told_to_come_with_https() {
     let port = port(Limits::default()).await;
     let answer = ask(TcpStream::connect(port.addr).await.unwrap()).await;
-    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("https://"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 400") && answer.contains("https://"),
+        "{answer}"
+    );
 }
 
 /// Clients that begin a handshake and stop, or say nothing, are ended; silent ones do not keep the others out.
