@@ -33,6 +33,6 @@ check "copy on the server" bash -c "$s3 cp s3://$BUCKET/files/5MiB s3://$BUCKET/
 check "move" bash -c "$s3 mv s3://$BUCKET/copied s3://$BUCKET/moved && $s3 info s3://$BUCKET/moved"
 check "info shows the MD5" bash -c "$s3 info s3://$BUCKET/files/five | grep -i \"\$(md5sum < '$DATA/five' | cut -d' ' -f1)\""
 check "signurl" bash -c "curl -sf \"\$($s3 signurl s3://$BUCKET/files/five +60)\" | cmp - '$DATA/five' || $s3 signurl s3://$BUCKET/files/five +60 | grep AWSAccessKeyId"
-check "missing key" refused "404" $s3 get "s3://$BUCKET/no/such" "$WORK/none"
+check "missing key" refused "does not exist" $s3 get "s3://$BUCKET/no/such" "$WORK/none"
 check "rm -r" $s3 rm -r --force "s3://$BUCKET/"
 check "rb" $s3 rb "s3://$BUCKET"

@@ -345,7 +345,7 @@ async fn bad_xml_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn methods_and_forms_that_are_not_done_are_refused() {
+async fn methods_that_are_not_done_are_refused() {
     let world = World::with_bucket().await;
     world
         .request(Method::PATCH, "/bucket/key")

@@ -110,12 +110,12 @@ async fn a_users_bucket_is_closed_to_the_others() {
 async fn each_user_sees_its_own_and_is_named_as_owner() {
     let world = World::with_bucket().await;
     add_users(&world).await;
-    for (bucket, who) in [("/a1", ALICE), ("/b1", BOB), ("/c1", CAROL)] {
+    for (bucket, who) in [("/of-alice", ALICE), ("/of-bob", BOB), ("/of-carol", CAROL)] {
         assert_eq!(world.put(bucket).by(who).send().await.status, 200);
     }
     let buckets = |reply: Reply| reply.all("Name");
-    assert_eq!(buckets(world.get("/").by(ALICE).send().await), ["a1"]);
-    assert_eq!(buckets(world.get("/").by(BOB).send().await), ["b1"]);
+    assert_eq!(buckets(world.get("/").by(ALICE).send().await), ["of-alice"]);
+    assert_eq!(buckets(world.get("/").by(BOB).send().await), ["of-bob"]);
     assert_eq!(
         buckets(world.get("/").send().await),
         ["bucket"],
@@ -127,19 +127,28 @@ async fn each_user_sees_its_own_and_is_named_as_owner() {
         ("alice".into(), "alice's name".into())
     );
     assert_eq!(
-        world.put("/a1/k").body("x").by(ALICE).send().await.status,
+        world
+            .put("/of-alice/k")
+            .body("x")
+            .by(ALICE)
+            .send()
+            .await
+            .status,
         200
     );
-    assert_eq!(world.put("/a1/of-root").body("x").send().await.status, 200);
+    assert_eq!(
+        world.put("/of-alice/of-root").body("x").send().await.status,
+        200
+    );
     let owners = world
-        .get("/a1?list-type=2&fetch-owner=true")
+        .get("/of-alice?list-type=2&fetch-owner=true")
         .by(ALICE)
         .send()
         .await
         .all("ID");
     assert_eq!(owners[0], "alice");
     assert_eq!(owners[1], format!("{:064x}", 1), "root's object is root's");
-    let acl = world.get("/a1?acl").by(ALICE).send().await;
+    let acl = world.get("/of-alice?acl").by(ALICE).send().await;
     assert_eq!(acl.one("DisplayName"), "alice's name");
     world.stop().await;
 }
