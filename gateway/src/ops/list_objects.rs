@@ -135,6 +135,7 @@ pub async fn list_objects(
         .scan(&bucket, scan)
         .await
         .map_err(|error| OpError::kv(error, &bucket.name, ""))?;
+    reply.objects.reserve(scanned.items.len());
     for item in scanned.items {
         match item {
             ListItem::Prefix(prefix) => reply.prefixes.push(text(&prefix)),

@@ -187,7 +187,7 @@ fn certificate(config: &Config, files: Option<Watched>) -> Result<Secure, Source
     }
     let authority = Authority::open(&config.data_dir, tls::renew::now())?;
     let ca_cert = Some(authority.ca_cert().to_owned());
-    let watched = Watched::begin(Source::Auto(authority, authority::names(config)))?;
+    let watched = Watched::begin(Source::Auto(Box::new(authority), authority::names(config)))?;
     Ok(Secure {
         watched: Some(watched),
         ca_cert,

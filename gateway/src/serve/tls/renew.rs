@@ -22,7 +22,7 @@ pub enum Source {
     /// Files of the operator.
     Files(Pair),
     /// Our own CA, for these names.
-    Auto(Authority, Vec<String>),
+    Auto(Box<Authority>, Vec<String>),
 }
 
 /// Why there is none.
