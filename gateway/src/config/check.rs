@@ -170,10 +170,10 @@ pub fn startable(config: &Config) -> Result<(), ConfigError> {
 pub fn known_users(config: &Config, root: Option<&str>) -> Result<(), ConfigError> {
     users::check(&config.users, root)
         .map_err(|(number, what)| ConfigError::User { number, what })?;
-    config
-        .users
-        .iter()
-        .try_for_each(|user| guarded(config, &user.access_key, user.secret_key.expose()))
+    (1..).zip(&config.users).try_for_each(|(number, user)| {
+        let whose = format!("credentials of user {number}");
+        guarded_by(config, &whose, &user.access_key, user.secret_key.expose())
+    })
 }
 
 fn tls(config: &Config) -> Result<(), ConfigError> {
@@ -203,6 +203,16 @@ fn tls(config: &Config) -> Result<(), ConfigError> {
 /// Whether these root credentials may guard the addresses of this config. Asked again with the credentials that the
 /// store kept from an earlier start, which no setting shows.
 pub fn guarded(config: &Config, access_key: &str, secret_key: &str) -> Result<(), ConfigError> {
+    guarded_by(config, "root credentials", access_key, secret_key)
+}
+
+/// Who is called by a number, never by the key: with weak credentials the secret is often the same word.
+fn guarded_by(
+    config: &Config,
+    whose: &str,
+    access_key: &str,
+    secret_key: &str,
+) -> Result<(), ConfigError> {
     let Some(why) = weakness(access_key, secret_key) else {
         return Ok(());
     };
@@ -213,7 +223,7 @@ pub fn guarded(config: &Config, access_key: &str, secret_key: &str) -> Result<()
         Some((setting, addr)) => Err(ConfigError::WeakCredentials {
             setting,
             addr: addr.to_string(),
-            access_key: access_key.to_owned(),
+            whose: whose.to_owned(),
             why,
         }),
         None => Ok(()),

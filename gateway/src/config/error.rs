@@ -120,7 +120,7 @@ pub enum ConfigError {
     EmptySecret,
     /// Guessable credentials on an address others can reach.
     #[error(
-        "{setting} = {addr} can be reached from other machines, and the credentials of {access_key} are weak: {why}. \
+        "{setting} = {addr} can be reached from other machines, and the {whose} are weak: {why}. \
          Give a secret of at least 8 characters that is nobody's default (MINIKV_ROOT_SECRET_KEY, or none at all: \
          then random ones are made), or listen on 127.0.0.1"
     )]
@@ -129,8 +129,8 @@ pub enum ConfigError {
         setting: &'static str,
         /// The address.
         addr: String,
-        /// Whose they are.
-        access_key: String,
+        /// Whose they are, in words.
+        whose: String,
         /// What is weak.
         why: &'static str,
     },

@@ -15,7 +15,7 @@ async fn add_users(world: &World) {
         world
             .keys
             .put(key, "a-users-secret", Principal::user(key, tenant, id));
-        world.keys.name(id, &format!("{id}'s name"));
+        world.keys.name(id, &format!("{id} by name"));
     }
 }
 
@@ -124,7 +124,7 @@ async fn each_user_sees_its_own_and_is_named_as_owner() {
     let listed = world.get("/").by(ALICE).send().await;
     assert_eq!(
         (listed.one("ID"), listed.one("DisplayName")),
-        ("alice".into(), "alice's name".into())
+        ("alice".into(), "alice by name".into())
     );
     assert_eq!(
         world
@@ -149,6 +149,6 @@ async fn each_user_sees_its_own_and_is_named_as_owner() {
     assert_eq!(owners[0], "alice");
     assert_eq!(owners[1], format!("{:064x}", 1), "root's object is root's");
     let acl = world.get("/of-alice?acl").by(ALICE).send().await;
-    assert_eq!(acl.one("DisplayName"), "alice's name");
+    assert_eq!(acl.one("DisplayName"), "alice by name");
     world.stop().await;
 }
