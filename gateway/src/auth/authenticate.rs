@@ -15,7 +15,7 @@ use super::canonical::{self, CanonicalRequest};
 use super::claim::{self, Claim, ClaimError};
 use super::principal::Principal;
 use super::signature_v4::{
-    ChunkSigner, STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER,
+    ChunkSigner, STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER, Scope,
     UNSIGNED_PAYLOAD,
 };
 use crate::object::etag::unhex;
@@ -147,6 +147,9 @@ pub enum AuthError {
     /// `x-amz-content-sha256` is required in the header.
     #[error("Missing required header for this request: x-amz-content-sha256")]
     NoPayloadHash,
+    /// A form with a policy has certain fields.
+    #[error("Bucket POST must contain a valid field named '{0}'.")]
+    FormField(&'static str),
     /// It is none of what it may be.
     #[error(
         "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a valid sha256 value."
@@ -243,6 +246,43 @@ pub fn authenticate(
     })
 }
 
+/// Proves who signed the policy of a form. `field` gives a field's value by its lower-case name.
+pub fn authenticate_form<'a>(
+    field: impl Fn(&str) -> Option<&'a str>,
+    keys: &KeyStore,
+    expected: Expected<'_>,
+) -> Result<Arc<Principal>, AuthError> {
+    let Some(policy) = field("policy") else {
+        return Err(AuthError::Anonymous);
+    };
+    if field("awsaccesskeyid").is_some() || field("signature").is_some() {
+        return Err(ClaimError::SignatureV2.into());
+    }
+    let need = |name: &'static str| field(name).ok_or(AuthError::FormField(name));
+    if need("x-amz-algorithm")? != super::signature_v4::ALGORITHM {
+        return Err(AuthError::FormField("x-amz-algorithm"));
+    }
+    let credential = need("x-amz-credential")?;
+    let (access_key, scope) =
+        claim::parse_credential(credential).ok_or(AuthError::FormField("x-amz-credential"))?;
+    let date = need("x-amz-date")?;
+    if crate::object::dates::parse_amz_date(date).is_none() || !date.starts_with(&scope.date) {
+        return Err(AuthError::FormField("x-amz-date"));
+    }
+    check_scope_of(&scope, expected, true)?;
+    if field("x-amz-security-token").is_some() {
+        return Err(AuthError::Token);
+    }
+    let key = keys
+        .get(&access_key)
+        .ok_or(AuthError::UnknownKey(access_key))?;
+    let signature = key.signing_key(&scope).sign_policy(policy);
+    if !signature.matches(need("x-amz-signature")?) {
+        return Err(AuthError::Signature);
+    }
+    Ok(key.principal().clone())
+}
+
 fn check_time(claim: &Claim, now: u64) -> Result<(), AuthError> {
     match claim.expires {
         None if claim.signed_at.abs_diff(now) > MAX_SKEW => Err(AuthError::TimeSkewed {
@@ -260,17 +300,20 @@ fn check_time(claim: &Claim, now: u64) -> Result<(), AuthError> {
 }
 
 fn check_scope(claim: &Claim, expected: Expected<'_>) -> Result<(), AuthError> {
-    let presigned = claim.expires.is_some();
-    if !claim.scope.region.is_empty() && claim.scope.region != expected.region {
-        let (asked, expected) = (claim.scope.region.clone(), expected.region.to_owned());
+    check_scope_of(&claim.scope, expected, claim.expires.is_some())
+}
+
+fn check_scope_of(scope: &Scope, expected: Expected<'_>, presigned: bool) -> Result<(), AuthError> {
+    if !scope.region.is_empty() && scope.region != expected.region {
+        let (asked, expected) = (scope.region.clone(), expected.region.to_owned());
         return Err(AuthError::WrongRegion {
             asked,
             expected,
             presigned,
         });
     }
-    if claim.scope.service != expected.service {
-        let (asked, expected) = (claim.scope.service.clone(), expected.service.to_owned());
+    if scope.service != expected.service {
+        let (asked, expected) = (scope.service.clone(), expected.service.to_owned());
         return Err(AuthError::WrongService {
             asked,
             expected,

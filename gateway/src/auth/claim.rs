@@ -99,7 +99,7 @@ pub fn read(headers: &HeaderMap, query: &[(String, String)]) -> Result<Option<Cl
 }
 
 /// `key/date/region/service/aws4_request`; the key may hold slashes.
-fn parse_credential(text: &str) -> Option<(String, Scope)> {
+pub(super) fn parse_credential(text: &str) -> Option<(String, Scope)> {
     let mut parts = text.rsplitn(5, '/');
     let end = parts.next()?;
     let (service, region, date) = (parts.next()?, parts.next()?, parts.next()?);

@@ -10,5 +10,6 @@ pub mod authenticate;
 pub mod canonical;
 pub mod claim;
 pub mod permit;
+pub mod post_policy;
 pub mod principal;
 pub mod signature_v4;

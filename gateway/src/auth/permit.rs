@@ -52,14 +52,20 @@ pub enum Action {
 #[error("Access Denied")]
 pub struct Denied;
 
-/// Whether `who` may do `action` to something that belongs to `tenant`.
-pub fn permit(who: &Principal, action: Action, tenant: TenantId) -> Result<(), Denied> {
+/// Whether `who` may do `action` to something that belongs to `owner`, a canonical id, in `tenant`.
+pub fn permit(
+    who: &Principal,
+    action: Action,
+    tenant: TenantId,
+    owner: &str,
+) -> Result<(), Denied> {
     let _ = action;
-    match who.role {
-        Role::Root => Ok(()),
-        Role::TenantAdmin if who.tenant == tenant => Ok(()),
-        Role::TenantAdmin => Err(Denied),
-    }
+    let allowed = match who.role {
+        Role::Root => true,
+        Role::TenantAdmin => who.tenant == tenant,
+        Role::User => who.tenant == tenant && who.is_owner(owner),
+    };
+    if allowed { Ok(()) } else { Err(Denied) }
 }
 
 #[cfg(test)]
@@ -70,8 +76,21 @@ mod tests {
     fn a_tenant_ends_at_its_own_edge() {
         let (a, b) = (TenantId(1), TenantId(2));
         let admin = Principal::tenant_admin("demo", b);
-        assert_eq!(permit(&admin, Action::GetObject, b), Ok(()));
-        assert_eq!(permit(&admin, Action::GetObject, a), Err(Denied));
-        assert_eq!(permit(&Principal::root("k"), Action::GetObject, b), Ok(()));
+        assert_eq!(permit(&admin, Action::GetObject, b, "x"), Ok(()));
+        assert_eq!(permit(&admin, Action::GetObject, a, "x"), Err(Denied));
+        assert_eq!(
+            permit(&Principal::root("k"), Action::GetObject, b, "x"),
+            Ok(())
+        );
+    }
+
+    /// Two users of one tenant are strangers to each other.
+    #[test]
+    fn a_user_ends_at_what_is_its_own() {
+        let (a, b) = (TenantId(1), TenantId(2));
+        let user = Principal::user("k", a, "alice");
+        assert_eq!(permit(&user, Action::GetObject, a, "alice"), Ok(()));
+        assert_eq!(permit(&user, Action::GetObject, a, "bob"), Err(Denied));
+        assert_eq!(permit(&user, Action::GetObject, b, "alice"), Err(Denied));
     }
 }

@@ -14,6 +14,8 @@ pub enum Role {
     Root,
     /// May do everything within its own tenant.
     TenantAdmin,
+    /// May do everything with what is its own, and nothing with what is not.
+    User,
 }
 
 /// A proven caller. There is no principal for "nobody": an anonymous request has none and gets nowhere.
@@ -25,6 +27,8 @@ pub struct Principal {
     pub tenant: TenantId,
     /// What it may do.
     pub role: Role,
+    /// The canonical id of what it creates: S3 has one for each account.
+    owner: Arc<str>,
 }
 
 impl Principal {
@@ -34,6 +38,7 @@ impl Principal {
             access_key: access_key.into(),
             tenant: DEFAULT_TENANT,
             role: Role::Root,
+            owner: owner_id(DEFAULT_TENANT).into(),
         }
     }
 
@@ -43,17 +48,32 @@ impl Principal {
             access_key: name.into(),
             tenant,
             role: Role::TenantAdmin,
+            owner: owner_id(tenant).into(),
         }
     }
 
-    /// The canonical id of what it creates: 64 hex digits, the same for everybody in a tenant, as S3 has one for each
-    /// account.
+    /// Somebody with a canonical id of his own, whose buckets are closed to everybody but root.
+    pub fn user(access_key: &str, tenant: TenantId, canonical_id: &str) -> Principal {
+        Principal {
+            access_key: access_key.into(),
+            tenant,
+            role: Role::User,
+            owner: canonical_id.into(),
+        }
+    }
+
+    /// The canonical id of what it creates.
     pub fn owner_id(&self) -> String {
-        owner_id(self.tenant)
+        self.owner.to_string()
+    }
+
+    /// Whether this canonical id is its own.
+    pub fn is_owner(&self, id: &str) -> bool {
+        *self.owner == *id
     }
 }
 
-/// The canonical id of a tenant.
+/// The canonical id of a tenant: 64 hex digits, the same for everybody in it who has none of his own.
 pub fn owner_id(tenant: TenantId) -> String {
     format!("{:064x}", tenant.0)
 }

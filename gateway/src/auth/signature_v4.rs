@@ -84,6 +84,11 @@ impl SigningKey {
         Signature(hex(&hmac(&self.0, &mac)))
     }
 
+    /// Signs the policy of a form: its base64 is the string to sign.
+    pub fn sign_policy(&self, base64: &str) -> Signature {
+        self.sign(&[base64])
+    }
+
     /// Signs a request by the hash of its canonical form.
     pub fn sign_request(
         &self,

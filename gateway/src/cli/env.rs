@@ -52,14 +52,18 @@ pub fn run(args: &EnvArgs, output: Output) -> Result<(), Failure> {
 }
 
 /// Name and value.
-pub fn variables(target: &Target) -> Result<[(&'static str, String); 4], Failure> {
+pub fn variables(target: &Target) -> Result<Vec<(&'static str, String)>, Failure> {
     let keys = target.keys()?;
-    Ok([
+    let mut variables = vec![
         ("AWS_ENDPOINT_URL_S3", target.s3.to_string()),
         ("AWS_ACCESS_KEY_ID", keys.access_key.clone()),
         ("AWS_SECRET_ACCESS_KEY", keys.secret_key.expose().to_owned()),
         ("AWS_REGION", REGION.to_owned()),
-    ])
+    ];
+    if let Some(ca) = target.ca_for_clients() {
+        variables.push(("AWS_CA_BUNDLE", ca));
+    }
+    Ok(variables)
 }
 
 impl Shell {

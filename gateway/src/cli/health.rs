@@ -32,7 +32,7 @@ pub async fn run(args: HealthArgs, output: Output) -> Result<(), Failure> {
         Prefer::Environment,
     )?;
     let call = Call::new(Method::GET).path("/readyz").query("verbose", "");
-    let client = Client::unsigned(target.http);
+    let client = Client::unsigned(target);
     let asked = client.try_once(&call);
     let (status, text) = tokio::time::timeout(Duration::from_secs(args.timeout), asked)
         .await

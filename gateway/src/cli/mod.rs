@@ -13,6 +13,7 @@ pub mod target;
 
 mod bucket;
 mod client_config;
+mod client_snippets;
 mod config;
 mod credentials;
 mod delete;
@@ -75,7 +76,7 @@ enum Command {
     Health(health::HealthArgs),
     /// Print the environment variables that AWS clients read
     Env(env::EnvArgs),
-    /// Print the settings of a client: aws, boto3, rclone, mc, s3cmd
+    /// Print the settings of a client: aws, boto3, rclone, restic, terraform, …
     ClientConfig(client_config::ClientConfigArgs),
     /// The root credentials of a data directory
     Credentials(credentials::CredentialsArgs),

@@ -16,6 +16,7 @@ Examples:
   minikv                                            on ./minikv-data, for this machine only
   minikv server --data-dir /srv/minikv --s3-addr :9000
   minikv server --config minikv.toml
+  minikv server --tls auto
   MINIKV_ROOT_SECRET_KEY_FILE=/run/secrets/root MINIKV_ROOT_ACCESS_KEY=root minikv server
 
 A flag beats its variable, a variable beats the config file. Every variable may also be given as NAME_FILE.
@@ -109,6 +110,7 @@ fn value_name(path: &str) -> &'static str {
     match path {
         "data-dir" => "DIR",
         path if path.ends_with("-addr") => "ADDR",
+        "tls-cert" | "tls-key" => "FILE",
         path if path.ends_with("-key") => "KEY",
         "domains" => "NAME,...",
         path if path.ends_with("-ms") => "MILLISECONDS",
@@ -128,7 +130,7 @@ pub fn run(args: ServerArgs, output: Output) -> Result<(), Failure> {
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     served.map_err(|error| {
         let exit = match &error {
-            serve::ServeError::Config(_) => Exit::Config,
+            serve::ServeError::Config(_) | serve::ServeError::Tls(_) => Exit::Config,
             _ => Exit::Failure,
         };
         Failure::new(exit, chain(&error))

@@ -1,8 +1,8 @@
 //! Which server a client command talks to, and with which keys.
 //!
 //! ```text
-//!   --endpoint, --access-key, --secret-key, --data-dir
-//!     > MINIKV_ENDPOINT, MINIKV_ROOT_*   > AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …
+//!   --endpoint, --access-key, --secret-key, --ca-cert, --data-dir
+//!     > MINIKV_ENDPOINT, MINIKV_ROOT_*   > AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_CA_BUNDLE, …
 //!     > the file that the server keeps in its data directory  > http://127.0.0.1:9000
 //! ```
 //! Always true:
@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::client::endpoint::Endpoint;
+use super::client::trust::Trust;
 use super::exit::{Exit, Failure};
 use crate::config::{Environment, Secret, sources};
 use crate::serve::credentials::{self, CredentialsFile};
@@ -34,6 +35,9 @@ pub struct TargetArgs {
     /// Secret key [env: MINIKV_ROOT_SECRET_KEY, AWS_SECRET_ACCESS_KEY]
     #[arg(long, value_name = "SECRET", requires = "access_key")]
     pub secret_key: Option<String>,
+    /// Trust this CA (a PEM file) for https, and no other [env: AWS_CA_BUNDLE]
+    #[arg(long, value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
     /// Take address and keys from this server's data directory [env: MINIKV_DATA_DIR]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -57,6 +61,8 @@ pub struct Target {
     pub s3: Endpoint,
     /// Health, metrics, administration.
     pub http: Endpoint,
+    /// Whom to believe over https.
+    pub trust: Trust,
     /// Missing keys are an error only once a request has to be signed.
     pub keys: Option<Keys>,
     /// Where credentials were looked for last.
@@ -120,13 +126,34 @@ impl Target {
             file.as_ref().map(|f| &f.http_endpoint),
             "http://127.0.0.1:9001",
         );
+        // A flag says all there is to say; otherwise what this machine's server left in its directory counts, too.
+        let trust = match &args.ca_cert {
+            Some(path) => Trust {
+                ca_cert: Some(path.clone()),
+                ..Trust::default()
+            },
+            None => Trust {
+                ca_cert: environment.get("AWS_CA_BUNDLE").map(PathBuf::from),
+                own_ca: file.as_ref().and_then(|f| f.ca_cert.clone()),
+                server_cert: file.as_ref().and_then(|f| f.server_cert.clone()),
+            },
+        };
         let keys = find_keys(args, environment, file.as_ref(), file_first, &data_dir)?;
         Ok(Target {
             s3: s3.parse()?,
             http: http.parse()?,
+            trust,
             keys,
             data_dir,
         })
+    }
+
+    /// The CA that other clients must be told of: none over plain http, none when the machine's own do.
+    pub fn ca_for_clients(&self) -> Option<String> {
+        let ca = self.trust.own_ca.as_ref().or(self.trust.ca_cert.as_ref());
+        let ca = ca.filter(|_| self.s3.is_https())?;
+        let absolute = std::path::absolute(ca).unwrap_or_else(|_| ca.clone());
+        Some(absolute.display().to_string())
     }
 
     /// The keys, or how to get some.
@@ -216,6 +243,8 @@ mod tests {
             secret_key: Secret::new("filed-secret"),
             s3_endpoint: "http://127.0.0.1:7000".into(),
             http_endpoint: "http://127.0.0.1:7001".into(),
+            ca_cert: Some("/filed/ca.pem".into()),
+            server_cert: None,
         };
         credentials::write(dir.path(), &file).unwrap();
         dir
@@ -254,6 +283,24 @@ mod tests {
         assert_eq!(found(&flags, &with_dir, Prefer::Environment), "F");
         let target = Target::find(&none, &with_dir, Prefer::Environment).unwrap();
         assert_eq!(target.s3.to_string(), "http://127.0.0.1:7000");
+        assert_eq!(
+            target.trust.own_ca.as_deref(),
+            Some("/filed/ca.pem".as_ref())
+        );
+        let bundle = Environment::of(&[("MINIKV_DATA_DIR", path), ("AWS_CA_BUNDLE", "/b.pem")]);
+        let target = Target::find(&none, &bundle, Prefer::Environment).unwrap();
+        assert_eq!(target.trust.ca_cert.as_deref(), Some("/b.pem".as_ref()));
+        assert!(
+            target.trust.own_ca.is_some(),
+            "a bundle of the company does not hide the server's own CA"
+        );
+        let flag = TargetArgs {
+            ca_cert: Some("/flag.pem".into()),
+            ..none
+        };
+        let target = Target::find(&flag, &bundle, Prefer::Environment).unwrap();
+        assert_eq!(target.trust.ca_cert.as_deref(), Some("/flag.pem".as_ref()));
+        assert_eq!(target.trust.own_ca, None);
     }
 
     /// Nothing anywhere: the error says where it looked and what to do.

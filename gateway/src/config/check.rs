@@ -1,7 +1,7 @@
 //! What may not be started: half credentials, guessable ones on open addresses, an open demo.
 
 use super::error::ConfigError;
-use super::{Config, ListenAddr};
+use super::{Config, ListenAddr, TlsMode, users};
 
 /// Shortest secret that may guard an address others can reach.
 const SHORTEST_SECRET: usize = 8;
@@ -54,8 +54,7 @@ pub fn startable(config: &Config) -> Result<(), ConfigError> {
         }
         (None, None) => {}
         (Some(access), Some(secret)) => {
-            let fits = |c: char| c.is_ascii_alphanumeric() || "-_.@+".contains(c);
-            if !(3..=128).contains(&access.len()) || !access.chars().all(fits) {
+            if !users::is_access_key(access) {
                 return Err(ConfigError::OddAccessKey);
             }
             if secret.expose().is_empty() {
@@ -70,6 +69,8 @@ pub fn startable(config: &Config) -> Result<(), ConfigError> {
             return Err(ConfigError::OddDomain { name: name.clone() });
         }
     }
+    known_users(config, config.root_access_key.as_deref())?;
+    tls(config)?;
     if config.demo {
         for (setting, addr) in listening(config) {
             if !addr.is_loopback() {
@@ -95,6 +96,7 @@ pub fn startable(config: &Config) -> Result<(), ConfigError> {
             "limits.requests-in-flight",
             u64::from(limits.requests_in_flight),
         ),
+        ("limits.handshakes", u64::from(limits.handshakes)),
         (
             "limits.header-timeout-seconds",
             limits.header_timeout_seconds,
@@ -164,9 +166,53 @@ pub fn startable(config: &Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// Whether these users may stand beside root. Asked again with the root key that the store kept.
+pub fn known_users(config: &Config, root: Option<&str>) -> Result<(), ConfigError> {
+    users::check(&config.users, root)
+        .map_err(|(number, what)| ConfigError::User { number, what })?;
+    (1..).zip(&config.users).try_for_each(|(number, user)| {
+        let whose = format!("credentials of user {number}");
+        guarded_by(config, &whose, &user.access_key, user.secret_key.expose())
+    })
+}
+
+fn tls(config: &Config) -> Result<(), ConfigError> {
+    match (config.tls, &config.tls_cert, &config.tls_key) {
+        (TlsMode::Auto, None, None) | (TlsMode::Files, None, None) => Ok(()),
+        (TlsMode::Auto, ..) => Err(ConfigError::TlsTwice),
+        (TlsMode::Files, Some(_), None) => Err(ConfigError::HalfTls {
+            given: "cert",
+            missing: "key",
+        }),
+        (TlsMode::Files, None, Some(_)) => Err(ConfigError::HalfTls {
+            given: "key",
+            missing: "cert",
+        }),
+        (TlsMode::Files, Some(cert), Some(key)) => {
+            // MINIKV_TLS_CERT_FILE reads like "the certificate's file"; it names a file that holds the path.
+            for (setting, path) in [("tls-cert", cert), ("tls-key", key)] {
+                if path.to_string_lossy().contains("-----BEGIN") {
+                    return Err(ConfigError::PemForPath { setting });
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
 /// Whether these root credentials may guard the addresses of this config. Asked again with the credentials that the
 /// store kept from an earlier start, which no setting shows.
 pub fn guarded(config: &Config, access_key: &str, secret_key: &str) -> Result<(), ConfigError> {
+    guarded_by(config, "root credentials", access_key, secret_key)
+}
+
+/// Who is called by a number, never by the key: with weak credentials the secret is often the same word.
+fn guarded_by(
+    config: &Config,
+    whose: &str,
+    access_key: &str,
+    secret_key: &str,
+) -> Result<(), ConfigError> {
     let Some(why) = weakness(access_key, secret_key) else {
         return Ok(());
     };
@@ -177,6 +223,7 @@ pub fn guarded(config: &Config, access_key: &str, secret_key: &str) -> Result<()
         Some((setting, addr)) => Err(ConfigError::WeakCredentials {
             setting,
             addr: addr.to_string(),
+            whose: whose.to_owned(),
             why,
         }),
         None => Ok(()),

@@ -72,6 +72,36 @@ pub enum ConfigError {
         /// The other one.
         missing: &'static str,
     },
+    /// Somebody beside root.
+    #[error("user {number} of [[users]]: {what}")]
+    User {
+        /// From 1.
+        number: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// One half of a pair.
+    #[error("tls-{given} is given without tls-{missing}; give both, or neither")]
+    HalfTls {
+        /// "cert" or "key".
+        given: &'static str,
+        /// The other one.
+        missing: &'static str,
+    },
+    /// Two sources of one certificate.
+    #[error(
+        "tls = auto makes its own certificate, and tls-cert or tls-key is given too; leave out one of them"
+    )]
+    TlsTwice,
+    /// The file's content where its path belongs.
+    #[error(
+        "{setting} must be the path of a PEM file, and what was given is the PEM text itself (a variable that ends in \
+         _FILE names a file that holds the value, which here is a path)"
+    )]
+    PemForPath {
+        /// Which setting.
+        setting: &'static str,
+    },
     /// An access key that SigV4 cannot carry.
     #[error(
         "root-access-key must be 3 to 128 letters, digits or any of `-_.@+`; it is part of a header where other signs have a meaning"
@@ -90,7 +120,7 @@ pub enum ConfigError {
     EmptySecret,
     /// Guessable credentials on an address others can reach.
     #[error(
-        "{setting} = {addr} can be reached from other machines, and the root credentials are weak: {why}. \
+        "{setting} = {addr} can be reached from other machines, and the {whose} are weak: {why}. \
          Give a secret of at least 8 characters that is nobody's default (MINIKV_ROOT_SECRET_KEY, or none at all: \
          then random ones are made), or listen on 127.0.0.1"
     )]
@@ -99,6 +129,8 @@ pub enum ConfigError {
         setting: &'static str,
         /// The address.
         addr: String,
+        /// Whose they are, in words.
+        whose: String,
         /// What is weak.
         why: &'static str,
     },

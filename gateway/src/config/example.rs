@@ -19,6 +19,17 @@ const HEAD: &str = "\
 # Every variable may also be given as NAME_FILE, the path of a file that holds the value.
 ";
 
+/// At the end of the file, where a table does not swallow what follows.
+const USER: &str = "\
+#[[users]]
+#access-key = \"ALICESKEY\"
+#secret-key = \"at-least-8-characters\"
+#canonical-id = \"alice\"
+#display-name = \"Alice\"
+#email = \"alice@example.org\"
+#tenant = \"photos\"
+";
+
 /// The whole file.
 pub fn example() -> String {
     let mut text = HEAD.to_owned();
@@ -28,6 +39,9 @@ pub fn example() -> String {
         if of != section {
             text.push_str(&format!("\n[{of}]\n"));
             section = of;
+        }
+        if setting.is_list_of_tables() {
+            continue;
         }
         text.push('\n');
         for line in &setting.docs {
@@ -41,6 +55,13 @@ pub fn example() -> String {
             (None, Some(value)) => text.push_str(&format!("#{key} = {value}\n")),
             (None, None) => text.push_str(&format!("#{key} = \"\"\n")),
         }
+    }
+    for setting in settings().iter().filter(|s| s.is_list_of_tables()) {
+        text.push_str(&format!(
+            "\n# {}\n",
+            setting.docs.join("\n# ").replace("# \n", "#\n")
+        ));
+        text.push_str(USER);
     }
     text
 }
@@ -94,12 +115,14 @@ mod tests {
         assert_eq!(loaded.config, expected);
     }
 
-    /// Uncommenting a line gives the default, so the file tells the truth about defaults too.
+    /// Uncommenting a line gives the default, so the file tells the truth about defaults too. What stands there empty
+    /// has none.
     #[test]
     fn commented_lines_are_the_defaults() {
         let text: String = example()
             .lines()
-            .filter(|line| !line.starts_with("# ") && *line != "#" && !line.contains("root-"))
+            .take_while(|line| *line != "#[[users]]")
+            .filter(|line| !line.starts_with("# ") && *line != "#" && !line.ends_with("= \"\""))
             .filter(|line| !DEMO.iter().any(|(path, _)| line.starts_with(path)))
             .map(|line| format!("{}\n", line.trim_start_matches('#')))
             .collect();

@@ -17,6 +17,7 @@ pub mod example;
 pub mod nearest;
 pub mod settings;
 pub mod sources;
+pub mod users;
 pub mod value;
 
 #[cfg(test)]
@@ -29,7 +30,9 @@ use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
 pub use sources::{Environment, Loaded, Origin, load};
-pub use value::{Engine, Fsync, ListenAddr, LogFormat, Secret};
+pub use value::{Engine, Fsync, ListenAddr, LogFormat, Secret, TlsMode};
+
+pub use users::User;
 
 use documented::documented;
 
@@ -52,6 +55,17 @@ documented! {
         pub rpc_addr: ListenAddr,
         /// Names of this server. A request for BUCKET.NAME is one for the bucket (virtual-host style).
         pub domains: Vec<String>,
+        /// Where the certificate of both ports comes from: files (tls-cert and tls-key; without them the ports speak
+        /// plain http) or auto.
+        ///
+        /// With auto a local CA is made in DATA-DIR/tls, and its path is printed: clients must trust it.
+        pub tls: TlsMode,
+        /// PEM file of the certificate chain, the server's own first. With it both ports speak https.
+        ///
+        /// When the files change, the new pair is taken into use within seconds; a bad one is not.
+        pub tls_cert: Option<PathBuf>,
+        /// PEM file of the key of that certificate, not encrypted.
+        pub tls_key: Option<PathBuf>,
         /// Access key of the root user.
         ///
         /// Without it a random one is made at the first start and kept. Given, it replaces the kept one.
@@ -74,6 +88,11 @@ documented! {
         pub log: String,
         /// What log lines look like: auto (pretty on a terminal, json otherwise), pretty, json.
         pub log_format: LogFormat,
+        /// People and programs beside root: access-key, secret-key, and if you like canonical-id, display-name, email
+        /// and tenant. One [[users]] block for each, at the end of the file.
+        ///
+        /// What one of them owns is closed to the others. Without tenant a user has a tenant of its own.
+        pub users: Vec<User>,
         /// What clients may take up, and how long they may dawdle.
         pub limits: Limits,
         /// Sizes and times of the store itself.
@@ -90,7 +109,9 @@ documented! {
         pub connections: u32,
         /// S3 requests at a time; further ones are answered SlowDown.
         pub requests_in_flight: u32,
-        /// Seconds a client may take to send the head of a request.
+        /// TLS handshakes at a time; further ones wait.
+        pub handshakes: u32,
+        /// Seconds a client may take to send the head of a request, and for its TLS handshake.
         pub header_timeout_seconds: u64,
         /// Seconds a connection may stay open without a request.
         pub idle_timeout_seconds: u64,
@@ -141,6 +162,9 @@ impl Default for Config {
             http_addr: ListenAddr::loopback(9001),
             rpc_addr: ListenAddr::loopback(9002),
             domains: vec!["localhost".to_owned()],
+            tls: TlsMode::default(),
+            tls_cert: None,
+            tls_key: None,
             root_access_key: None,
             root_secret_key: None,
             engine: Engine::default(),
@@ -149,6 +173,7 @@ impl Default for Config {
             demo: false,
             log: "info".to_owned(),
             log_format: LogFormat::default(),
+            users: Vec::new(),
             limits: Limits::default(),
             store: Store::default(),
         }
@@ -160,12 +185,20 @@ impl Default for Limits {
         Limits {
             connections: 4096,
             requests_in_flight: 512,
+            handshakes: 256,
             header_timeout_seconds: 10,
             idle_timeout_seconds: 75,
             slowest_upload_bytes_per_second: 1024,
             stalled_download_seconds: 60,
             drain_seconds: 10,
         }
+    }
+}
+
+impl Config {
+    /// Whether both ports speak https.
+    pub fn speaks_tls(&self) -> bool {
+        self.tls == TlsMode::Auto || self.tls_cert.is_some()
     }
 }
 

@@ -29,12 +29,17 @@ const ALIASES: &[(&str, &str)] = &[
 impl Setting {
     /// Whether it may be given as `--path`.
     pub fn is_flag(&self) -> bool {
-        !self.path.contains('.')
+        !self.path.contains('.') && !self.is_list_of_tables()
+    }
+
+    /// Whether it stands in files alone, as `[[path]]`.
+    pub fn is_list_of_tables(&self) -> bool {
+        self.path == "users"
     }
 
     /// Whether its value must not be shown.
     pub fn is_secret(&self) -> bool {
-        self.path.ends_with("secret-key")
+        self.path.ends_with("secret-key") || self.is_list_of_tables()
     }
 
     /// `MINIKV_S3_ADDR`.

@@ -153,7 +153,7 @@ pub fn load(given: &Given, environment: &Environment) -> Result<Loaded, ConfigEr
     if let Some(path) = &file {
         layers.extend(from_file(path)?);
     }
-    for setting in settings() {
+    for setting in settings().iter().filter(|s| !s.is_list_of_tables()) {
         if let Some((text, origin)) = from_environment(setting, environment)? {
             let value = typed(setting, &text, &origin)?;
             layers.push((setting, value, origin));
@@ -223,7 +223,7 @@ fn from_file(path: &Path) -> Result<Vec<(&'static Setting, Value, Origin)>, Conf
         .parse()
         .map_err(|e: toml::de::Error| ConfigError::NotToml {
             path: path.to_owned(),
-            what: e.to_string(),
+            what: in_words(&e, &text),
         })?;
     let mut leaves = Vec::new();
     flatten("", table, &mut leaves);
@@ -243,6 +243,19 @@ fn from_file(path: &Path) -> Result<Vec<(&'static Setting, Value, Origin)>, Conf
         }
     }
     Ok(layer)
+}
+
+/// With the line, and without its text: it may hold a secret.
+fn in_words(error: &toml::de::Error, text: &str) -> String {
+    let line = error.span().and_then(|span| text.get(..span.start));
+    match line {
+        Some(before) => format!(
+            "line {}: {}",
+            before.matches('\n').count() + 1,
+            error.message()
+        ),
+        None => error.message().to_owned(),
+    }
 }
 
 fn flatten(prefix: &str, table: Table, leaves: &mut Vec<(String, Value)>) {
@@ -268,6 +281,7 @@ fn line_of(text: &str, path: &str) -> Option<usize> {
         let line = line.trim_start();
         line.strip_prefix(key)
             .is_some_and(|rest| rest.trim_start().starts_with(['=', '.', ']']))
+            || line.strip_prefix("[[") == Some(&format!("{key}]]"))
     };
     text.lines().position(stands_here).map(|at| at + 1)
 }
@@ -352,7 +366,8 @@ fn put(table: &mut Table, path: &str, value: Value) {
 }
 
 fn slips(environment: &Environment) -> Vec<String> {
-    let ours: Vec<String> = settings().iter().map(Setting::variable).collect();
+    let settings = settings().iter().filter(|s| !s.is_list_of_tables());
+    let ours: Vec<String> = settings.map(Setting::variable).collect();
     let known = |name: &str| {
         let plain = name.strip_suffix("_FILE").unwrap_or(name);
         ours.iter().any(|v| v == plain) || OTHER_VARIABLES.contains(&name)

@@ -298,3 +298,75 @@ fn domains_are_a_list() {
     );
     assert!(from("", &[("domains", "http://a.example")]).is_err());
 }
+
+/// Users stand in the file; a mistake in one is told by its number, and never with its secret.
+#[test]
+fn users_are_checked_one_by_one() {
+    let user = |key: &str, more: &str| {
+        format!("[[users]]\naccess-key = \"{key}\"\nsecret-key = \"canary-8812\"\n{more}\n")
+    };
+    let from = |text: &str| {
+        loaded(
+            text,
+            &[],
+            &[
+                ("root-access-key", "root"),
+                ("root-secret-key", "kzxd-8812"),
+            ],
+        )
+    };
+    let two = user("alice", "canonical_id = \"a1\"\ndisplay_name = \"Alice\"") + &user("bob", "");
+    let users = from(&two).unwrap().config.users;
+    assert_eq!(
+        (users[0].owner_id().as_str(), users[0].name()),
+        ("a1", "Alice")
+    );
+    assert_eq!((users[1].owner_id().len(), users[1].name()), (64, "bob"));
+    assert_ne!(users[0].tenant_name(), users[1].tenant_name());
+    for (text, words) in [
+        (
+            user("alice", "") + &user("alice", ""),
+            "user 2 of [[users]]: its access-key alice is that of user 1",
+        ),
+        (user("root", ""), "is root's"),
+        (user("a/b", ""), "access-key must be"),
+        (user("alice", "canonical-id = \"\""), "canonical-id must be"),
+        (
+            user("alice", &format!("canonical-id = \"{:064x}\"", 1)),
+            "that of a tenant",
+        ),
+        (user("alice", "tenant = \"demo\""), "cannot be its tenant"),
+        (
+            user("alice", "canonical-id = \"x\"") + &user("bob", "canonical-id = \"x\""),
+            "twice",
+        ),
+        (user("alice", "colour = \"x\""), "colour"),
+        (
+            "[[users]]\naccess-key = \"alice\"\nsecret-key = \"short\"".to_owned(),
+            "fewer than 8",
+        ),
+        ("[[users]]\naccess-key = \"alice\"".to_owned(), "secret-key"),
+        ("users = \"alice\"".to_owned(), "users"),
+        ("[[users]]\nsecret-key = \"canary-8812".to_owned(), "line 2"),
+    ] {
+        let said = from(&text).unwrap_err().to_string();
+        assert!(said.contains(words), "{said}");
+        assert!(!said.contains("canary"), "{said}");
+    }
+}
+
+/// Half a certificate, or two sources of one, is a mistake that is told before anything starts.
+#[test]
+fn certificate_has_one_source_and_two_halves() {
+    let words = |flags: &[(&'static str, &str)]| loaded("", &[], flags).unwrap_err().to_string();
+    assert!(words(&[("tls-cert", "/c.pem")]).contains("without tls-key"));
+    assert!(words(&[("tls-key", "/k.pem")]).contains("without tls-cert"));
+    assert!(words(&[("tls", "auto"), ("tls-cert", "/c"), ("tls-key", "/k")]).contains("leave out"));
+    assert!(words(&[("tls", "on")]).contains("files, auto"));
+    let pem = words(&[
+        ("tls-cert", "/c"),
+        ("tls-key", "-----BEGIN PRIVATE KEY-----\ncanary"),
+    ]);
+    assert!(pem.contains("path") && !pem.contains("canary"), "{pem}");
+    assert!(loaded("", &[], &[("tls", "auto")]).is_ok());
+}

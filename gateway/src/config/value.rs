@@ -134,6 +134,16 @@ pub enum Fsync {
     Never,
 }
 
+/// Where the certificate of the ports comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TlsMode {
+    /// From `tls-cert` and `tls-key`; without them the ports speak plain http.
+    #[default]
+    Files,
+    /// From a CA of our own.
+    Auto,
+}
+
 /// What log lines look like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum LogFormat {
@@ -172,6 +182,7 @@ macro_rules! words {
 
 words!(Engine { "native" => Native, "memory" => Memory });
 words!(Fsync { "always" => Always, "interval" => Interval, "never" => Never });
+words!(TlsMode { "files" => Files, "auto" => Auto });
 words!(LogFormat { "auto" => Auto, "pretty" => Pretty, "json" => Json });
 
 /// In files these types are strings.
@@ -193,7 +204,7 @@ macro_rules! as_string {
     };
 }
 
-as_string!(ListenAddr, Engine, Fsync, LogFormat);
+as_string!(ListenAddr, Engine, Fsync, TlsMode, LogFormat);
 
 #[cfg(test)]
 mod tests {

@@ -76,7 +76,7 @@ impl Gate {
         }
         match proof.principal.role {
             Role::Root => Ok(()),
-            Role::TenantAdmin => Err(denied("only the root key may do this")),
+            Role::TenantAdmin | Role::User => Err(denied("only the root key may do this")),
         }
     }
 }

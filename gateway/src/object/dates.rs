@@ -92,6 +92,12 @@ fn number(text: &str, range: std::ops::Range<usize>) -> Option<u32> {
     }
 }
 
+/// Year, month and day.
+pub fn civil_date(seconds: u64) -> (i32, u8, u8) {
+    let c = civil(seconds);
+    (c.year as i32, c.month as u8, c.day as u8)
+}
+
 /// `Wed, 21 Oct 2015 07:28:00 GMT`.
 pub fn http_date(seconds: u64) -> String {
     let c = civil(seconds);

@@ -21,7 +21,8 @@ pub async fn create_bucket(
     who: &Principal,
     request: CreateBucketCall,
 ) -> Result<Bucket, OpError> {
-    permit(who, Action::CreateBucket, who.tenant)?;
+    let owner = who.owner_id();
+    permit(who, Action::CreateBucket, who.tenant, &owner)?;
     check_bucket_name(&request.name)?;
     if let Some(location) = request
         .location
@@ -32,7 +33,7 @@ pub async fn create_bucket(
     let create = CreateBucket {
         name: request.name.clone(),
         tenant: who.tenant,
-        owner: who.owner_id(),
+        owner,
         versioning: Versioning::Off,
         settings: bytes::Bytes::new(),
     };
@@ -41,7 +42,7 @@ pub async fn create_bucket(
         .create_bucket(create)
         .await
         .map_err(|error| match error {
-            CreateBucketError::Exists(bucket) if bucket.tenant == who.tenant => {
+            CreateBucketError::Exists(bucket) if who.is_owner(&bucket.owner) => {
                 OpError::BucketOwned {
                     bucket: request.name,
                 }

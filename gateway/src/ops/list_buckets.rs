@@ -1,4 +1,4 @@
-//! ListBuckets: those of the caller's tenant, by name.
+//! ListBuckets: those of the caller's tenant that are his to see, by name.
 
 use crate::auth::permit::{Action, permit};
 use crate::auth::principal::Principal;
@@ -36,7 +36,7 @@ pub async fn list_buckets(
     who: &Principal,
     request: ListBuckets,
 ) -> Result<BucketsPage, OpError> {
-    permit(who, Action::ListAllMyBuckets, who.tenant)?;
+    permit(who, Action::ListAllMyBuckets, who.tenant, &who.owner_id())?;
     let max = match request.max {
         None => usize::MAX,
         Some(max @ 1..=MAX) => max as usize,
@@ -72,6 +72,7 @@ pub async fn list_buckets(
         .map_err(|error| OpError::kv(error, "", ""))?;
     let wanted = all.into_iter().filter(|bucket| {
         bucket.name.starts_with(&request.prefix)
+            && permit(who, Action::ListBucket, bucket.tenant, &bucket.owner).is_ok()
             && after
                 .as_ref()
                 .is_none_or(|after| bucket.name.as_bytes() > after.as_slice())

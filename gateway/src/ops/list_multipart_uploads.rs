@@ -1,7 +1,7 @@
 //! ListMultipartUploads: the open uploads of a bucket.
 
 use crate::auth::permit::Action;
-use crate::auth::principal::{Principal, owner_id};
+use crate::auth::principal::Principal;
 use crate::object::checksum::{Algorithm, Kind};
 use crate::object::record::UploadRecord;
 use crate::ops::list_objects::{page_size, text};
@@ -119,10 +119,7 @@ pub async fn list_multipart_uploads(
                     key,
                     upload: id,
                     created_ms: upload.created_ms,
-                    owner: record
-                        .object
-                        .owner
-                        .unwrap_or_else(|| owner_id(bucket.tenant)),
+                    owner: record.object.owner.unwrap_or_else(|| bucket.owner.clone()),
                     checksum: record.named.then_some((record.algorithm, record.kind)),
                 });
             }

@@ -2,7 +2,7 @@
 //! object is its own version `null`.
 
 use crate::auth::permit::Action;
-use crate::auth::principal::{Principal, owner_id};
+use crate::auth::principal::Principal;
 use crate::object::checksum::Checksum;
 use crate::ops::list_objects::{page_size, text};
 use crate::ops::version_name::record_of;
@@ -121,7 +121,6 @@ pub async fn list_object_versions(
         .await
         .map_err(|error| OpError::kv(error, &bucket.name, ""))?;
     let mut last = None;
-    let owner = owner_id(bucket.tenant);
     for item in scanned.items {
         match item {
             ListItem::Prefix(prefix) => {
@@ -143,7 +142,7 @@ pub async fn list_object_versions(
                     size: version.new.size,
                     modified_ms: version.modified_ms,
                     checksum: record.checksum,
-                    owner: record.owner.unwrap_or_else(|| owner.clone()),
+                    owner: record.owner.unwrap_or_else(|| bucket.owner.clone()),
                 });
             }
         }

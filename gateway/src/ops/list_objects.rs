@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::auth::permit::Action;
-use crate::auth::principal::{Principal, owner_id};
+use crate::auth::principal::Principal;
 use crate::object::checksum::Checksum;
 use crate::object::listing::PageSize;
 use crate::object::token::Listing;
@@ -135,7 +135,6 @@ pub async fn list_objects(
         .scan(&bucket, scan)
         .await
         .map_err(|error| OpError::kv(error, &bucket.name, ""))?;
-    let owner = owner_id(bucket.tenant);
     reply.objects.reserve(scanned.items.len());
     for item in scanned.items {
         match item {
@@ -148,7 +147,7 @@ pub async fn list_objects(
                     size: version.new.size,
                     modified_ms: version.modified_ms,
                     checksum: record.checksum,
-                    owner: record.owner.unwrap_or_else(|| owner.clone()),
+                    owner: record.owner.unwrap_or_else(|| bucket.owner.clone()),
                 });
             }
         }

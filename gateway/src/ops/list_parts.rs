@@ -1,7 +1,7 @@
 //! ListParts: what came of an upload so far.
 
 use crate::auth::permit::Action;
-use crate::auth::principal::{Principal, owner_id};
+use crate::auth::principal::Principal;
 use crate::object::checksum::{Algorithm, Checksum, Kind};
 use crate::object::name::ObjectKey;
 use crate::object::record::PartRecord;
@@ -78,10 +78,7 @@ pub async fn list_parts(
         after,
         parts: Vec::new(),
         truncated: false,
-        owner: record
-            .object
-            .owner
-            .unwrap_or_else(|| owner_id(bucket.tenant)),
+        owner: record.object.owner.unwrap_or_else(|| bucket.owner.clone()),
         checksum: record.named.then_some((record.algorithm, record.kind)),
     };
     if page.lines == 0 {

@@ -105,5 +105,5 @@ pub(super) async fn permit_tags(
 
 /// Who owns what is written; left out when it is the bucket's owner, as nearly always.
 pub(super) fn owner(who: &Principal, bucket: &Bucket) -> Option<String> {
-    (who.tenant != bucket.tenant).then(|| who.owner_id())
+    (!who.is_owner(&bucket.owner)).then(|| who.owner_id())
 }

@@ -31,15 +31,23 @@ pub async fn list_buckets(
     Ok(S3Response::new(ListBucketsOutput {
         buckets: Some(page.buckets.into_iter().map(bucket).collect()),
         continuation_token: page.token,
-        owner: Some(owner(call.principal.owner_id())),
+        owner: Some(named_owner(ctx, call.principal.owner_id())),
         prefix: input.prefix,
     }))
 }
 
-/// An owner as answers name it.
+/// An owner as lists of objects name it, once for each.
 pub fn owner(id: String) -> Owner {
     Owner {
         display_name: None,
+        id: Some(id),
+    }
+}
+
+/// An owner with what he is called.
+pub fn named_owner(ctx: &OpContext, id: String) -> Owner {
+    Owner {
+        display_name: ctx.keys().name_of(&id),
         id: Some(id),
     }
 }

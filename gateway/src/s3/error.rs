@@ -22,6 +22,7 @@ use super::request_id::RequestId;
 use super::xml::element;
 use crate::auth::authenticate::{AuthError, MAX_SKEW};
 use crate::auth::claim::ClaimError;
+use crate::auth::post_policy::PolicyError;
 use crate::object::checksum::ChecksumError;
 use crate::object::complete_plan::{CompleteError, MIN_PART};
 use crate::object::copy_plan::CopyError;
@@ -240,6 +241,9 @@ impl From<AuthError> for WireError {
             AuthError::NoPayloadHash => WireError::invalid(message),
             AuthError::PayloadHash => WireError::bad("InvalidArgument", message)
                 .detail("ArgumentName", "x-amz-content-sha256"),
+            AuthError::FormField(name) => {
+                WireError::bad("InvalidArgument", message).detail("ArgumentName", name)
+            }
             AuthError::PayloadUnsupported(_) => {
                 WireError::new("NotImplemented", StatusCode::NOT_IMPLEMENTED, message)
             }
@@ -293,6 +297,18 @@ impl From<ChecksumError> for WireError {
     }
 }
 
+impl From<PolicyError> for WireError {
+    fn from(error: PolicyError) -> WireError {
+        let message = error.to_string();
+        match error {
+            PolicyError::Malformed(_) => WireError::bad("InvalidPolicyDocument", message),
+            PolicyError::Expired | PolicyError::Failed(_) | PolicyError::Extra(_) => {
+                WireError::new("AccessDenied", StatusCode::FORBIDDEN, message)
+            }
+        }
+    }
+}
+
 impl From<PayloadError> for WireError {
     fn from(error: PayloadError) -> WireError {
         let message = error.to_string();
@@ -306,6 +322,13 @@ impl From<PayloadError> for WireError {
             }
             PayloadError::Trailer => WireError::bad("MalformedTrailerError", message),
             PayloadError::TimedOut => WireError::bad("RequestTimeout", message),
+            PayloadError::Form => WireError::bad("MalformedPOSTRequest", message),
+            PayloadError::TooLarge { most } => {
+                WireError::bad("EntityTooLarge", message).detail("MaxSizeAllowed", most.to_string())
+            }
+            PayloadError::TooSmall { least, proposed } => WireError::bad("EntityTooSmall", message)
+                .detail("ProposedSize", proposed.to_string())
+                .detail("MinSizeAllowed", least.to_string()),
             PayloadError::Source(_) => {
                 WireError::new("InternalError", StatusCode::INTERNAL_SERVER_ERROR, message)
             }

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
@@ -86,12 +86,6 @@ pub async fn admit(
         uri = rebuild(&uri, &query)?;
     }
     header_rules::check_supported(&headers)?;
-    if is_form_upload(&method, &headers) {
-        return Err(WireError::not_implemented(
-            "PostObject (uploads of browser forms)",
-        ));
-    }
-
     // Complete says there what the object to be has, not what this body has.
     let of_whole = method == Method::POST && query.iter().any(|(name, _)| name == "uploadId");
     let body = body_of(&headers, &proof, of_whole)?;
@@ -165,18 +159,6 @@ fn check_method(method: &Method) -> Result<(), WireError> {
         Method::GET | Method::HEAD | Method::PUT | Method::POST | Method::DELETE => Ok(()),
         _ => Err(WireError::method_not_allowed()),
     }
-}
-
-fn is_form_upload(method: &Method, headers: &HeaderMap) -> bool {
-    const FORM: &[u8] = b"multipart/form-data";
-    let content_type = headers
-        .get(CONTENT_TYPE)
-        .map_or(b"".as_slice(), HeaderValue::as_bytes)
-        .trim_ascii_start();
-    *method == Method::POST
-        && content_type
-            .get(..FORM.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(FORM))
 }
 
 /// Takes what belongs to the signature out of the query of a presigned URL, and turns the other `x-amz-*` parameters,

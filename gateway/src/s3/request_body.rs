@@ -38,6 +38,11 @@ impl Leftover {
         self.take().map(|(body, _)| body)
     }
 
+    /// What is left of a body that was read in part.
+    pub fn give_back(&self, body: ClientBody) {
+        *self.0.lock() = Some((body, true));
+    }
+
     /// The body, and whether any of it was read. None: it was read, or there was none.
     pub fn take(&self) -> Option<(ClientBody, bool)> {
         self.0.lock().take()
@@ -121,7 +126,7 @@ impl RequestBody {
 }
 
 /// A client that was cut off for slowness is told so; one that went away hears nothing anyway.
-fn broken(error: StdError) -> PayloadError {
+pub(super) fn broken(error: StdError) -> PayloadError {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&*error);
     while let Some(error) = cause {
         if error

@@ -21,6 +21,7 @@ use super::cors;
 use super::error::{WireError, from_s3s, stamp};
 use super::front::{self, Admitted};
 use super::host::Hosts;
+use super::post_object;
 use super::reply_body::ReplyBody;
 use super::request_body::{Leftover, StdError, client_body};
 use super::request_id::RequestId;
@@ -38,6 +39,8 @@ const DRAIN_TIME: Duration = Duration::from_secs(3);
 pub struct S3Options {
     /// Domains whose sub-domains are buckets, besides `localhost`.
     pub domains: Vec<String>,
+    /// Whether clients come over TLS: answers that name a URL say https then.
+    pub https: bool,
 }
 
 /// Which paths name a bucket: AWS's rule, and the one short name of ours.
@@ -58,6 +61,7 @@ pub struct S3Service {
 struct Inner {
     ctx: OpContext,
     hosts: Hosts,
+    https: bool,
     s3s: s3s::service::S3Service,
 }
 
@@ -78,6 +82,7 @@ impl S3Service {
             inner: Arc::new(Inner {
                 ctx,
                 hosts,
+                https: options.https,
                 s3s: builder.build(),
             }),
         }
@@ -106,6 +111,8 @@ impl S3Service {
             let answer = cors::preflight(ctx, hosts, &parts, id).await;
             let answer = answer.unwrap_or_else(|error| error.render(id, uri.path(), with_body));
             (answer, "Preflight")
+        } else if post_object::is_form_upload(&parts) {
+            self.post_form(parts, &leftover, id, now).await
         } else {
             match front::admit(parts, &leftover, ctx.keys(), hosts, now).await {
                 Ok(admitted) => self.dispatch(admitted, id, with_body).await,
@@ -120,6 +127,28 @@ impl S3Service {
         }
         response.extensions_mut().insert(ApiName(operation));
         response
+    }
+
+    /// A browser's form.
+    async fn post_form(
+        &self,
+        parts: http::request::Parts,
+        leftover: &Leftover,
+        id: RequestId,
+        now: u64,
+    ) -> (Response<ReplyBody>, &'static str) {
+        let Inner {
+            ctx, hosts, https, ..
+        } = &*self.inner;
+        let path = parts.uri.path().to_owned();
+        let response = match post_object::admit(parts, leftover, ctx.keys(), hosts, now).await {
+            Ok((admitted, reply)) => {
+                let (response, _) = self.dispatch(admitted, id, true).await;
+                reply.render(response, *https)
+            }
+            Err(error) => error.render(id, &path, true),
+        };
+        (response, "PostObject")
     }
 
     async fn dispatch(

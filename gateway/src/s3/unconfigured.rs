@@ -6,13 +6,12 @@ use http::StatusCode;
 use s3s::S3Response;
 use s3s::dto::*;
 
-use super::buckets::owner;
+use super::buckets::named_owner;
 use super::call::Call;
 use super::error::WireError;
 use super::headers;
 use super::objects::Reply;
 use crate::auth::permit::Action;
-use crate::auth::principal::owner_id;
 use crate::ops::{self, OpContext};
 use crate::store::Bucket as Facts;
 
@@ -51,9 +50,9 @@ async fn object(
     Ok(ops::head_object(ctx, &call.principal, request).await?)
 }
 
-fn full_control(id: String) -> Grants {
+fn full_control(ctx: &OpContext, id: String) -> Grants {
     let grantee = Grantee {
-        display_name: None,
+        display_name: ctx.keys().name_of(&id),
         email_address: None,
         id: Some(id),
         type_: Type::from_static(Type::CANONICAL_USER),
@@ -156,8 +155,8 @@ pub async fn get_bucket_acl(
 ) -> Reply<GetBucketAclOutput> {
     let facts = facts(ctx, call, input.bucket).await?;
     let output = GetBucketAclOutput {
-        grants: Some(full_control(facts.owner.clone())),
-        owner: Some(owner(facts.owner)),
+        grants: Some(full_control(ctx, facts.owner.clone())),
+        owner: Some(named_owner(ctx, facts.owner)),
     };
     Ok(S3Response::new(output))
 }
@@ -169,10 +168,10 @@ pub async fn get_object_acl(
 ) -> Reply<GetObjectAclOutput> {
     let facts = facts(ctx, call, input.bucket.clone()).await?;
     let head = object(ctx, call, input.bucket, input.key, input.version_id).await?;
-    let id = head.record.owner.unwrap_or_else(|| owner_id(facts.tenant));
+    let id = head.record.owner.unwrap_or(facts.owner);
     Ok(S3Response::new(GetObjectAclOutput {
-        grants: Some(full_control(id.clone())),
-        owner: Some(owner(id)),
+        grants: Some(full_control(ctx, id.clone())),
+        owner: Some(named_owner(ctx, id)),
         ..Default::default()
     }))
 }

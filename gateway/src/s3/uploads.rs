@@ -4,7 +4,7 @@ use http::HeaderMap;
 use s3s::S3Response;
 use s3s::dto::*;
 
-use super::buckets::owner;
+use super::buckets::named_owner;
 use super::call::Call;
 use super::error::WireError;
 use super::headers;
@@ -15,9 +15,9 @@ use crate::object::complete_plan::{ListedPart, WholeClaims};
 use crate::object::etag;
 use crate::ops::{self, OpContext, PartLine, UploadLine};
 
-fn initiator(id: String) -> Initiator {
+fn initiator(ctx: &OpContext, id: String) -> Initiator {
     Initiator {
-        display_name: None,
+        display_name: ctx.keys().name_of(&id),
         id: Some(id),
     }
 }
@@ -240,12 +240,12 @@ pub async fn list_parts(
         bucket: Some(input.bucket),
         checksum_algorithm,
         checksum_type,
-        initiator: Some(initiator(reply.owner.clone())),
+        initiator: Some(initiator(ctx, reply.owner.clone())),
         is_truncated: Some(reply.truncated),
         key: Some(input.key),
         max_parts: i32::try_from(reply.max).ok(),
         next_part_number_marker: next.and_then(|number| i32::try_from(number).ok()),
-        owner: Some(owner(reply.owner)),
+        owner: Some(named_owner(ctx, reply.owner)),
         part_number_marker: i32::try_from(reply.after).ok(),
         parts: Some(reply.parts.into_iter().map(part).collect()),
         storage_class: Some(StorageClass::from_static(StorageClass::STANDARD)),
@@ -287,9 +287,9 @@ pub async fn list_multipart_uploads(
             checksum_algorithm,
             checksum_type,
             initiated: Some(timestamp(line.created_ms)),
-            initiator: Some(initiator(line.owner.clone())),
+            initiator: Some(initiator(ctx, line.owner.clone())),
             key: Some(naming.write(&line.key)),
-            owner: Some(owner(line.owner)),
+            owner: Some(named_owner(ctx, line.owner)),
             storage_class: Some(StorageClass::from_static(StorageClass::STANDARD)),
             upload_id: Some(line.upload),
         }

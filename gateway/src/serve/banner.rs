@@ -16,6 +16,8 @@ pub struct Banner<'a> {
     pub s3: &'a str,
     /// `http://127.0.0.1:9001`.
     pub http: &'a str,
+    /// The CA of `--tls auto`.
+    pub ca_cert: Option<&'a Path>,
     /// Root's public half.
     pub access_key: &'a str,
     /// Root's secret half, for a terminal only.
@@ -43,7 +45,7 @@ impl Banner<'_> {
                 self.access_key
             ),
         };
-        let alias = match self.secret_key {
+        let alias = match self.secret_key.filter(|_| self.ca_cert.is_none()) {
             Some(secret) => format!(
                 "mc alias set minikv {} {} {secret}",
                 self.s3, self.access_key
@@ -54,6 +56,13 @@ impl Banner<'_> {
             true => "aws s3 cp README.md s3://demo/ && aws s3 ls s3://demo",
             false => "aws s3 ls",
         };
+        let tls = match self.ca_cert {
+            Some(ca) => format!(
+                "  TLS    AWS_CA_BUNDLE={}   (the CA that clients must trust)\n",
+                ca.display()
+            ),
+            None => String::new(),
+        };
         let mut text = format!(
             "\
 minikv {} ready in {} ms
@@ -61,7 +70,7 @@ minikv {} ready in {} ms
   S3     {}   region us-east-1
   HTTP   {}   /readyz /metrics, minikv status{at}
   Data   {}   engine {engine}, fsync {fsync}
-  Root   {keys}
+{tls}  Root   {keys}
 
   eval \"$(minikv env{at})\"
   {aws}
@@ -97,6 +106,7 @@ minikv {} ready in {} ms
             "ready_ms": self.took.as_millis() as u64,
             "s3": self.s3,
             "http": self.http,
+            "ca_cert": self.ca_cert,
             "data_dir": self.config.data_dir,
             "access_key": self.access_key,
             "pid": std::process::id(),
@@ -122,6 +132,7 @@ mod tests {
             config,
             s3: "http://127.0.0.1:9000",
             http: "http://127.0.0.1:9001",
+            ca_cert: None,
             access_key: "ACCESSKEY",
             secret_key,
             demo_bucket: true,
@@ -159,9 +170,16 @@ mod tests {
             data_dir: "/srv/minikv".into(),
             ..Config::default()
         };
+        let secure = Banner {
+            s3: "https://127.0.0.1:9000",
+            http: "https://127.0.0.1:9001",
+            ca_cert: Some(Path::new("/srv/minikv/tls/ca.pem")),
+            ..banner(&risky, Some("SECRETKEY"))
+        };
         let all = format!(
-            "{text}\n========\n{}",
-            banner(&risky, Some("SECRETKEY")).text()
+            "{text}\n========\n{}\n========\n{}",
+            banner(&risky, Some("SECRETKEY")).text(),
+            secure.text()
         );
         insta::assert_snapshot!(all.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
     }

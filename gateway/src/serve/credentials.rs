@@ -33,6 +33,11 @@ pub struct CredentialsFile {
     pub s3_endpoint: String,
     /// `http://127.0.0.1:9001`.
     pub http_endpoint: String,
+    /// With `--tls auto`: the CA to trust.
+    pub ca_cert: Option<PathBuf>,
+    /// With `--tls-cert`: that file. On this machine the server is known by the very certificate, whatever address it
+    /// is reached under.
+    pub server_cert: Option<PathBuf>,
 }
 
 /// As it is written: `Secret` itself never serializes its text.
@@ -43,6 +48,8 @@ struct Written<'a> {
     secret_key: &'a str,
     s3_endpoint: &'a str,
     http_endpoint: &'a str,
+    ca_cert: Option<&'a Path>,
+    server_cert: Option<&'a Path>,
 }
 
 /// Where it lies.
@@ -71,6 +78,8 @@ pub fn write(data_dir: &Path, file: &CredentialsFile) -> io::Result<()> {
         secret_key: file.secret_key.expose(),
         s3_endpoint: &file.s3_endpoint,
         http_endpoint: &file.http_endpoint,
+        ca_cert: file.ca_cert.as_deref(),
+        server_cert: file.server_cert.as_deref(),
     };
     let text = format!(
         "{HEAD}\n{}",
@@ -110,6 +119,8 @@ mod tests {
             secret_key: Secret::new("with \"quotes\" and \\"),
             s3_endpoint: "http://127.0.0.1:9000".into(),
             http_endpoint: "http://127.0.0.1:9001".into(),
+            ca_cert: None,
+            server_cert: Some("/etc/cert.pem".into()),
         };
         write(dir.path(), &file).unwrap();
         assert_eq!(read(dir.path()).unwrap().unwrap(), file);

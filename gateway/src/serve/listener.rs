@@ -1,4 +1,4 @@
-//! Lets connections in, within limits, and runs HTTP/1.1 on them.
+//! Lets connections in, within limits, and runs HTTP/1.1 on them, over TLS when the port has a certificate.
 //!
 //! Always true:
 //! * at most `connections` of them; the next one waits in the kernel's queue until another ends;
@@ -20,12 +20,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::body::{BodyError, ClientBody, Held};
 use super::patience::{Patience, Socket, Verdict};
 use super::shutdown::{Phase, Stop};
+use super::tls::Tls;
 use crate::config::Limits;
 
 /// Line and headers of a request together. S3's own limit (8 KiB of headers) is checked behind it, with S3's error.
@@ -52,7 +54,13 @@ pub async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts until the end is announced.
-pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: Limits, mut stop: Stop) {
+pub async fn serve<H: Handler>(
+    listener: TcpListener,
+    handler: H,
+    limits: Limits,
+    tls: Option<Tls>,
+    mut stop: Stop,
+) {
     let places = Arc::new(Semaphore::new(limits.connections as usize));
     let limits = Arc::new(limits);
     loop {
@@ -73,9 +81,29 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, limits: Limits
                 continue;
             }
         };
-        let (handler, limits, stop) = (handler.clone(), limits.clone(), stop.clone());
+        let (handler, limits, mut stop) = (handler.clone(), limits.clone(), stop.clone());
+        // Nagle and delayed acknowledgements together add 40 ms to small answers.
+        if stream.set_nodelay(true).is_err() {
+            continue;
+        }
+        let tls = tls.clone();
         tokio::spawn(async move {
-            connection(stream, peer, handler, &limits, stop).await;
+            match tls {
+                None => connection(stream, peer, handler, &limits, stop).await,
+                Some(tls) => {
+                    let secured = {
+                        let handshake = pin!(tls.accept(stream));
+                        match select(pin!(stop.reached(Phase::Draining)), handshake).await {
+                            Either::Left(_) => return,
+                            Either::Right((secured, _)) => secured,
+                        }
+                    };
+                    match secured {
+                        Ok(stream) => connection(stream, peer, handler, &limits, stop).await,
+                        Err(cause) => tracing::debug!(%peer, %cause, "no TLS connection"),
+                    }
+                }
+            }
             drop(place);
         });
     }
@@ -89,17 +117,13 @@ enum News {
     Look,
 }
 
-async fn connection<H: Handler>(
-    stream: TcpStream,
+async fn connection<S: AsyncRead + AsyncWrite + Unpin, H: Handler>(
+    stream: S,
     peer: SocketAddr,
     handler: H,
     limits: &Limits,
     mut stop: Stop,
 ) {
-    // Nagle and delayed acknowledgements together add 40 ms to small answers.
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
     let patience = Patience::new();
     let least = limits.slowest_upload_bytes_per_second;
     let marks = patience.clone();
@@ -167,6 +191,7 @@ mod tests {
 
     use http_body_util::{BodyExt, Full};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
     use crate::serve::shutdown::{Stopper, stopper};
@@ -201,7 +226,7 @@ mod tests {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (stopper, stop) = stopper();
-        tokio::spawn(serve(listener, Echo, limits, stop));
+        tokio::spawn(serve(listener, Echo, limits, None, stop));
         (addr, stopper)
     }
 

@@ -20,10 +20,11 @@ pub mod measure;
 pub mod patience;
 pub mod s3_port;
 pub mod shutdown;
+pub mod tls;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,7 +36,10 @@ use minikv_core::log::LogError;
 use minikv_core::node::{EngineKind, FsyncPolicy, Node, NodeOptions, StartError};
 use tokio::net::TcpListener;
 
-use crate::config::{Config, ConfigError, Engine, Fsync, ListenAddr, Loaded, Secret, check};
+use crate::auth::principal::Principal;
+use crate::config::{
+    Config, ConfigError, Engine, Fsync, ListenAddr, Loaded, Secret, TlsMode, check,
+};
 use crate::http::access::Gate;
 use crate::http::demo::{DEMO, Demo};
 use crate::http::health::Probes;
@@ -47,6 +51,10 @@ use credentials::CredentialsFile;
 use http_port::HttpPort;
 use s3_port::S3Port;
 use shutdown::{Signals, stopper};
+use tls::Tls;
+use tls::authority::{self, Authority};
+use tls::pair::Pair;
+use tls::renew::{Source, SourceError, Watched};
 
 /// Time for the last checkpoints after everybody was answered.
 const CLOSE_LIMIT: Duration = Duration::from_secs(30);
@@ -78,6 +86,9 @@ pub enum ServeError {
         /// The process, when it can be known.
         holder: Option<u32>,
     },
+    /// The certificate of the ports.
+    #[error(transparent)]
+    Tls(#[from] SourceError),
     /// The store did not come up.
     #[error(transparent)]
     Start(StartError),
@@ -129,6 +140,14 @@ pub async fn run(loaded: Loaded, json: bool) -> Result<(), ServeError> {
         what: "cannot catch signals".into(),
         cause,
     })?;
+    // Looked at before anything is started: a wrong path is found by whoever typed it.
+    let files = match (&config.tls_cert, &config.tls_key) {
+        (Some(cert), Some(key)) => Some(Watched::begin(Source::Files(Pair {
+            cert: cert.clone(),
+            key: key.clone(),
+        }))?),
+        _ => None,
+    };
     let descriptors = descriptors::raise_limit();
     // Taken first, accepted from last: a port that is in use is told before any recovery, and clients that come
     // during a recovery wait instead of failing.
@@ -137,7 +156,10 @@ pub async fn run(loaded: Loaded, json: bool) -> Result<(), ServeError> {
 
     let node = start_node(config).await?;
     tracing::info!(data_dir = %config.data_dir.display(), descriptors, "store is up");
-    let served = serve(config, &node, [s3, http], signals, started, json).await;
+    let served = match certificate(config, files) {
+        Ok(secure) => serve(config, &node, [s3, http], secure, signals, started, json).await,
+        Err(error) => Err(error.into()),
+    };
     if !matches!(served, Err(ServeError::LogFailed(_))) {
         node.shutdown(CLOSE_LIMIT).await;
     }
@@ -148,18 +170,54 @@ pub async fn run(loaded: Loaded, json: bool) -> Result<(), ServeError> {
     served
 }
 
+/// The certificate of both ports, and the CA that clients must trust for it when that is ours.
+#[derive(Default)]
+struct Secure {
+    watched: Option<Watched>,
+    ca_cert: Option<PathBuf>,
+}
+
+/// Our own CA is opened under the lock of the data directory, so that two servers do not make two.
+fn certificate(config: &Config, files: Option<Watched>) -> Result<Secure, SourceError> {
+    if config.tls != TlsMode::Auto {
+        return Ok(Secure {
+            watched: files,
+            ca_cert: None,
+        });
+    }
+    let authority = Authority::open(&config.data_dir, tls::renew::now())?;
+    let ca_cert = Some(authority.ca_cert().to_owned());
+    let watched = Watched::begin(Source::Auto(Box::new(authority), authority::names(config)))?;
+    Ok(Secure {
+        watched: Some(watched),
+        ca_cert,
+    })
+}
+
 async fn serve(
     config: &Config,
     node: &Arc<Node>,
     [s3, http]: [TcpListener; 2],
+    secure: Secure,
     signals: Signals,
     started: Instant,
     json: bool,
 ) -> Result<(), ServeError> {
     let root = node.kv().root_credentials().await?;
     check::guarded(config, &root.access_key, &root.secret_key)?;
-    let s3_endpoint = endpoint(&s3, config.s3_addr);
-    let http_endpoint = endpoint(&http, config.http_addr);
+    check::known_users(config, Some(&root.access_key))?;
+    let Secure { watched, ca_cert } = secure;
+    let tls = match &watched {
+        Some(watched) => Some(
+            Tls::new(watched.current(), &config.limits).map_err(|cause| ServeError::Io {
+                what: "cannot start TLS".into(),
+                cause: std::io::Error::other(cause),
+            })?,
+        ),
+        None => None,
+    };
+    let s3_endpoint = endpoint(&s3, config.s3_addr, tls.is_some());
+    let http_endpoint = endpoint(&http, config.http_addr, tls.is_some());
 
     let metrics = Arc::new(Metrics::default());
     let probes = Probes::new(node.clone());
@@ -173,6 +231,14 @@ async fn serve(
         probes.clone(),
     );
     let operations = s3_port.operations().clone();
+    for user in &config.users {
+        let tenant = node.kv().tenant(&user.tenant_name()).await?;
+        let id = user.owner_id();
+        let principal = Principal::user(&user.access_key, tenant, &id);
+        let keys = operations.keys();
+        keys.put(&user.access_key, user.secret_key.expose(), principal);
+        keys.name(&id, user.name());
+    }
     let gate = Gate::new(operations.keys().clone());
     let state = HttpState {
         probes: probes.clone(),
@@ -187,21 +253,40 @@ async fn serve(
     };
     let http_port = HttpPort(router(Arc::new(state), demo));
 
-    first_start(config, &s3_port, &root, &s3_endpoint, &http_endpoint).await?;
+    let file = CredentialsFile {
+        access_key: root.access_key.clone(),
+        secret_key: Secret::new(&root.secret_key),
+        s3_endpoint: s3_endpoint.clone(),
+        http_endpoint: http_endpoint.clone(),
+        ca_cert: ca_cert.clone(),
+        server_cert: config.tls_cert.as_deref().map(absolute),
+    };
+    first_start(config, &s3_port, &root, &file).await?;
 
     let (s3_stopper, s3_stop) = stopper();
     let (http_stopper, http_stop) = stopper();
-    tokio::spawn(listener::serve(s3, s3_port, config.limits.clone(), s3_stop));
+    if let Some(watched) = watched {
+        tokio::spawn(watched.keep_fresh(s3_stop.clone()));
+    }
+    tokio::spawn(listener::serve(
+        s3,
+        s3_port,
+        config.limits.clone(),
+        tls.clone(),
+        s3_stop,
+    ));
     tokio::spawn(listener::serve(
         http,
         http_port,
         config.limits.clone(),
+        tls,
         http_stop,
     ));
     let banner = Banner {
         config,
         s3: &s3_endpoint,
         http: &http_endpoint,
+        ca_cert: ca_cert.as_deref(),
         access_key: &root.access_key,
         secret_key: std::io::stdout()
             .is_terminal()
@@ -251,9 +336,15 @@ async fn listen(
 }
 
 /// With the port that was really bound (a test may ask for port 0).
-fn endpoint(listener: &TcpListener, configured: ListenAddr) -> String {
+fn endpoint(listener: &TcpListener, configured: ListenAddr, tls: bool) -> String {
     let bound = listener.local_addr().map_or(configured, ListenAddr);
-    format!("http://{}", bound.for_clients())
+    let scheme = if tls { "https" } else { "http" };
+    format!("{scheme}://{}", bound.for_clients())
+}
+
+/// Commands read it from another working directory.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 async fn start_node(config: &Config) -> Result<Arc<Node>, ServeError> {
@@ -303,8 +394,7 @@ async fn first_start(
     config: &Config,
     s3: &S3Port,
     root: &Credentials,
-    s3_endpoint: &str,
-    http_endpoint: &str,
+    file: &CredentialsFile,
 ) -> Result<(), ServeError> {
     let path = credentials::path(&config.data_dir);
     let cannot = |cause| ServeError::Io {
@@ -314,13 +404,7 @@ async fn first_start(
     if !path.try_exists().map_err(cannot)? {
         s3.make_first_bucket(root).await;
     }
-    let file = CredentialsFile {
-        access_key: root.access_key.clone(),
-        secret_key: Secret::new(&root.secret_key),
-        s3_endpoint: s3_endpoint.to_owned(),
-        http_endpoint: http_endpoint.to_owned(),
-    };
-    credentials::write(&config.data_dir, &file).map_err(cannot)
+    credentials::write(&config.data_dir, file).map_err(cannot)
 }
 
 fn announce(banner: &Banner<'_>, json: bool) {

@@ -17,7 +17,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 /// What a connection is doing, shared by its socket, its requests and its task.
@@ -128,22 +127,22 @@ impl Drop for InRequest {
 /// How long a client that is refused in the middle of its body may go on sending, unheard.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// A socket that notes when bytes come, and gives up on a client that takes nothing of its answer.
+/// A socket, or the TLS on one, that notes when bytes come, and gives up on a client that takes nothing of its answer.
 ///
 /// It closes gently: bytes that lie unread in a closed socket make the kernel send a reset, and the reset makes the
 /// client's kernel throw away our answer. A refused upload would look like a broken line. So after the answer what
 /// still comes is read and dropped for a while.
-pub struct Socket {
-    inner: TcpStream,
+pub struct Socket<S> {
+    inner: S,
     patience: Arc<Patience>,
     stalled_after: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
     linger: Option<Pin<Box<Sleep>>>,
 }
 
-impl Socket {
+impl<S> Socket<S> {
     /// Watches over a socket.
-    pub fn new(inner: TcpStream, patience: Arc<Patience>, stalled_after: Duration) -> Socket {
+    pub fn new(inner: S, patience: Arc<Patience>, stalled_after: Duration) -> Socket<S> {
         Socket {
             inner,
             patience,
@@ -173,7 +172,7 @@ impl Socket {
     }
 }
 
-impl AsyncRead for Socket {
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -188,7 +187,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -208,7 +207,7 @@ impl AsyncWrite for Socket {
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.inner.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

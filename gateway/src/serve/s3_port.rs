@@ -52,6 +52,7 @@ impl S3Port {
         let ops = OpContext::new(Store::local(kv), root);
         let options = S3Options {
             domains: config.domains.clone(),
+            https: config.speaks_tls(),
         };
         let service = S3Service::new(ops.clone(), &options);
         S3Port {

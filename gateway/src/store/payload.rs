@@ -28,6 +28,23 @@ pub enum PayloadError {
         "The request contained trailing data that was not well-formed or did not conform to our published schema."
     )]
     Trailer,
+    /// A form that breaks off, or is none.
+    #[error("The body of your POST request is not well-formed multipart/form-data.")]
+    Form,
+    /// More than the policy of a form allows.
+    #[error("Your proposed upload exceeds the maximum allowed size")]
+    TooLarge {
+        /// Bytes allowed.
+        most: u64,
+    },
+    /// Less than the policy of a form asks for.
+    #[error("Your proposed upload is smaller than the minimum allowed size")]
+    TooSmall {
+        /// Bytes asked for.
+        least: u64,
+        /// Bytes that came.
+        proposed: u64,
+    },
     /// The client stopped sending.
     #[error(
         "Your socket connection to the server was not read from or written to within the timeout period. Idle connections will be closed."

@@ -43,7 +43,7 @@ pub async fn find(
     let bucket = found.ok_or_else(|| OpError::NoSuchBucket {
         bucket: asked.name.clone(),
     })?;
-    permit(who, action, bucket.tenant)?;
+    permit(who, action, bucket.tenant, &bucket.owner)?;
     let owned = |expected: &String| {
         *expected == bucket.owner || *expected == principal::account_number(bucket.tenant)
     };

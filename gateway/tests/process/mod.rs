@@ -114,8 +114,9 @@ impl Server {
             ready[name]
                 .as_str()
                 .unwrap()
-                .strip_prefix("http://")
+                .split_once("://")
                 .unwrap()
+                .1
                 .to_owned()
         };
         Ok(Server {

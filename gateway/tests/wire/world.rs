@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use minikv::auth::access_key::KeyStore;
 use minikv::auth::signature_v4::{
     STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER, Signer,
     UNSIGNED_PAYLOAD,
@@ -20,15 +21,17 @@ use minikv::s3::ApiName;
 use minikv::s3::service::{S3Options, S3Service};
 use minikv::store::{Credentials, Store};
 use minikv_core::env::{Env, clock};
+use minikv_core::ids::TenantId;
 use minikv_core::node::{Limits, Node, NodeOptions};
 use sha2::{Digest, Sha256};
 
-const ACCESS_KEY: &str = "AKTEST";
-const SECRET_KEY: &str = "secret/of+the=test";
+pub const ACCESS_KEY: &str = "AKTEST";
+pub const SECRET_KEY: &str = "secret/of+the=test";
 
 /// A node with an S3 port.
 pub struct World {
     pub service: S3Service,
+    pub keys: Arc<KeyStore>,
     node: Arc<Node>,
     _dir: tempfile::TempDir,
 }
@@ -52,14 +55,17 @@ impl World {
         };
         let node = Node::start(Env::real(), options).await.unwrap();
         let ctx = OpContext::new(Store::local(node.kv()), &root);
+        let keys = ctx.keys().clone();
         let service = S3Service::new(
             ctx,
             &S3Options {
                 domains: vec!["s3.test".to_owned()],
+                ..S3Options::default()
             },
         );
         World {
             service,
+            keys,
             node,
             _dir: dir,
         }
@@ -81,6 +87,11 @@ impl World {
         assert_eq!(reply.status, 200, "{}", reply.text());
     }
 
+    /// The tenant of this name.
+    pub async fn tenant(&self, name: &str) -> TenantId {
+        self.node.kv().tenant(name).await.unwrap()
+    }
+
     pub async fn stop(self) {
         self.node.shutdown(Duration::from_secs(5)).await;
     }
@@ -98,6 +109,7 @@ impl World {
             unsigned: Vec::new(),
             skew: 0,
             region: "us-east-1",
+            keys: (ACCESS_KEY, SECRET_KEY),
         }
     }
 
@@ -161,6 +173,7 @@ pub struct Call<'a> {
     unsigned: Vec<(HeaderName, HeaderValue)>,
     skew: i64,
     region: &'static str,
+    keys: (&'static str, &'static str),
 }
 
 impl Call<'_> {
@@ -208,10 +221,16 @@ impl Call<'_> {
         self
     }
 
+    /// Signed by somebody else than root.
+    pub fn by(mut self, keys: (&'static str, &'static str)) -> Self {
+        self.keys = keys;
+        self
+    }
+
     fn signer(&self) -> Signer<'static> {
         Signer {
-            access_key: ACCESS_KEY,
-            secret_key: SECRET_KEY,
+            access_key: self.keys.0,
+            secret_key: self.keys.1,
             region: self.region,
             service: "s3",
         }

@@ -10,6 +10,7 @@
 pub mod body;
 mod call;
 pub mod endpoint;
+pub mod trust;
 pub mod xml;
 
 #[cfg(test)]
@@ -25,6 +26,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::exit::{Exit, Failure, chain};
@@ -33,6 +36,7 @@ use crate::auth::signature_v4::{EMPTY_SHA256, Signer, UNSIGNED_PAYLOAD};
 use body::Outgoing;
 pub use call::Call;
 use endpoint::Endpoint;
+use trust::Trust;
 use xml::Element;
 
 /// The region that our servers are in, and that clients expect without a setting.
@@ -47,6 +51,7 @@ const LARGEST_ANSWER: usize = 16 << 20;
 /// A client of one server.
 pub struct Client {
     endpoint: Endpoint,
+    trust: Trust,
     keys: Option<Keys>,
     idle: Mutex<Vec<SendRequest<Outgoing>>>,
 }
@@ -57,6 +62,7 @@ impl Client {
         let keys = target.keys()?.clone();
         Ok(Client {
             endpoint: target.s3,
+            trust: target.trust,
             keys: Some(keys),
             idle: Mutex::default(),
         })
@@ -67,15 +73,17 @@ impl Client {
         let keys = target.keys()?.clone();
         Ok(Client {
             endpoint: target.http,
+            trust: target.trust,
             keys: Some(keys),
             idle: Mutex::default(),
         })
     }
 
-    /// Without signatures, for what is open to everybody.
-    pub fn unsigned(endpoint: Endpoint) -> Client {
+    /// For the HTTP port of a target, without signatures: for what is open to everybody.
+    pub fn unsigned(target: Target) -> Client {
         Client {
-            endpoint,
+            endpoint: target.http,
+            trust: target.trust,
             keys: None,
             idle: Mutex::default(),
         }
@@ -178,12 +186,6 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<SendRequest<Outgoing>, Failure> {
-        if self.endpoint.is_https() {
-            return Err(
-                Failure::new(Exit::Failure, "this command speaks plain http only")
-                    .fix("use the server's http address, or an AWS client for https"),
-            );
-        }
         let unreachable = |why: String| {
             Failure::new(
                 Exit::Unavailable,
@@ -199,9 +201,43 @@ impl Client {
         };
         // Small requests must not wait for the answer to earlier ones.
         let _ = stream.set_nodelay(true);
+        if !self.endpoint.is_https() {
+            return self.speak(stream).await;
+        }
+        let name = ServerName::try_from(self.endpoint.host().to_owned())
+            .map_err(|_| unreachable("its name cannot stand in a certificate".to_owned()))?;
+        let secured = self.trust.connector()?.connect(name, stream);
+        match tokio::time::timeout(CONNECT_TIMEOUT, secured).await {
+            Ok(Ok(stream)) => self.speak(stream).await,
+            Ok(Err(cause)) => Err(self.not_trusted(&cause)),
+            Err(_) => Err(unreachable("no answer".to_owned())),
+        }
+    }
+
+    /// Trying again would not help, so it is not "unavailable".
+    fn not_trusted(&self, cause: &std::io::Error) -> Failure {
+        let failure = Failure::new(
+            Exit::Failure,
+            format!("no https with {}: {cause}", self.endpoint),
+        );
+        let of_certificate = cause
+            .get_ref()
+            .and_then(|e| e.downcast_ref::<rustls::Error>())
+            .is_some_and(|e| matches!(e, rustls::Error::InvalidCertificate(_)));
+        if of_certificate {
+            failure.fix("name the CA that signed its certificate: --ca-cert FILE (for --tls auto: DATA-DIR/tls/ca.pem)")
+        } else {
+            failure.fix("is it an https port? For plain http write http:// in the endpoint")
+        }
+    }
+
+    async fn speak<S>(&self, stream: S) -> Result<SendRequest<Outgoing>, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(|cause| unreachable(cause.to_string()))?;
+            .map_err(|cause| self.broken(&cause))?;
         // Its errors come out of `send_request` and of the body as well.
         tokio::spawn(connection);
         Ok(sender)

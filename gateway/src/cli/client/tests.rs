@@ -53,6 +53,7 @@ async fn server(answers: &[(u16, &'static str)]) -> (Client, Scripted, Stopper) 
         listener,
         script.clone(),
         Limits::default(),
+        None,
         stop,
     ));
     (client, script, stopper)
@@ -68,6 +69,7 @@ fn client(endpoint: &str) -> Client {
     let target = Target {
         s3: endpoint.clone(),
         http: endpoint,
+        trust: Trust::default(),
         keys: Some(keys),
         data_dir: PathBuf::from("/nonexistent"),
     };
@@ -179,6 +181,7 @@ async fn closed_connection_is_replaced() {
         listener,
         Scripted::default(),
         Limits::default(),
+        None,
         stop,
     ));
     first
