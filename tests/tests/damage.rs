@@ -691,8 +691,10 @@ fn what_follows_a_lost_tail_survives_the_next_crash() {
         .collect();
     let first = frames[frames.len() - 3];
     let behind = |spot: &&Spot| (&spot.path, spot.at) > (&first.path, first.at.saturating_sub(200));
-    for spot in kinds[&Kind::BatchHeader].iter().filter(blob).filter(behind) {
-        flip(&disk, &spot.path, spot.at);
+    for kind in [Kind::BatchHeader, Kind::RecordHeader(Record::Frame)] {
+        for spot in kinds[&kind].iter().filter(blob).filter(behind) {
+            flip(&disk, &spot.path, spot.at);
+        }
     }
     life::stage(7, async {
         let world = World::start(&disk, &small_options(), Ledger::default())

@@ -46,6 +46,14 @@ pub struct PlaceLedger {
     void: BTreeSet<(Stream, Position)>,
 }
 
+/// Whether a place lies at or behind the point that is named of its stream.
+fn is_behind((stream, position): &(Stream, Position), point: Complete) -> bool {
+    match stream {
+        Stream::Meta => *position >= point.meta,
+        Stream::Blob => *position >= point.blob,
+    }
+}
+
 impl PlaceLedger {
     /// A row names this place now.
     pub fn came(&mut self, place: Place) {
@@ -118,17 +126,23 @@ impl PlaceLedger {
     pub fn advance(&mut self, complete: Complete) {
         self.complete.meta = self.complete.meta.max(complete.meta);
         self.complete.blob = self.complete.blob.max(complete.blob);
-        let Complete { meta, blob } = self.complete;
-        self.void.retain(|(stream, position)| match stream {
-            Stream::Meta => *position >= meta,
-            Stream::Blob => *position >= blob,
-        });
+        let complete = self.complete;
+        self.void.retain(|place| is_behind(place, complete));
     }
 
-    /// The streams end here, and will go on with other records than those that were known.
+    /// Whether something is known of what lies behind these ends.
+    pub fn knows_behind(&self, ends: Complete) -> bool {
+        self.complete.meta > ends.meta
+            || self.complete.blob > ends.blob
+            || self.void.iter().any(|place| is_behind(place, ends))
+    }
+
+    /// The streams end here, and will go on with other records than those that were known. What was void there is so no
+    /// more: another record may come to lie at the very same position.
     pub fn fall_back(&mut self, ends: Complete) {
         self.complete.meta = self.complete.meta.min(ends.meta);
         self.complete.blob = self.complete.blob.min(ends.blob);
+        self.void.retain(|place| !is_behind(place, ends));
     }
 
     /// Its bytes.

@@ -241,11 +241,10 @@ impl Places {
     /// be written there. A table that went on to call itself complete behind them would have every later recovery skip
     /// them. Durable when it returns, so call it before anything is appended.
     pub fn fall_back(&self, ends: Complete) -> BoxFuture<'static, Result<(), EngineError>> {
-        let known = self.complete();
-        if known.meta <= ends.meta && known.blob <= ends.blob {
+        let mut table = self.0.table.write();
+        if !table.ledger.knows_behind(ends) && !table.durable.knows_behind(ends) {
             return Box::pin(std::future::ready(Ok(())));
         }
-        let mut table = self.0.table.write();
         table.ledger.fall_back(ends);
         table.durable.fall_back(ends);
         // A change like any other: the next checkpoint writes it.

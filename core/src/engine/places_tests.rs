@@ -402,3 +402,30 @@ fn a_table_falls_back_to_where_the_log_ends_and_stays_there() {
         );
     });
 }
+
+/// A place whose record was dropped is void; once the log has lost that record, another one may come to lie exactly there.
+#[test]
+fn what_comes_to_lie_where_a_lost_record_was_void_is_told_again() {
+    sim::run(1, async {
+        let disk = new_disk();
+        let places = open(&disk, true).await;
+        let there = place(Stream::Blob, 1, 100);
+        places.insert(&payload(1), there).unwrap();
+        places.remove(&payload(1)).unwrap();
+        places.checkpoint(complete(70, 50)).await.unwrap();
+        let disk = disk.after_kill();
+        let again = open(&disk, true).await;
+        again.tell_again(&payload(1), there).unwrap();
+        assert_eq!(again.get(&payload(1)).unwrap(), None, "it was dropped");
+        again
+            .fall_back(Complete {
+                meta: Position(70),
+                blob: there.position,
+            })
+            .await
+            .unwrap();
+        let again = open(&disk.after_power_cut(&Choice::None), true).await;
+        again.tell_again(&payload(2), there).unwrap();
+        assert_eq!(again.get(&payload(2)).unwrap(), Some(there));
+    });
+}
