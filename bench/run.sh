@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Prints the table of docs/performance.md: server CPU per operation, medians of three runs, measured with bench/s3load.
-#   bench/run.sh [SECONDS]     seconds per run, 10 unless given; needs cargo build --release (and -p s3load) first
+#   bench/run.sh [SECONDS]     seconds per run, 10 unless given; needs cargo build --release -p minikv -p s3load first
 # Starts a server of its own on a fresh data directory (MINIKV_BENCH_DIR or a temporary one) and removes it afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-10}
 target=${CARGO_TARGET_DIR:-target}
 bin=$target/release/minikv load=$target/release/s3load
-[ -x "$bin" ] && [ -x "$load" ] || { echo "first: cargo build --release --workspace" >&2; exit 2; }
+[ -x "$bin" ] && [ -x "$load" ] || { echo "first: cargo build --release -p minikv -p s3load" >&2; exit 2; }
 dir=$(mktemp -d "${MINIKV_BENCH_DIR:-/tmp}/minikv-bench.XXXXXX")
 export MINIKV_ROOT_ACCESS_KEY=bench-access-key MINIKV_ROOT_SECRET_KEY=bench-secret-key-for-one-run
 "$bin" server --data-dir "$dir/store" --s3-addr 127.0.0.1:19000 --http-addr 127.0.0.1:19001 --rpc-addr 127.0.0.1:19002 >"$dir/log" 2>&1 &
@@ -18,6 +18,14 @@ sleep 1
 rss() { awk '/VmRSS/ { printf "%.0f", $2 / 1024 }' "/proc/$server/status"; }
 echo "RSS idle, empty: $(rss) MiB"
 echo "openssl md5, 64 KiB blocks: $(openssl speed -seconds 1 -bytes 65536 md5 2>/dev/null | awk '/^md5/ { print $2 }')"
+
+fill() { # COUNT SIZE PREFIX
+  "$load" --endpoint http://127.0.0.1:19000 --access "$MINIKV_ROOT_ACCESS_KEY" --secret "$MINIKV_ROOT_SECRET_KEY" --bucket bench --create-bucket \
+    --op put --size "$2" --count "$1" --concurrency 64 --prefix "$3" --label fill >/dev/null
+}
+fill 100000 1KiB fill/
+sleep 10
+echo "RSS idle, 100k objects of 1 KiB: $(rss) MiB"
 
 one() { # NAME ARGS...: three runs, the median by CPU per operation
   local name=$1; shift

@@ -18,8 +18,8 @@ use crate::txn::driver;
 
 /// A page whose groups did not answer for all vshards is read again so often: the map was changing.
 const READS: usize = 8;
-/// Asked of each group beyond its even share, so that most pages need one round.
-const SLACK: usize = 16;
+/// Asked of each group beyond its even share, in standard deviations of that share: nine in ten pages need one round.
+const SLACK: f64 = 2.5;
 
 impl Kv {
     /// One page of a bucket's keys or versions, in key order (versions of a key newest first).
@@ -51,7 +51,7 @@ impl Kv {
             after_version: request.after_version,
         };
         let mut merge = Merge::new(groups.len(), from, max, request.versions);
-        let mut share = max / groups.len() + SLACK;
+        let mut share = share_of(max, groups.len());
         loop {
             match merge.step() {
                 Next::Page(page) => return Ok(Some(page)),
@@ -69,7 +69,7 @@ impl Kv {
                                 .await?,
                         );
                     }
-                    share *= 2;
+                    share = share_of(max - merge.told(), groups.len());
                 }
             }
         }
@@ -120,6 +120,13 @@ impl Kv {
         }
         Ok(merge_uploads(pages, request.max.clamp(1, 1000) as usize))
     }
+}
+
+/// How many lines a group is asked for when `max` are wanted of all. Keys are hashed over the groups, so their shares
+/// spread as the root of the even share.
+fn share_of(max: usize, groups: usize) -> usize {
+    let even = max as f64 / groups as f64;
+    (even + SLACK * even.sqrt()).ceil() as usize + 1
 }
 
 /// The first `max` lines of all pages. Ends early where a page that is not its group's last one ends: that group may

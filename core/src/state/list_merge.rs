@@ -51,6 +51,11 @@ impl Merge {
         }
     }
 
+    /// How many items the page has so far.
+    pub fn told(&self) -> usize {
+        self.told.len()
+    }
+
     /// A group's next page.
     pub fn feed(&mut self, group: usize, page: ListPage) {
         let pages = &mut self.groups[group];
@@ -61,11 +66,9 @@ impl Merge {
     /// Goes on as far as what was fed allows.
     pub fn step(&mut self) -> Next {
         loop {
-            let smallest = self
-                .groups
-                .iter()
-                .enumerate()
-                .filter_map(|(at, group)| Some((place_of(group.items.front()?).to_vec(), at)))
+            let fronts = self.groups.iter().enumerate();
+            let smallest = fronts
+                .filter_map(|(at, group)| Some((place_of(group.items.front()?), at)))
                 .min();
             let waiting = |group: &GroupPages| group.items.is_empty() && group.resume.is_some();
             let asks: Vec<(usize, ListPoint)> = self
@@ -75,15 +78,20 @@ impl Merge {
                 .filter(|(_, group)| waiting(group))
                 .filter_map(|(at, group)| Some((at, group.resume.clone()?)))
                 // A group that is past the next item already cannot have anything before it.
-                .filter(|(_, resume)| smallest.as_ref().is_none_or(|(key, _)| resume.after < *key))
+                .filter(|(_, resume)| {
+                    smallest
+                        .as_ref()
+                        .is_none_or(|(key, _)| *resume.after < **key)
+                })
                 .collect();
+            let smallest = smallest.map(|(_, at)| at);
             if self.told.len() == self.max && (smallest.is_some() || !asks.is_empty()) {
                 return Next::Page(self.page(true));
             }
             if !asks.is_empty() {
                 return Next::Ask(asks);
             }
-            let Some((_, at)) = smallest else {
+            let Some(at) = smallest else {
                 return Next::Page(self.page(false));
             };
             if let Some(item) = self.groups[at].items.pop_front()

@@ -37,7 +37,7 @@ pub fn page(
         .lines
         .into_iter()
         .map(|line| match line {
-            Line::Item(version) => ListItem::Version(Box::new(version)),
+            Line::Item(version) => ListItem::Version(version),
             Line::Prefix(prefix) => ListItem::Prefix(prefix),
         })
         .collect();
@@ -199,13 +199,13 @@ impl<'a> Versions<'a> {
         Ok(true)
     }
 
-    fn tell(&mut self, version: row::Version) -> Result<Step<Version>, Halt> {
+    fn tell(&mut self, version: row::Version) -> Result<Step<Box<Version>>, Halt> {
         let is_latest = self.told == 0;
         self.told += 1;
         let key = self.key.clone();
         let version = version_of_row(self.vshard, self.bucket, key.clone(), version, is_latest)
             .map_err(|malformed| damaged(&key, malformed.0))?;
-        Ok(Step::Item(key, version))
+        Ok(Step::Item(key, Box::new(version)))
     }
 
     /// The next older version of this key.
@@ -238,9 +238,10 @@ fn past_key(vshard: VShard, bucket: BucketId, key: &[u8]) -> (Bytes, Bytes) {
 }
 
 impl Source for Versions<'_> {
-    type Item = Version;
+    // Boxed: an item moves through a heap and two merges before it is told.
+    type Item = Box<Version>;
 
-    fn next(&mut self, work: &mut u32) -> Result<Step<Version>, Halt> {
+    fn next(&mut self, work: &mut u32) -> Result<Step<Box<Version>>, Halt> {
         let mut passed = 0;
         loop {
             if self.all_versions {

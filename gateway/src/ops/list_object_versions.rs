@@ -121,6 +121,7 @@ pub async fn list_object_versions(
         .await
         .map_err(|error| OpError::kv(error, &bucket.name, ""))?;
     let mut last = None;
+    let owner = owner_id(bucket.tenant);
     for item in scanned.items {
         match item {
             ListItem::Prefix(prefix) => {
@@ -142,7 +143,7 @@ pub async fn list_object_versions(
                     size: version.new.size,
                     modified_ms: version.modified_ms,
                     checksum: record.checksum,
-                    owner: record.owner.unwrap_or_else(|| owner_id(bucket.tenant)),
+                    owner: record.owner.unwrap_or_else(|| owner.clone()),
                 });
             }
         }

@@ -135,6 +135,8 @@ pub async fn list_objects(
         .scan(&bucket, scan)
         .await
         .map_err(|error| OpError::kv(error, &bucket.name, ""))?;
+    let owner = owner_id(bucket.tenant);
+    reply.objects.reserve(scanned.items.len());
     for item in scanned.items {
         match item {
             ListItem::Prefix(prefix) => reply.prefixes.push(text(&prefix)),
@@ -146,7 +148,7 @@ pub async fn list_objects(
                     size: version.new.size,
                     modified_ms: version.modified_ms,
                     checksum: record.checksum,
-                    owner: record.owner.unwrap_or_else(|| owner_id(bucket.tenant)),
+                    owner: record.owner.unwrap_or_else(|| owner.clone()),
                 });
             }
         }

@@ -98,10 +98,15 @@ pub fn version(
     let vshard = VShard::of(bucket, key);
     let row_key = keys::current(vshard, bucket, key);
     let current: row::Current = row(view, &row_key)?.unwrap_or_default();
-    let seen = match visible(&row_key, current, decided)? {
+    let mut seen = match visible(&row_key, current, decided)? {
         Look::Ask(txns) => return Ok(Look::Ask(txns)),
         Look::At(seen) => seen,
     };
+    if *which == VersionSelector::Current && !seen.newest.is_empty() {
+        let newest = seen.newest.swap_remove(0);
+        let version = version_of_row(vshard, bucket, key.clone(), newest, true);
+        return Ok(Look::At(Some(sound(&row_key, version)?)));
+    }
     let older = |seq: u64| -> Result<Option<row::Version>, EngineError> {
         if seq == 0 || Some(seq) == seen.replaced_seq {
             return Ok(None);
