@@ -19,6 +19,7 @@ mod delete;
 mod env;
 mod get;
 mod health;
+mod key;
 mod ls;
 mod put;
 mod server;
@@ -78,6 +79,8 @@ enum Command {
     ClientConfig(client_config::ClientConfigArgs),
     /// The root credentials of a data directory
     Credentials(credentials::CredentialsArgs),
+    /// Master keys of server-side encryption
+    Key(key::KeyArgs),
     /// The server's settings
     Config(config::ConfigArgs),
 }
@@ -111,6 +114,7 @@ pub fn main() -> ExitCode {
         Some(Command::Env(args)) => env::run(&args, output),
         Some(Command::ClientConfig(args)) => client_config::run(&args, output),
         Some(Command::Credentials(args)) => credentials::run(&args, output),
+        Some(Command::Key(args)) => key::run(&args, output),
         Some(Command::Config(args)) => config::run(args, output),
     };
     match done {

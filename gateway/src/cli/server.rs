@@ -108,6 +108,7 @@ impl FromArgMatches for SettingFlags {
 fn value_name(path: &str) -> &'static str {
     match path {
         "data-dir" => "DIR",
+        "keyring" => "FILE",
         path if path.ends_with("-addr") => "ADDR",
         path if path.ends_with("-key") => "KEY",
         "domains" => "NAME,...",

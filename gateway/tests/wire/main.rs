@@ -9,6 +9,7 @@ mod buckets;
 mod checksums;
 mod copies;
 mod cors;
+mod encryption;
 mod listings;
 mod multipart;
 mod objects;
