@@ -440,7 +440,11 @@ mod tests {
             assert_eq!((record.size(9), full().size(9)), (300, 9));
             hex(&record.encode()).replace(&wrapped, "WRAPPED")
         });
-        insta::assert_snapshot!(shown.join("\n"), @"");
+        insta::assert_snapshot!(shown.join("\n"), @r"
+        626108011250WRAPPED18ac0222080102030405060708
+        626a08021250WRAPPED18ac02220801020304050607082a016b32027b7d3801
+        625708031250WRAPPED18ac02
+        ");
         let part = PartRecord {
             checksums: Vec::new(),
             salt: Some([9; 32]),

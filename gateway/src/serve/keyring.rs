@@ -57,7 +57,12 @@ pub enum KeyringError {
 
 /// Where it lies, unless a setting says otherwise.
 pub fn path(data_dir: &Path, named: Option<&Path>) -> PathBuf {
-    named.map_or_else(|| data_dir.join("keyring.toml"), Path::to_owned)
+    is_named(named).map_or_else(|| data_dir.join("keyring.toml"), Path::to_owned)
+}
+
+/// As the example file has it, empty is not named.
+fn is_named(named: Option<&Path>) -> Option<&Path> {
+    named.filter(|named| !named.as_os_str().is_empty())
 }
 
 /// Reads it; `None` when there is none.
@@ -87,7 +92,7 @@ pub fn open(data_dir: &Path, named: Option<&Path>) -> Result<KeyRing, KeyringErr
             warn_if_open(&path);
             Ok(ring)
         }
-        None if named.is_some() => Err(KeyringError::Missing(path)),
+        None if is_named(named).is_some() => Err(KeyringError::Missing(path)),
         None => {
             let ring = change(&path, |ring| match ring {
                 // Another process was first.

@@ -1,13 +1,18 @@
 //! Server-side encryption: SSE-S3, SSE-KMS with the key ring, SSE-C.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "what lies on a real disk is looked at, and a real clock is waited for"
+)]
 
 use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use minikv::object::encryption::ring::KeyRing;
 use minikv::object::etag::multipart_etag;
-use minikv::serve::keyring::new_key;
+use minikv::serve::keyring::{self, new_key};
 
 use crate::world::{Call, Reply, World, md5_base64, md5_hex, noise};
 
@@ -61,7 +66,7 @@ fn reading(call: Call<'_>, kind: Kind) -> Call<'_> {
 }
 
 /// With the headers that copy from what was written so.
-fn copying(call: Call<'_>, source: &str, kind: Kind) -> Call<'_> {
+fn copying<'a>(call: Call<'a>, source: &str, kind: Kind) -> Call<'a> {
     let call = call.with("x-amz-copy-source", source);
     let Kind::Customer(fill) = kind else {
         return call;
@@ -798,5 +803,34 @@ async fn a_delete_by_size_goes_by_the_plain_size() {
         assert_eq!(delete.send().await.status, 204, "{kind:?}");
         world.expect_absent("/bucket/key").await;
     }
+    world.stop().await;
+}
+
+/// What `minikv key rotate` writes reaches a running server by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_key_ring_is_taken_over_without_a_restart() {
+    let world = World::with_bucket().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = keyring::path(dir.path(), None);
+    let ring = keyring::open(dir.path(), None).unwrap();
+    world.ops.replace_ring(ring.clone());
+    let watching = tokio::spawn(keyring::watch(file.clone(), world.ops.clone()));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let rotated = keyring::change(&file, |ring| {
+        Ok(rotated(&ring.unwrap(), keyring::FIRST_KEY))
+    });
+    let rotated = rotated.unwrap();
+    for _ in 0..100 {
+        if *world.ops.ring() != ring {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(*world.ops.ring(), rotated);
+    // A file that cannot be read changes nothing.
+    std::fs::write(&file, "current = ").unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(*world.ops.ring(), rotated);
+    watching.abort();
     world.stop().await;
 }

@@ -353,7 +353,8 @@ mod tests {
         let data = DataKey::of_random(Zeroizing::new([3; 32]));
         let seal = |key: LessSafeKey| {
             let mut bytes = *b"the same bytes";
-            key.seal_in_place_separate_tag(zero(), Aad::empty(), &mut bytes)
+            let _ = key
+                .seal_in_place_separate_tag(zero(), Aad::empty(), &mut bytes)
                 .unwrap();
             bytes
         };
