@@ -159,7 +159,7 @@ fn opened(sealed: ContentStream, opener: Opener, key: String) -> ContentStream {
     stream::try_unfold(state, |(mut sealed, mut opener, key)| async move {
         loop {
             let damaged = |cause: Unopened| KvError::Damaged(format!("{key}: {cause}"));
-            if let Some(plain) = opener.next().map_err(damaged)? {
+            if let Some(plain) = opener.open_next().map_err(damaged)? {
                 return Ok(Some((plain, (sealed, opener, key))));
             }
             match sealed.next().await {

@@ -230,7 +230,7 @@ impl Opener {
     }
 
     /// The next bytes of the range; `None`: more from disk is needed, or it was all.
-    pub fn next(&mut self) -> Result<Option<Bytes>, Unopened> {
+    pub fn open_next(&mut self) -> Result<Option<Bytes>, Unopened> {
         loop {
             let Some(piece) = self.piece()? else {
                 return Ok(None);
@@ -317,7 +317,7 @@ mod tests {
         let mut out = Vec::new();
         for bytes in sealed[on_disk.start as usize..on_disk.end as usize].chunks(feed) {
             opener.push(bytes);
-            while let Some(plain) = opener.next()? {
+            while let Some(plain) = opener.open_next()? {
                 out.extend_from_slice(&plain);
             }
         }
