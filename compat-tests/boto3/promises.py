@@ -312,6 +312,50 @@ def attributes_tell_parts_and_checksums():
         assert part["ChecksumCRC32"] == parts[1]["ChecksumCRC32"]
 
 
+def encrypted_objects_come_back_and_say_how():
+    body = os.urandom(3 * MIB + 7)
+    for asked, told in [
+        ({"ServerSideEncryption": "AES256"}, {"ServerSideEncryption": "AES256"}),
+        ({"ServerSideEncryption": "aws:kms"}, {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "minikv"}),
+    ]:
+        put = s3.put_object(Bucket=BUCKET, Key="sealed", Body=body, **asked)
+        assert (put["ETag"].strip('"') == hashlib.md5(body).hexdigest()) == (asked["ServerSideEncryption"] == "AES256")
+        got = s3.get_object(Bucket=BUCKET, Key="sealed")
+        assert got["Body"].read() == body
+        assert all(answer[name] == value for answer in [put, got] for name, value in told.items())
+        part = s3.get_object(Bucket=BUCKET, Key="sealed", Range="bytes=65530-131080")["Body"].read()
+        assert part == body[65530:131081]
+        big = os.urandom(11 * MIB)
+        (WORK / "big").write_bytes(big)
+        s3.upload_file(str(WORK / "big"), BUCKET, "sealed-parts", ExtraArgs=asked,
+                       Config=TransferConfig(multipart_threshold=5 * MIB, multipart_chunksize=5 * MIB))
+        s3.download_file(BUCKET, "sealed-parts", str(WORK / "big-back"))
+        assert (WORK / "big-back").read_bytes() == big
+        s3.copy({"Bucket": BUCKET, "Key": "sealed-parts"}, BUCKET, "sealed-copy", ExtraArgs=asked)
+        assert s3.get_object(Bucket=BUCKET, Key="sealed-copy")["Body"].read() == big
+    assert code_of(s3.put_object, Bucket=BUCKET, Key="x", Body=b"x", ServerSideEncryption="aws:kms", SSEKMSKeyId="nobody") == "KMS.NotFoundException"
+
+
+def a_bucket_encrypts_by_default():
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}, "BucketKeyEnabled": False}
+    s3.put_bucket_encryption(Bucket=BUCKET, ServerSideEncryptionConfiguration={"Rules": [rule]})
+    assert s3.get_bucket_encryption(Bucket=BUCKET)["ServerSideEncryptionConfiguration"]["Rules"] == [rule]
+    assert s3.put_object(Bucket=BUCKET, Key="default", Body=b"x")["ServerSideEncryption"] == "AES256"
+    s3.delete_bucket_encryption(Bucket=BUCKET)
+    assert "ServerSideEncryption" not in s3.put_object(Bucket=BUCKET, Key="default", Body=b"x")
+
+
+def a_key_of_the_client_opens_what_it_sealed_over_https_only():
+    key, other = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": b"k" * 32}, {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": b"o" * 32}
+    if os.environ["SCHEME"] == "http":
+        assert code_of(s3.put_object, Bucket=BUCKET, Key="own", Body=b"x", **key) == "InvalidRequest"
+        return
+    s3.put_object(Bucket=BUCKET, Key="own", Body=b"mine", **key)
+    assert s3.get_object(Bucket=BUCKET, Key="own", **key)["Body"].read() == b"mine"
+    assert code_of(s3.get_object, Bucket=BUCKET, Key="own") == "InvalidRequest"
+    assert code_of(s3.get_object, Bucket=BUCKET, Key="own", **other) == "AccessDenied"
+
+
 def the_bucket_can_be_emptied_and_removed():
     for upload in s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []):
         s3.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
@@ -351,7 +395,8 @@ PROMISES = [
     presigned_urls_work, every_call_can_be_presigned, a_browser_form_uploads_what_its_policy_allows,
     a_stream_of_unknown_length_is_sent_in_chunks_with_a_trailer, delete_objects_reports_each,
     versions_and_delete_markers_come_and_go, objects_and_buckets_are_tagged, attributes_tell_parts_and_checksums,
-    the_bucket_can_be_emptied_and_removed,
+    encrypted_objects_come_back_and_say_how, a_bucket_encrypts_by_default,
+    a_key_of_the_client_opens_what_it_sealed_over_https_only, the_bucket_can_be_emptied_and_removed,
     unconfigured_gets_answer_like_aws,
 ]
 

@@ -474,3 +474,38 @@ fn slow_upload_is_cut_off() {
         404
     );
 }
+
+/// Encryption needs no set-up: the ring is there after the first start, for its owner alone, and grows by one command.
+#[test]
+fn key_ring_is_made_listed_and_rotated() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    assert_eq!(fails(dir, &["key", "list"]).0, 3);
+    let server = Server::start(dir, &[]);
+    let file = dir.join("minikv-data/keyring.toml");
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(ok(dir, &["key", "list"]).contains("version 1"));
+    let rotated = ok(dir, &["key", "rotate"]);
+    assert!(rotated.contains("version 2"), "{rotated}");
+    ok(dir, &["key", "add", "payroll"]);
+    let (code, words) = fails(dir, &["key", "add", "payroll"]);
+    assert!(code == 1 && words.contains("payroll"), "{words}");
+    assert_eq!(fails(dir, &["key", "rotate", "nobody"]).0, 3);
+    assert_eq!(fails(dir, &["key", "add", "a/b"]).0, 2);
+    let listed: serde_json::Value =
+        serde_json::from_str(&ok(dir, &["key", "list", "--json"])).unwrap();
+    assert_eq!(listed["current"], "minikv");
+    assert_eq!(listed["keys"][0]["versions"].as_array().unwrap().len(), 2);
+    let secrets = std::fs::read_to_string(&file).unwrap();
+    let secret = secrets.split('"').find(|text| text.len() == 44).unwrap();
+    assert!(!listed.to_string().contains(secret), "keys are not shown");
+    server.stop();
+
+    let named = dir.join("other.toml");
+    let named = named.to_str().unwrap();
+    let refused = Server::try_start(dir, &["--keyring", named]).err().unwrap();
+    assert!(refused.contains("minikv key add"), "{refused}");
+    ok(dir, &["key", "add", "main", "--keyring", named]);
+    Server::start(dir, &["--keyring", named]).stop();
+}

@@ -43,6 +43,8 @@ pub enum Action {
     PutBucketVersioning,
     GetBucketCors,
     PutBucketCors,
+    GetEncryptionConfiguration,
+    PutEncryptionConfiguration,
     AbortMultipartUpload,
     ListMultipartUploadParts,
 }

@@ -20,6 +20,7 @@ mod delete;
 mod env;
 mod get;
 mod health;
+mod key;
 mod ls;
 mod put;
 mod recover;
@@ -82,6 +83,8 @@ enum Command {
     Credentials(credentials::CredentialsArgs),
     /// What a damaged group of a stopped server has lost, and going on without it
     Recover(recover::RecoverArgs),
+    /// Master keys of server-side encryption
+    Key(key::KeyArgs),
     /// The server's settings
     Config(config::ConfigArgs),
 }
@@ -116,6 +119,7 @@ pub fn main() -> ExitCode {
         Some(Command::ClientConfig(args)) => client_config::run(&args, output),
         Some(Command::Credentials(args)) => credentials::run(&args, output),
         Some(Command::Recover(args)) => recover::run(&args, output),
+        Some(Command::Key(args)) => key::run(&args, output),
         Some(Command::Config(args)) => config::run(args, output),
     };
     match done {

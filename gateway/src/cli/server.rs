@@ -109,6 +109,7 @@ impl FromArgMatches for SettingFlags {
 fn value_name(path: &str) -> &'static str {
     match path {
         "data-dir" => "DIR",
+        "keyring" => "FILE",
         path if path.ends_with("-addr") => "ADDR",
         "tls-cert" | "tls-key" => "FILE",
         path if path.ends_with("-key") => "KEY",

@@ -82,6 +82,12 @@ documented! {
         pub fsync: Fsync,
         /// Milliseconds between two fsyncs when fsync is interval.
         pub fsync_interval_ms: u64,
+        /// File with the master keys of server-side encryption (`minikv key add` makes one).
+        ///
+        /// Without it keyring.toml in the data directory, made at the first start: then whoever steals the disk has both.
+        pub keyring: Option<PathBuf>,
+        /// Takes keys of SSE-C over plain http, where everybody on the way reads them: for tests only.
+        pub sse_c_over_http: bool,
         /// Opens an anonymous demo tenant under /s3/ on the HTTP port. Only with loopback addresses.
         pub demo: bool,
         /// What to log: error, warn, info, debug, trace, or a filter such as info,minikv::s3=debug.
@@ -170,6 +176,8 @@ impl Default for Config {
             engine: Engine::default(),
             fsync: Fsync::default(),
             fsync_interval_ms: 100,
+            keyring: None,
+            sse_c_over_http: false,
             demo: false,
             log: "info".to_owned(),
             log_format: LogFormat::default(),

@@ -27,6 +27,7 @@ use crate::auth::permit::Action;
 use crate::auth::principal::Principal;
 use crate::object::checksum::Claims;
 use crate::object::dates;
+use crate::object::encryption::Asked;
 use crate::object::metadata::UserMetadata;
 use crate::object::record::ContentHeaders;
 use crate::object::tags::Tags;
@@ -126,6 +127,7 @@ impl Demo {
             },
             metadata: UserMetadata::default(),
             tags: Tags::default(),
+            encryption: Asked::Nothing,
             conditions: Conditions::default(),
             payload: Payload::new(body, len, Claims::default()),
         };

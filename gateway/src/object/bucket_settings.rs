@@ -6,6 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::cors::CorsRule;
+use super::encryption::{self, BucketDefault};
 use super::record::RecordError;
 use super::tags::{self, Tags};
 
@@ -16,6 +17,8 @@ pub struct BucketSettings {
     pub tags: Tags,
     /// Its CORS rules.
     pub cors: Vec<CorsRule>,
+    /// How writes are encrypted that do not say.
+    pub encryption: Option<BucketDefault>,
 }
 
 mod wire {
@@ -27,6 +30,15 @@ mod wire {
         pub tags: Option<super::tags::wire::Tags>,
         #[prost(message, repeated, tag = "2")]
         pub cors: Vec<CorsRule>,
+        #[prost(message, optional, tag = "8")]
+        pub encryption: Option<super::encryption::wire::BucketDefault>,
+    }
+
+    /// What every write must know, alone: reading it skips the rest without copying any.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct OnlyEncryption {
+        #[prost(message, optional, tag = "8")]
+        pub encryption: Option<super::encryption::wire::BucketDefault>,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -51,7 +63,14 @@ impl BucketSettings {
     pub fn encode(&self) -> Bytes {
         let tags = (!self.tags.is_empty()).then(|| self.tags.to_wire());
         let cors = self.cors.iter().cloned().map(rule_to_wire).collect();
-        wire::Settings { tags, cors }.encode_to_vec().into()
+        let encryption = self.encryption.as_ref().map(BucketDefault::to_wire);
+        wire::Settings {
+            tags,
+            cors,
+            encryption,
+        }
+        .encode_to_vec()
+        .into()
     }
 
     /// As the core gave them back.
@@ -60,7 +79,17 @@ impl BucketSettings {
         Ok(BucketSettings {
             tags: stored.tags.map(Tags::of_wire).unwrap_or_default(),
             cors: stored.cors.into_iter().map(rule_of_wire).collect(),
+            encryption: stored.encryption.map(BucketDefault::of_wire).transpose()?,
         })
+    }
+
+    /// The default encryption alone.
+    pub fn encryption_of(bytes: &[u8]) -> Result<Option<BucketDefault>, RecordError> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let stored = wire::OnlyEncryption::decode(bytes).map_err(RecordError::new)?;
+        stored.encryption.map(BucketDefault::of_wire).transpose()
     }
 }
 
@@ -90,6 +119,7 @@ fn rule_of_wire(stored: wire::CorsRule) -> CorsRule {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::object::encryption::DefaultMethod;
     use crate::object::etag::hex;
     use crate::object::tags::Tagged;
 
@@ -113,11 +143,36 @@ mod tests {
         let settings = BucketSettings {
             tags,
             cors: vec![rule],
+            encryption: None,
         };
         insta::assert_snapshot!(hex(&settings.encode()), @"0a080a060a016112013112180a017212012a1a034745541a035055542201782a01793005");
         assert_eq!(
             BucketSettings::decode(&settings.encode()).unwrap(),
             settings
         );
+        assert_eq!(BucketSettings::encryption_of(&settings.encode()), Ok(None));
+    }
+
+    #[test]
+    fn the_bytes_of_default_encryption_never_change() {
+        let settings = |method| BucketSettings {
+            encryption: Some(BucketDefault {
+                method,
+                bucket_key: Some(true),
+            }),
+            ..BucketSettings::default()
+        };
+        let s3 = settings(DefaultMethod::S3);
+        let kms = settings(DefaultMethod::Kms(Some("k".into())));
+        assert_eq!(hex(&s3.encode()), "420408011801");
+        assert_eq!(hex(&kms.encode()), "4207080212016b1801");
+        for settings in [s3, kms] {
+            let bytes = settings.encode();
+            assert_eq!(
+                BucketSettings::encryption_of(&bytes).unwrap(),
+                settings.encryption
+            );
+            assert_eq!(BucketSettings::decode(&bytes).unwrap(), settings);
+        }
     }
 }

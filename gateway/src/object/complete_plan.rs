@@ -39,10 +39,17 @@ pub struct StoredPart {
     pub number: u32,
     /// Without quotes.
     pub etag: String,
-    /// Bytes.
-    pub size: u64,
+    /// Bytes, as they are stored.
+    pub stored: u64,
     /// Its checksums.
     pub record: PartRecord,
+}
+
+impl StoredPart {
+    /// Bytes, as clients see them.
+    pub fn size(&self) -> u64 {
+        self.record.size(self.stored)
+    }
 }
 
 /// What the client claims about the whole.
@@ -106,8 +113,10 @@ pub enum CompleteError {
 pub struct CompletePlan {
     /// With `-N`.
     pub etag: String,
-    /// Bytes.
+    /// Bytes, as clients see them.
     pub size: u64,
+    /// Bytes, as they are stored.
+    pub stored: u64,
     /// Of the upload's algorithm and kind; none when a part has none of that algorithm (it was copied by an older version).
     pub checksum: Option<Checksum>,
     /// The parts, in order.
@@ -170,18 +179,15 @@ pub fn complete(
         .rev()
         .skip(1)
         .rev()
-        .find(|part| part.size < MIN_PART);
-    if let Some(StoredPart {
-        number, size, etag, ..
-    }) = small
-    {
+        .find(|part| part.size() < MIN_PART);
+    if let Some(part) = small {
         return Err(CompleteError::TooSmall {
-            number: *number,
-            size: *size,
-            etag: etag.clone(),
+            number: part.number,
+            size: part.size(),
+            etag: part.etag.clone(),
         });
     }
-    let size = parts.iter().map(|part| part.size).sum();
+    let size = parts.iter().map(|part| part.size()).sum();
     if claims.size.is_some_and(|claimed| claimed != size) {
         return Err(CompleteError::SizeDiffers(size));
     }
@@ -195,6 +201,7 @@ pub fn complete(
     Ok(CompletePlan {
         etag,
         size,
+        stored: parts.iter().map(|part| part.stored).sum(),
         checksum,
         numbers: parts.iter().map(|part| part.number).collect(),
     })
@@ -202,7 +209,7 @@ pub fn complete(
 
 fn whole_checksum(parts: &[&StoredPart], algorithm: Algorithm, kind: Kind) -> Option<Checksum> {
     let of_part =
-        |part: &&StoredPart| Some((part.record.checksum(algorithm)?.value.clone(), part.size));
+        |part: &&StoredPart| Some((part.record.checksum(algorithm)?.value.clone(), part.size()));
     let values: Vec<_> = parts.iter().map(of_part).collect::<Option<_>>()?;
     let values: Vec<_> = values
         .iter()
@@ -252,8 +259,11 @@ mod tests {
         StoredPart {
             number,
             etag: hex(&Md5::digest(&bytes)),
-            size,
-            record: PartRecord { checksums },
+            stored: size,
+            record: PartRecord {
+                checksums,
+                salt: None,
+            },
         }
     }
 

@@ -56,18 +56,20 @@ pub enum CopyError {
 /// The record of the new version.
 ///
 /// `same_object`: source and target are the same key and no older version was named. The checksum of the source stays
-/// true of the copy, because the bytes are the same.
+/// true of the copy, because the bytes are the same. How the copy is encrypted is not decided here; `guarded`: the
+/// request says it, which is a change, too.
 pub fn record_of_copy(
     source: ObjectRecord,
     source_size: u64,
     directive: Directive,
     asked: ObjectRecord,
     same_object: bool,
+    guarded: bool,
 ) -> Result<ObjectRecord, CopyError> {
     if source_size > MAX_BODY {
         return Err(CopyError::TooLarge);
     }
-    if same_object && directive == Directive::Copy {
+    if same_object && directive == Directive::Copy && !guarded {
         return Err(CopyError::OntoItself);
     }
     let checksum = source.checksum.clone();
@@ -80,6 +82,7 @@ pub fn record_of_copy(
         metadata: from.metadata,
         checksum,
         owner: asked.owner,
+        encryption: None,
     })
 }
 
@@ -137,22 +140,39 @@ mod tests {
     /// rclone sets modification times by copying an object onto itself with REPLACE.
     #[test]
     fn a_copy_onto_itself_needs_a_change() {
-        let copy = |directive, same| record_of_copy(record("a"), 1, directive, record("b"), same);
+        let copy =
+            |directive, same| record_of_copy(record("a"), 1, directive, record("b"), same, false);
         assert_eq!(copy(Directive::Copy, true), Err(CopyError::OntoItself));
         assert_eq!(copy(Directive::Replace, true).unwrap(), record("b"));
         assert_eq!(copy(Directive::Copy, false).unwrap(), record("a"));
         assert_eq!(copy(Directive::Replace, false).unwrap(), record("b"));
+        let guarded = record_of_copy(record("a"), 1, Directive::Copy, record("b"), true, true);
+        assert_eq!(guarded.unwrap(), record("a"), "encrypting is a change");
     }
 
     #[test]
     fn the_checksum_of_the_bytes_goes_with_the_bytes() {
         let mut source = record("a");
         source.checksum = Some(Checksum::full(Algorithm::Crc32, vec![1, 2, 3, 4]));
-        let copied =
-            record_of_copy(source.clone(), 1, Directive::Replace, record("b"), false).unwrap();
+        let copied = record_of_copy(
+            source.clone(),
+            1,
+            Directive::Replace,
+            record("b"),
+            false,
+            false,
+        )
+        .unwrap();
         assert_eq!(copied.checksum, source.checksum);
         assert_eq!(
-            record_of_copy(source, MAX_BODY + 1, Directive::Replace, record("b"), false),
+            record_of_copy(
+                source,
+                MAX_BODY + 1,
+                Directive::Replace,
+                record("b"),
+                false,
+                false
+            ),
             Err(CopyError::TooLarge)
         );
     }

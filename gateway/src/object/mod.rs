@@ -12,6 +12,7 @@ pub mod conditions;
 pub mod copy_plan;
 pub mod cors;
 pub mod dates;
+pub mod encryption;
 pub mod etag;
 pub mod get_plan;
 pub mod listing;

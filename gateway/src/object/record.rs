@@ -9,6 +9,8 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::checksum::{Algorithm, Checksum, Kind};
+use super::encryption::keys::KeySalt;
+use super::encryption::{self, Encryption, pieces};
 use super::metadata::UserMetadata;
 use super::tags::{self, Tags};
 
@@ -51,6 +53,22 @@ pub struct ObjectRecord {
     pub checksum: Option<Checksum>,
     /// Canonical id of who wrote it; none: the bucket's owner.
     pub owner: Option<String>,
+    /// How its bytes are encrypted, if they are.
+    pub encryption: Option<Box<Encryption>>,
+}
+
+impl ObjectRecord {
+    /// Bytes as clients see them, of a version that takes `stored` bytes.
+    pub fn size(&self, stored: u64) -> u64 {
+        self.encryption
+            .as_ref()
+            .map_or(stored, |encryption| encryption.plain)
+    }
+
+    /// Who holds the key, if it is encrypted.
+    pub fn guard(&self) -> Option<&encryption::Guard> {
+        self.encryption.as_ref().map(|encryption| &encryption.guard)
+    }
 }
 
 /// What Create said of an upload; the version made by Complete has it.
@@ -73,9 +91,19 @@ pub struct UploadRecord {
 pub struct PartRecord {
     /// Of the upload's algorithm, and of the one the client sent when that is another.
     pub checksums: Vec<Checksum>,
+    /// With it the key of an encrypted part is derived from its upload's; none: the part is not encrypted.
+    pub salt: Option<KeySalt>,
 }
 
 impl PartRecord {
+    /// Bytes as clients see them, of a part that takes `stored` bytes.
+    pub fn size(&self, stored: u64) -> u64 {
+        match self.salt {
+            Some(_) => pieces::plain_len(stored),
+            None => stored,
+        }
+    }
+
     /// Its value of one algorithm.
     pub fn checksum(&self, algorithm: Algorithm) -> Option<&Checksum> {
         self.checksums
@@ -107,6 +135,8 @@ mod wire {
         pub checksum: Option<Checksum>,
         #[prost(string, optional, tag = "9")]
         pub owner: Option<String>,
+        #[prost(message, optional, boxed, tag = "12")]
+        pub encryption: Option<Box<super::encryption::wire::Encryption>>,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -147,6 +177,9 @@ mod wire {
     pub struct Part {
         #[prost(message, repeated, tag = "1")]
         pub checksums: Vec<Checksum>,
+        /// 32 bytes.
+        #[prost(bytes = "vec", optional, tag = "4")]
+        pub salt: Option<Vec<u8>>,
     }
 }
 
@@ -230,6 +263,10 @@ fn object_to_wire(record: &ObjectRecord) -> wire::Object {
         metadata: record.metadata.iter().map(entry).collect(),
         checksum: record.checksum.as_ref().map(checksum_to_wire),
         owner: record.owner.clone(),
+        encryption: record
+            .encryption
+            .as_ref()
+            .map(|encryption| Box::new(encryption.to_wire())),
     }
 }
 
@@ -252,6 +289,10 @@ fn object_from_wire(stored: wire::Object) -> Result<ObjectRecord, RecordError> {
         ),
         checksum: stored.checksum.map(checksum_from_wire).transpose()?,
         owner: stored.owner,
+        encryption: match stored.encryption {
+            None => None,
+            Some(encryption) => Some(Box::new(Encryption::of_wire(*encryption)?)),
+        },
     })
 }
 
@@ -306,6 +347,7 @@ impl PartRecord {
     pub fn encode(&self) -> Bytes {
         wire::Part {
             checksums: self.checksums.iter().map(checksum_to_wire).collect(),
+            salt: self.salt.map(|salt| salt.to_vec()),
         }
         .encode_to_vec()
         .into()
@@ -320,6 +362,13 @@ impl PartRecord {
                 .into_iter()
                 .map(checksum_from_wire)
                 .collect::<Result<_, _>>()?,
+            salt: match stored.salt {
+                None => None,
+                Some(salt) => Some(
+                    KeySalt::try_from(salt.as_slice())
+                        .map_err(|_| RecordError::new("the salt of a part has another length"))?,
+                ),
+            },
         })
     }
 }
@@ -328,6 +377,8 @@ impl PartRecord {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::object::encryption::keys::{MasterKeyId, Wrapped};
+    use crate::object::encryption::{Guard, KmsGuard};
     use crate::object::etag::hex;
 
     fn full() -> ObjectRecord {
@@ -352,7 +403,58 @@ mod tests {
                 parts: 7,
             }),
             owner: Some("me".into()),
+            encryption: None,
         }
+    }
+
+    fn encrypted(guard: Guard) -> ObjectRecord {
+        let encryption = Encryption {
+            guard,
+            wrapped: Wrapped::of_bytes(&[7; 80]).unwrap(),
+            plain: 300,
+        };
+        ObjectRecord {
+            encryption: Some(Box::new(encryption)),
+            ..ObjectRecord::default()
+        }
+    }
+
+    fn guards() -> [Guard; 3] {
+        let master = MasterKeyId([1, 2, 3, 4, 5, 6, 7, 8]);
+        let kms = KmsGuard {
+            name: "k".into(),
+            master,
+            context: "{}".into(),
+            bucket_key: true,
+        };
+        [Guard::S3 { master }, Guard::Kms(kms), Guard::Customer]
+    }
+
+    /// The format is final; the wrapped key lies between the kind and the size.
+    #[test]
+    fn the_bytes_of_an_encrypted_record_never_change() {
+        let wrapped = "07".repeat(80);
+        let shown = guards().map(|guard| {
+            let record = encrypted(guard);
+            assert_eq!(ObjectRecord::decode(&record.encode()).unwrap(), record);
+            assert_eq!((record.size(9), full().size(9)), (300, 9));
+            hex(&record.encode()).replace(&wrapped, "WRAPPED")
+        });
+        insta::assert_snapshot!(shown.join("\n"), @r"
+        626108011250WRAPPED18ac0222080102030405060708
+        626a08021250WRAPPED18ac02220801020304050607082a016b32027b7d3801
+        625708031250WRAPPED18ac02
+        ");
+        let part = PartRecord {
+            checksums: Vec::new(),
+            salt: Some([9; 32]),
+        };
+        assert_eq!(hex(&part.encode()), format!("2220{}", "09".repeat(32)));
+        assert_eq!(PartRecord::decode(&part.encode()).unwrap(), part);
+        assert_eq!(
+            (part.size(116), PartRecord::default().size(116)),
+            (100, 116)
+        );
     }
 
     #[test]
@@ -369,7 +471,10 @@ mod tests {
                 };
                 assert_eq!(UploadRecord::decode(&upload.encode()).unwrap(), upload);
                 let checksums = vec![Checksum::full(algorithm, vec![9; algorithm.value_len()])];
-                let part = PartRecord { checksums };
+                let part = PartRecord {
+                    checksums,
+                    salt: None,
+                };
                 assert_eq!(PartRecord::decode(&part.encode()).unwrap(), part);
             }
         }
@@ -389,6 +494,7 @@ mod tests {
         insta::assert_snapshot!(hex(&upload.encode()), @"0a00100518012001");
         let part = PartRecord {
             checksums: vec![Checksum::full(Algorithm::Crc32c, vec![1, 2, 3, 4])],
+            salt: None,
         };
         insta::assert_snapshot!(hex(&part.encode()), @"0a080802120401020304");
     }

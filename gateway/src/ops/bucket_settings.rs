@@ -1,4 +1,4 @@
-//! Settings of a bucket: PutBucketVersioning; Get, Put and Delete of its tags and of its CORS rules.
+//! Settings of a bucket: PutBucketVersioning; Get, Put and Delete of its tags, its CORS rules and its default encryption.
 //!
 //! Always true: a change is answered after every group knows it, so that no write after the answer goes by the old one.
 
@@ -6,6 +6,7 @@ use crate::auth::permit::Action;
 use crate::auth::principal::Principal;
 use crate::object::bucket_settings::BucketSettings;
 use crate::object::cors::CorsRule;
+use crate::object::encryption::{BucketDefault, DefaultMethod};
 use crate::object::tags::Tags;
 use crate::ops::{OpContext, OpError};
 use crate::store::{Bucket, Versioning};
@@ -62,6 +63,35 @@ pub async fn put_bucket_cors(
 ) -> Result<(), OpError> {
     let bucket = bucket::find(ctx, who, Action::PutBucketCors, asked).await?;
     change_settings(ctx, &bucket, |settings| settings.cors = rules.to_vec()).await
+}
+
+/// How writes to a bucket are encrypted that do not say.
+pub async fn get_bucket_encryption(
+    ctx: &OpContext,
+    who: &Principal,
+    asked: &BucketRef,
+) -> Result<Option<BucketDefault>, OpError> {
+    let bucket = bucket::find(ctx, who, Action::GetEncryptionConfiguration, asked).await?;
+    Ok(settings_of(&bucket)?.encryption)
+}
+
+/// Sets it, or takes it away. A key that does not exist is refused now and not by every later write.
+pub async fn put_bucket_encryption(
+    ctx: &OpContext,
+    who: &Principal,
+    asked: &BucketRef,
+    default: Option<&BucketDefault>,
+) -> Result<(), OpError> {
+    let bucket = bucket::find(ctx, who, Action::PutEncryptionConfiguration, asked).await?;
+    match default.map(|default| &default.method) {
+        None => {}
+        Some(DefaultMethod::S3) => drop(ctx.ring().current()?),
+        Some(DefaultMethod::Kms(key)) => drop(ctx.ring().kms(key.as_deref())?),
+    }
+    change_settings(ctx, &bucket, |settings| {
+        settings.encryption = default.cloned();
+    })
+    .await
 }
 
 /// The CORS rules of a bucket, for browsers: they ask without saying who they are, and hear nothing else.

@@ -8,11 +8,13 @@ use crate::auth::permit::Action;
 use crate::auth::principal::Principal;
 use crate::object::checksum::Checksum;
 use crate::object::complete_plan::{self, CompletePlan, ListedPart, StoredPart, WholeClaims};
+use crate::object::encryption::Guard;
+use crate::object::encryption::keys::CustomerKey;
 use crate::object::etag;
 use crate::object::name::ObjectKey;
 use crate::object::record::{ObjectRecord, PartRecord, UploadRecord};
 use crate::ops::upload_part::find_upload;
-use crate::ops::{OpContext, OpError, VersionName};
+use crate::ops::{OpContext, OpError, VersionName, encryption};
 use crate::store::{
     Bucket, Completed, Conditions, KvError, NewVersion, Part, UploadId, VersionSelector, Written,
 };
@@ -31,6 +33,8 @@ pub struct CompleteMultipartUpload {
     pub parts: Vec<ListedPart>,
     /// What must be true of the whole.
     pub claims: WholeClaims,
+    /// The key of an upload of SSE-C: need not be sent, and must be right when it is.
+    pub customer_key: Option<CustomerKey>,
     /// Decided when it is applied.
     pub conditions: Conditions,
 }
@@ -42,6 +46,8 @@ pub struct CompleteReply {
     pub etag: String,
     /// Of the whole.
     pub checksum: Option<Checksum>,
+    /// Who holds its key, if it is encrypted.
+    pub guard: Option<Guard>,
     /// Its name, where the bucket shows names.
     pub version: Option<VersionName>,
 }
@@ -61,6 +67,9 @@ pub async fn complete_multipart_upload(
         }
         found => found?,
     };
+    if let Some(customer_key) = &request.customer_key {
+        encryption::of_upload(ctx, &bucket, &key, &record.object, Some(customer_key))?;
+    }
     for _ in 0..16 {
         match attempt(ctx, &bucket, &key, upload, &record, &request).await? {
             Some(reply) => return Ok(reply),
@@ -102,16 +111,21 @@ async fn attempt(
     let CompletePlan {
         etag,
         size,
+        stored,
         checksum,
         numbers,
     } = plan;
-    let object = ObjectRecord {
+    let mut object = ObjectRecord {
         checksum: checksum.clone(),
         ..record.object.clone()
     };
+    if let Some(encryption) = &mut object.encryption {
+        encryption.plain = size;
+    }
+    let guard = object.guard().cloned();
     let new = NewVersion {
         etag: etag.clone(),
-        size,
+        size: stored,
         meta: object.encode(),
         tags: record.tags.encode(),
     };
@@ -132,6 +146,7 @@ async fn attempt(
         Completed::Done { written, etag, .. } => Some(CompleteReply {
             etag,
             checksum,
+            guard,
             version: VersionName::written(bucket, &written),
         }),
         Completed::PartsChanged => None,
@@ -154,7 +169,7 @@ fn stored_part(part: Part) -> Result<StoredPart, OpError> {
     Ok(StoredPart {
         number,
         etag,
-        size,
+        stored: size,
         record: record.map_err(damaged)?,
     })
 }
@@ -202,22 +217,23 @@ async fn completed_before(
         }
         Err(error) => return Err(OpError::kv(error, &bucket.name, key.as_str())),
     };
-    let checksum = checksum_of(ctx, bucket, key, &written, &etag).await;
+    let record = record_then(ctx, bucket, key, &written, &etag).await;
     Ok(CompleteReply {
         etag,
-        checksum,
+        guard: record.as_ref().and_then(ObjectRecord::guard).cloned(),
+        checksum: record.and_then(|record| record.checksum),
         version: VersionName::written(bucket, &written),
     })
 }
 
-/// The checksum of a version made before, if it is still there.
-async fn checksum_of(
+/// The record of a version made before, if it is still there.
+async fn record_then(
     ctx: &OpContext,
     bucket: &Bucket,
     key: &ObjectKey,
     written: &Written,
     etag: &str,
-) -> Option<Checksum> {
+) -> Option<ObjectRecord> {
     let which = VersionSelector::Id(written.id);
     let version = ctx
         .store()
@@ -226,5 +242,5 @@ async fn checksum_of(
         .await
         .ok()??;
     let record = ObjectRecord::decode(&version.new.meta).ok()?;
-    record.checksum.filter(|_| version.new.etag == etag)
+    Some(record).filter(|_| version.new.etag == etag)
 }

@@ -1,7 +1,8 @@
 //! CopyObject: a version of one key becomes the newest version of another, or of itself.
 //!
 //! Where source and target share a vshard (onto itself always) the core shares the chunks and no byte moves; otherwise
-//! the bytes are read, verified, and written again.
+//! the bytes are read, verified, and written again. Of encrypted bytes only those may be shared whose key stays with the
+//! same holder; its newest master key wraps their data key then, so a copy onto itself follows a rotation.
 
 use bytes::Bytes;
 
@@ -10,17 +11,20 @@ use crate::auth::principal::Principal;
 use crate::object::checksum::Algorithm;
 use crate::object::conditions::{ReadConditions, Verdict};
 use crate::object::copy_plan::{self, Directive};
-use crate::object::etag::hex;
+use crate::object::encryption::keys::CustomerKey;
+use crate::object::encryption::{Asked, Guard};
 use crate::object::name::ObjectKey;
 use crate::object::record::ObjectRecord;
 use crate::object::tags::Tags;
+use crate::ops::encryption::{self, Guarded};
 use crate::ops::error::while_replaced;
 use crate::ops::head_object::find_version;
 use crate::ops::put_object::{owner, permit_tags};
 use crate::ops::version_name::record_of;
 use crate::ops::{OpContext, OpError, VersionName};
 use crate::store::{
-    Bucket, Conditions, Hashing, KvError, NewVersion, Refusal, Version, VersionSelector, Written,
+    Bucket, Conditions, Content, Hashing, KvError, NewVersion, Refusal, Version, VersionSelector,
+    Written,
 };
 use crate::tenancy::bucket::{self, BucketRef};
 
@@ -35,6 +39,8 @@ pub struct CopySource {
     pub version: Option<String>,
     /// `x-amz-copy-source-if-…`.
     pub conditions: ReadConditions,
+    /// The key of a source of SSE-C.
+    pub customer_key: Option<CustomerKey>,
 }
 
 /// The call.
@@ -51,6 +57,8 @@ pub struct CopyObject {
     pub record: ObjectRecord,
     /// The tags of the copy, when they are replaced; otherwise it has those of its source.
     pub tags: Option<Tags>,
+    /// How the copy is encrypted; what its source was does not count.
+    pub encryption: Asked,
     /// `x-amz-checksum-algorithm`: compute this one anew.
     pub algorithm: Option<Algorithm>,
     /// On the target, decided when the write is applied.
@@ -66,6 +74,8 @@ pub struct CopyReply {
     pub modified_ms: u64,
     /// With its checksum.
     pub record: ObjectRecord,
+    /// Who holds its key, if it is encrypted.
+    pub guard: Option<Guard>,
     /// Of the copy, where its bucket shows names.
     pub version: Option<VersionName>,
     /// Of the source, where its bucket shows names.
@@ -93,7 +103,8 @@ async fn attempt(
     bucket: &Bucket,
     key: &ObjectKey,
 ) -> Result<CopyReply, OpError> {
-    let (source_bucket, source) = find_source(ctx, who, &request.source).await?;
+    let (source_bucket, source, of_source) = find_source(ctx, who, &request.source).await?;
+    let guarded = encryption::guard(ctx, bucket, key, &request.encryption)?;
     let same_object = source_bucket.id == bucket.id
         && source.key == key.as_str().as_bytes()
         && request.source.version.is_none();
@@ -102,11 +113,12 @@ async fn attempt(
         ..request.record.clone()
     };
     let mut record = copy_plan::record_of_copy(
-        record_of(&source_bucket, &source)?,
-        source.new.size,
+        of_source.clone(),
+        of_source.size(source.new.size),
         request.directive,
         asked,
         same_object,
+        request.encryption.is_said(),
     )?;
     let target = Target {
         bucket,
@@ -120,29 +132,54 @@ async fn attempt(
     let another = request
         .algorithm
         .filter(|a| record.checksum.as_ref().is_none_or(|c| c.algorithm != *a));
+    let may_share = match (&of_source.encryption, &guarded) {
+        (None, None) => true,
+        (Some(sealed), Some(guarded)) => {
+            let (old_key, new_key) = (&request.source.customer_key, request.encryption.customer());
+            let from = (&source, &**sealed);
+            record.encryption =
+                encryption::rewrap(ctx, from, old_key.as_ref(), (bucket, key), guarded, new_key)?;
+            record.encryption.is_some()
+        }
+        _ => false,
+    };
     let shared = match another {
-        None => share(ctx, &source, &target, &record).await?,
-        Some(_) => None,
+        None if may_share => share(ctx, &source, &target, &record).await?,
+        _ => None,
     };
     let (etag, written) = match shared {
         Some(written) => (source.new.etag.clone(), written),
-        None => rewrite(ctx, &source, target, &mut record, request.algorithm).await?,
+        None => {
+            let (customer_key, algorithm) = (&request.source.customer_key, request.algorithm);
+            let content = encryption::fetch(
+                ctx,
+                &source_bucket.name,
+                &source,
+                &of_source,
+                customer_key.as_ref(),
+                0..of_source.size(source.new.size),
+            )
+            .await?;
+            rewrite(ctx, content, target, &mut record, guarded, algorithm).await?
+        }
     };
     Ok(CopyReply {
         etag,
         modified_ms: written.modified_ms,
+        guard: record.guard().cloned(),
         record,
         version: VersionName::written(bucket, &written),
         source_version: VersionName::shown(&source_bucket, source.id, source.is_null),
     })
 }
 
-/// The source, permitted and with its conditions kept: one that does not hold is 412 in a copy, always.
+/// The source and its record, permitted, with the right key if it needs one, and with its conditions kept: one that does
+/// not hold is 412 in a copy, always.
 pub(super) async fn find_source(
     ctx: &OpContext,
     who: &Principal,
     source: &CopySource,
-) -> Result<(Bucket, Version), OpError> {
+) -> Result<(Bucket, Version, ObjectRecord), OpError> {
     let which = VersionName::select(source.version.as_deref())?;
     let action = if which == VersionSelector::Current {
         Action::GetObject
@@ -158,11 +195,13 @@ pub(super) async fn find_source(
         }
         other => other,
     })?;
+    let record = record_of(&bucket, &version)?;
+    encryption::check(ctx, &version, &record, source.customer_key.as_ref())?;
     match source
         .conditions
         .check(&version.new.etag, version.modified_ms)
     {
-        Verdict::Proceed => Ok((bucket, version)),
+        Verdict::Proceed => Ok((bucket, version, record)),
         _ => Err(OpError::Precondition {
             condition: "x-amz-copy-source-If-*",
         }),
@@ -205,12 +244,13 @@ async fn share(
     }
 }
 
-/// By reading and writing the bytes; they are hashed anew, so that the copy's ETag is that of its bytes.
+/// By writing the bytes that were read; they are hashed anew, so that the copy's ETag is that of its bytes.
 async fn rewrite(
     ctx: &OpContext,
-    source: &Version,
+    content: Content,
     target: Target<'_>,
     record: &mut ObjectRecord,
+    guarded: Option<Guarded>,
     algorithm: Option<Algorithm>,
 ) -> Result<(String, Written), OpError> {
     let Target {
@@ -220,10 +260,6 @@ async fn rewrite(
         conditions,
     } = target;
     let store = ctx.store();
-    let content = store.fetch(source, 0..source.new.size).await;
-    let content = content.map_err(|error| {
-        OpError::reading(error, &bucket.name, &String::from_utf8_lossy(&source.key))
-    })?;
     let kept = record.checksum.as_ref().map(|checksum| checksum.algorithm);
     let hashing = Hashing {
         fallback: algorithm.or(kept).unwrap_or(Algorithm::Crc64Nvme),
@@ -234,14 +270,19 @@ async fn rewrite(
             .kv()
             .open_stage(bucket, key.to_bytes(), declared, &conditions)
     };
-    let taken = store.take(content.into_payload(), hashing, open).await;
+    let sealer = guarded.as_ref().map(Guarded::sealer);
+    let taken = store
+        .take(content.into_payload(), hashing, sealer, open)
+        .await;
     let (content, digests) =
         taken.map_err(|error| OpError::intake(error, &bucket.name, key.as_str()))?;
     record.checksum = Some(digests.checksum);
-    let etag = hex(&digests.md5);
+    let guard = guarded.as_ref().map(Guarded::guard);
+    let etag = encryption::etag(guard.as_ref(), &digests.md5);
+    record.encryption = guarded.map(|guarded| guarded.of(digests.len));
     let new = NewVersion {
         etag: etag.clone(),
-        size: digests.len,
+        size: encryption::stored_len(guard.as_ref(), digests.len),
         meta: record.encode(),
         tags,
     };

@@ -3,10 +3,12 @@
 use crate::auth::permit::Action;
 use crate::auth::principal::Principal;
 use crate::object::checksum::{Algorithm, Kind};
+use crate::object::encryption::{Asked, Guard};
 use crate::object::metadata::UserMetadata;
 use crate::object::name::ObjectKey;
 use crate::object::record::{ContentHeaders, ObjectRecord, UploadRecord};
 use crate::object::tags::Tags;
+use crate::ops::encryption::{self, Guarded};
 use crate::ops::put_object::{owner, permit_tags};
 use crate::ops::{OpContext, OpError};
 use crate::tenancy::bucket::{self, BucketRef};
@@ -24,6 +26,8 @@ pub struct CreateMultipartUpload {
     pub metadata: UserMetadata,
     /// Of the object to come.
     pub tags: Tags,
+    /// How the object to come is encrypted.
+    pub encryption: Asked,
     /// `x-amz-checksum-algorithm`.
     pub algorithm: Option<Algorithm>,
     /// `x-amz-checksum-type`.
@@ -37,6 +41,8 @@ pub struct CreateUploadReply {
     pub upload: String,
     /// When the client named one.
     pub checksum: Option<(Algorithm, Kind)>,
+    /// Who holds its key, if it is encrypted.
+    pub guard: Option<Guard>,
 }
 
 /// Opens it.
@@ -62,12 +68,15 @@ pub async fn create_multipart_upload(
             algorithm.name()
         )));
     }
+    let guarded = encryption::guard(ctx, &bucket, &key, &request.encryption)?;
+    let guard = guarded.as_ref().map(Guarded::guard);
     let record = UploadRecord {
         object: ObjectRecord {
             headers: request.headers,
             metadata: request.metadata,
             checksum: None,
             owner: owner(who, &bucket),
+            encryption: guarded.map(|guarded| guarded.of(0)),
         },
         tags: request.tags,
         algorithm,
@@ -83,5 +92,6 @@ pub async fn create_multipart_upload(
     Ok(CreateUploadReply {
         upload: opened.id.to_string(),
         checksum: request.algorithm.map(|a| (a, kind)),
+        guard,
     })
 }

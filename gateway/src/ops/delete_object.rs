@@ -3,8 +3,9 @@
 use crate::auth::permit::Action;
 use crate::auth::principal::Principal;
 use crate::object::name::ObjectKey;
+use crate::ops::version_name::record_of;
 use crate::ops::{OpContext, OpError, VersionName};
-use crate::store::{Bucket, Conditions, Deleted, VersionSelector};
+use crate::store::{Bucket, Conditions, Deleted, Version, VersionSelector};
 use crate::tenancy::bucket::{self, BucketRef};
 
 /// The call.
@@ -72,13 +73,65 @@ pub(super) async fn delete_one(
     let which = VersionName::select(version.as_deref())?;
     let key = ObjectKey::new(key)?;
     let named = which != VersionSelector::Current;
-    let deleted = ctx
-        .store()
-        .kv()
-        .delete(bucket, key.to_bytes(), which, conditions)
-        .await;
-    let deleted = deleted.map_err(|error| OpError::kv(error, &bucket.name, key.as_str()))?;
+    let deleted = match conditions.if_match_size {
+        None => delete_as_stored(ctx, bucket, &key, which, conditions).await?,
+        Some(size) => delete_of_size(ctx, bucket, &key, which, conditions, size).await?,
+    };
     Ok(reply(&deleted, version.filter(|_| named)))
+}
+
+async fn delete_as_stored(
+    ctx: &OpContext,
+    bucket: &Bucket,
+    key: &ObjectKey,
+    which: VersionSelector,
+    conditions: Conditions,
+) -> Result<Deleted, OpError> {
+    let kv = ctx.store().kv();
+    let deleted = kv.delete(bucket, key.to_bytes(), which, conditions).await;
+    deleted.map_err(|error| OpError::kv(error, &bucket.name, key.as_str()))
+}
+
+/// The core compares stored sizes, and an encrypted object is stored larger than clients see it. So the size is compared
+/// here, and the core holds the delete to the very object that was compared; when that one was replaced meanwhile, the new
+/// one is looked at.
+async fn delete_of_size(
+    ctx: &OpContext,
+    bucket: &Bucket,
+    key: &ObjectKey,
+    which: VersionSelector,
+    conditions: Conditions,
+    size: u64,
+) -> Result<Deleted, OpError> {
+    let kv = ctx.store().kv();
+    let mut seen: Option<Version> = None;
+    loop {
+        let found = kv.head(bucket, key.as_str().as_bytes(), &which).await;
+        let found = found.map_err(|error| OpError::kv(error, &bucket.name, key.as_str()))?;
+        let mut narrowed = conditions.clone();
+        if let Some(version) = found.as_ref().filter(|version| !version.is_delete_marker) {
+            let plain = record_of(bucket, version)?.size(version.new.size);
+            if plain != size || seen.as_ref().is_some_and(|seen| seen.id == version.id) {
+                return Err(OpError::Precondition {
+                    condition: "If-Match or If-None-Match",
+                });
+            }
+            narrowed.if_match_size = Some(version.new.size);
+            let etag = || vec![version.new.etag.clone()];
+            let holds = |list: &Vec<String>| {
+                list.iter()
+                    .any(|etag| *etag == version.new.etag || etag == "*")
+            };
+            if conditions.if_match.as_ref().is_none_or(holds) {
+                narrowed.if_match = Some(etag());
+            }
+        }
+        let deleted = delete_as_stored(ctx, bucket, key, which.clone(), narrowed).await;
+        match (deleted, found) {
+            (Err(OpError::Precondition { .. }), Some(version)) => seen = Some(version),
+            (deleted, _) => return deleted,
+        }
+    }
 }
 
 fn reply(deleted: &Deleted, named: Option<String>) -> DeleteReply {

@@ -9,6 +9,7 @@ use crate::auth::permit::Denied;
 use crate::object::checksum::ChecksumError;
 use crate::object::complete_plan::CompleteError;
 use crate::object::copy_plan::CopyError;
+use crate::object::encryption::EncryptionError;
 use crate::object::get_plan::GetError;
 use crate::object::metadata::MetadataError;
 use crate::object::name::NameError;
@@ -85,6 +86,8 @@ pub enum OpError {
     Copy(#[from] CopyError),
     #[error(transparent)]
     Complete(#[from] CompleteError),
+    #[error(transparent)]
+    Encryption(#[from] EncryptionError),
     #[error("{message}")]
     Argument { name: &'static str, message: String },
     #[error("{0}")]

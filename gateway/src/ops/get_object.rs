@@ -2,7 +2,9 @@
 
 use crate::auth::principal::Principal;
 use crate::object::conditions::ReadConditions;
+use crate::object::encryption::keys::CustomerKey;
 use crate::object::get_plan::AskedRange;
+use crate::ops::encryption;
 use crate::ops::error::while_replaced;
 use crate::ops::head_object::find;
 use crate::ops::{ObjectHead, OpContext, OpError};
@@ -24,6 +26,8 @@ pub struct GetObject {
     pub range: Option<AskedRange>,
     /// `?partNumber=`.
     pub part: Option<u32>,
+    /// The key of an object of SSE-C.
+    pub customer_key: Option<CustomerKey>,
 }
 
 /// The answer.
@@ -45,8 +49,14 @@ pub async fn get_object(
 
 async fn read(ctx: &OpContext, who: &Principal, request: &GetObject) -> Result<GetReply, OpError> {
     let (version, head) = find(ctx, who, request).await?;
-    let content = ctx.store().fetch(&version, head.plan.range.clone()).await;
-    let content =
-        content.map_err(|error| OpError::reading(error, &request.bucket.name, &request.key))?;
+    let content = encryption::fetch(
+        ctx,
+        &request.bucket.name,
+        &version,
+        &head.record,
+        request.customer_key.as_ref(),
+        head.plan.range.clone(),
+    )
+    .await?;
     Ok(GetReply { head, content })
 }

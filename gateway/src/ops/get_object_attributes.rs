@@ -3,10 +3,12 @@
 use crate::auth::permit::Action;
 use crate::auth::principal::Principal;
 use crate::object::attributes::{ObjectPart, PartsPage};
-use crate::object::checksum::{Algorithm, Checksum};
+use crate::object::checksum::Checksum;
+use crate::object::encryption::keys::CustomerKey;
 use crate::object::listing::MAX_PAGE;
 use crate::object::name::ObjectKey;
 use crate::object::record::PartRecord;
+use crate::ops::encryption;
 use crate::ops::error::while_replaced;
 use crate::ops::head_object::find_version;
 use crate::ops::version_name::record_of;
@@ -25,6 +27,8 @@ pub struct GetObjectAttributes {
     pub version: Option<String>,
     /// The parts are asked for: after this one, at most so many.
     pub parts: Option<(u32, u32)>,
+    /// The key of an object of SSE-C.
+    pub customer_key: Option<CustomerKey>,
 }
 
 /// The answer.
@@ -67,15 +71,21 @@ async fn look(
     let bucket = bucket::find(ctx, who, action, &request.bucket).await?;
     let key = ObjectKey::new(request.key.as_str())?;
     let version = find_version(ctx, &bucket, &key, &which, request.version.as_deref()).await?;
-    let checksum = record_of(&bucket, &version)?.checksum;
+    let record = record_of(&bucket, &version)?;
+    encryption::check(ctx, &version, &record, request.customer_key.as_ref())?;
+    let size = record.size(version.new.size);
+    let checksum = record.checksum;
     let parts = match request.parts {
         Some((after, max)) if version.parts > 0 => {
             let parts = parts_of(ctx, &bucket, &version).await?;
             let algorithm = checksum.as_ref().map(|checksum| checksum.algorithm);
-            let lines = parts.into_iter().map(|part| ObjectPart {
-                number: part.number,
-                size: part.size,
-                checksum: checksum_of(&part, algorithm),
+            let lines = parts.into_iter().map(|part| {
+                let record = part_record(&part);
+                ObjectPart {
+                    number: part.number,
+                    size: record.size(part.size),
+                    checksum: algorithm.and_then(|a| record.checksum(a).cloned()),
+                }
             });
             Some(PartsPage::of(lines.collect(), after, max.min(MAX_PAGE)))
         }
@@ -83,7 +93,7 @@ async fn look(
     };
     Ok(ObjectAttributes {
         etag: version.new.etag.clone(),
-        size: version.new.size,
+        size,
         modified_ms: version.modified_ms,
         checksum,
         version: VersionName::shown(&bucket, version.id, version.is_null),
@@ -101,8 +111,7 @@ pub(super) async fn parts_of(
     parts.map_err(|error| OpError::kv(error, &bucket.name, &String::from_utf8_lossy(&version.key)))
 }
 
-/// A part's checksum of an algorithm.
-pub(super) fn checksum_of(part: &Part, algorithm: Option<Algorithm>) -> Option<Checksum> {
-    let record = PartRecord::decode(&part.meta).ok()?;
-    record.checksum(algorithm?).cloned()
+/// What a part's row says; of one that cannot be read, nothing.
+pub(super) fn part_record(part: &Part) -> PartRecord {
+    PartRecord::decode(&part.meta).unwrap_or_default()
 }

@@ -7,8 +7,9 @@ use crate::object::conditions::{ReadConditions, Verdict};
 use crate::object::get_plan::{Ask, GetPlan};
 use crate::object::name::ObjectKey;
 use crate::object::record::ObjectRecord;
+use crate::ops::encryption;
 use crate::ops::error::while_replaced;
-use crate::ops::get_object_attributes::{checksum_of, parts_of};
+use crate::ops::get_object_attributes::{part_record, parts_of};
 use crate::ops::version_name::{record_of, tags_of};
 use crate::ops::{GetObject, Marker, OpContext, OpError, VersionName};
 use crate::store::{Bucket, Version, VersionSelector};
@@ -47,12 +48,23 @@ pub async fn head_object(
     Ok(head)
 }
 
-/// Permits, finds, checks conditions, plans.
-pub(super) async fn find(
+/// Who owns a version: for calls that are not about its bytes, and need no key to them.
+pub async fn object_owner(
+    ctx: &OpContext,
+    who: &Principal,
+    request: GetObject,
+) -> Result<String, OpError> {
+    let (bucket, version) = locate(ctx, who, &request).await?;
+    let record = record_of(&bucket, &version)?;
+    Ok(record.owner.unwrap_or_else(|| bucket.owner.clone()))
+}
+
+/// Permits and finds.
+async fn locate(
     ctx: &OpContext,
     who: &Principal,
     request: &GetObject,
-) -> Result<(Version, ObjectHead), OpError> {
+) -> Result<(Bucket, Version), OpError> {
     let which = VersionName::select(request.version.as_deref())?;
     let action = if which == VersionSelector::Current {
         Action::GetObject
@@ -62,30 +74,45 @@ pub(super) async fn find(
     let bucket = bucket::find(ctx, who, action, &request.bucket).await?;
     let key = ObjectKey::new(request.key.as_str())?;
     let version = find_version(ctx, &bucket, &key, &which, request.version.as_deref()).await?;
+    Ok((bucket, version))
+}
+
+/// Permits, finds, checks key and conditions, plans.
+pub(super) async fn find(
+    ctx: &OpContext,
+    who: &Principal,
+    request: &GetObject,
+) -> Result<(Version, ObjectHead), OpError> {
+    let (bucket, version) = locate(ctx, who, request).await?;
+    let record = record_of(&bucket, &version)?;
+    encryption::check(ctx, &version, &record, request.customer_key.as_ref())?;
     check(&request.conditions, &bucket, &version)?;
 
     let parts = match request.part {
         Some(_) if version.parts > 0 => parts_of(ctx, &bucket, &version).await?,
         _ => Vec::new(),
     };
-    let sizes: Vec<_> = parts.iter().map(|part| (part.number, part.size)).collect();
+    let sizes: Vec<_> = parts
+        .iter()
+        .map(|part| (part.number, part_record(part).size(part.size)))
+        .collect();
+    let size = record.size(version.new.size);
     let plan = GetPlan::new(
         Ask {
             range: request.range,
             part: request.part,
         },
-        version.new.size,
+        size,
         &sizes,
     )?;
-    let record = record_of(&bucket, &version)?;
     let algorithm = record.checksum.as_ref().map(|checksum| checksum.algorithm);
     let part_checksum = parts
         .iter()
         .find(|part| Some(part.number) == request.part)
-        .and_then(|part| checksum_of(part, algorithm));
+        .and_then(|part| part_record(part).checksum(algorithm?).cloned());
     let head = ObjectHead {
         etag: version.new.etag.clone(),
-        size: version.new.size,
+        size,
         modified_ms: version.modified_ms,
         record,
         version: VersionName::shown(&bucket, version.id, version.is_null),

@@ -139,7 +139,7 @@ pub async fn list_object_versions(
                     is_latest: version.is_latest,
                     is_marker: version.is_delete_marker,
                     etag: version.new.etag,
-                    size: version.new.size,
+                    size: record.size(version.new.size),
                     modified_ms: version.modified_ms,
                     checksum: record.checksum,
                     owner: record.owner.unwrap_or_else(|| bucket.owner.clone()),

@@ -144,7 +144,7 @@ pub async fn list_objects(
                 reply.objects.push(ObjectLine {
                     key: text(&version.key),
                     etag: version.new.etag,
-                    size: version.new.size,
+                    size: record.size(version.new.size),
                     modified_ms: version.modified_ms,
                     checksum: record.checksum,
                     owner: record.owner.unwrap_or_else(|| bucket.owner.clone()),

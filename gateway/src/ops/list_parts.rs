@@ -4,7 +4,7 @@ use crate::auth::permit::Action;
 use crate::auth::principal::Principal;
 use crate::object::checksum::{Algorithm, Checksum, Kind};
 use crate::object::name::ObjectKey;
-use crate::object::record::PartRecord;
+use crate::ops::get_object_attributes::part_record;
 use crate::ops::list_objects::page_size;
 use crate::ops::upload_part::find_upload;
 use crate::ops::{OpContext, OpError};
@@ -94,13 +94,12 @@ pub async fn list_parts(
     })?;
     reply.truncated = parts.truncated;
     for part in parts.parts {
-        let checksum = PartRecord::decode(&part.meta)
-            .ok()
-            .and_then(|r| r.checksum(record.algorithm).cloned());
+        let stored = part_record(&part);
+        let checksum = stored.checksum(record.algorithm).cloned();
         reply.parts.push(PartLine {
             number: part.number,
             etag: part.etag,
-            size: part.size,
+            size: stored.size(part.size),
             modified_ms: part.modified_ms,
             checksum: checksum.filter(|_| record.named),
         });

@@ -12,6 +12,7 @@ mod create_multipart_upload;
 mod delete_bucket;
 mod delete_object;
 mod delete_objects;
+mod encryption;
 mod error;
 mod get_object;
 mod get_object_attributes;
@@ -31,15 +32,18 @@ mod version_name;
 
 use std::sync::Arc;
 
+use parking_lot::RwLock;
+
 use crate::auth::access_key::KeyStore;
 use crate::auth::principal::Principal;
+use crate::object::encryption::ring::KeyRing;
 use crate::object::token::TokenKey;
 use crate::store::{Credentials, Store};
 
 pub use abort_multipart_upload::{AbortMultipartUpload, abort_multipart_upload};
 pub use bucket_settings::{
-    cors_rules, get_bucket_cors, get_bucket_tagging, put_bucket_cors, put_bucket_tagging,
-    put_bucket_versioning,
+    cors_rules, get_bucket_cors, get_bucket_encryption, get_bucket_tagging, put_bucket_cors,
+    put_bucket_encryption, put_bucket_tagging, put_bucket_versioning,
 };
 pub use complete_multipart_upload::{
     CompleteMultipartUpload, CompleteReply, complete_multipart_upload,
@@ -52,12 +56,13 @@ pub use create_multipart_upload::{
 pub use delete_bucket::delete_bucket;
 pub use delete_object::{DeleteObject, DeleteReply, delete_object};
 pub use delete_objects::{DeleteObjects, DeleteOutcome, DeleteTarget, delete_objects};
+pub use encryption::random_key;
 pub use error::{Marker, OpError};
 pub use get_object::{GetObject, GetReply, get_object};
 pub use get_object_attributes::{GetObjectAttributes, ObjectAttributes, get_object_attributes};
 pub use get_object_tagging::{TaggedObject, get_object_tagging};
 pub use head_bucket::head_bucket;
-pub use head_object::{ObjectHead, head_object};
+pub use head_object::{ObjectHead, head_object, object_owner};
 pub use list_buckets::{BucketsPage, ListBuckets, list_buckets};
 pub use list_multipart_uploads::{ListUploads, UploadLine, UploadsReply, list_multipart_uploads};
 pub use list_object_versions::{ListVersions, VersionLine, VersionsReply, list_object_versions};
@@ -82,11 +87,12 @@ struct Inner {
     store: Store,
     keys: Arc<KeyStore>,
     tokens: TokenKey,
+    ring: RwLock<Arc<KeyRing>>,
 }
 
 impl OpContext {
-    /// On a store whose root key is this.
-    pub fn new(store: Store, root: &Credentials) -> OpContext {
+    /// On a store whose root key is this, with these master keys.
+    pub fn new(store: Store, root: &Credentials, ring: KeyRing) -> OpContext {
         let keys = KeyStore::new();
         keys.put(
             &root.access_key,
@@ -99,6 +105,7 @@ impl OpContext {
                 store,
                 keys: Arc::new(keys),
                 tokens,
+                ring: RwLock::new(Arc::new(ring)),
             }),
         }
     }
@@ -111,6 +118,16 @@ impl OpContext {
     /// All keys that this gateway knows.
     pub fn keys(&self) -> &Arc<KeyStore> {
         &self.inner.keys
+    }
+
+    /// The master keys, as they are now.
+    pub fn ring(&self) -> Arc<KeyRing> {
+        self.inner.ring.read().clone()
+    }
+
+    /// The operator changed the master keys. Calls under way go on with those they began with.
+    pub fn replace_ring(&self, ring: KeyRing) {
+        *self.inner.ring.write() = Arc::new(ring);
     }
 
     /// Seals and opens continuation tokens.

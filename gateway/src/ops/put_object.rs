@@ -3,11 +3,12 @@
 use crate::auth::permit::Action;
 use crate::auth::principal::Principal;
 use crate::object::checksum::Checksum;
-use crate::object::etag::hex;
+use crate::object::encryption::{Asked, Guard};
 use crate::object::metadata::UserMetadata;
 use crate::object::name::ObjectKey;
 use crate::object::record::{ContentHeaders, ObjectRecord};
 use crate::object::tags::Tags;
+use crate::ops::encryption::{self, Guarded};
 use crate::ops::{OpContext, OpError, VersionName};
 use crate::store::payload::Payload;
 use crate::store::{Bucket, Conditions, Hashing, NewVersion};
@@ -25,6 +26,8 @@ pub struct PutObject {
     pub metadata: UserMetadata,
     /// Of the new version.
     pub tags: Tags,
+    /// How it is encrypted.
+    pub encryption: Asked,
     /// Decided when the write is applied.
     pub conditions: Conditions,
     /// The bytes.
@@ -40,6 +43,8 @@ pub struct PutReply {
     pub checksum: Checksum,
     /// Bytes.
     pub size: u64,
+    /// Who holds its key, if it is encrypted.
+    pub guard: Option<Guard>,
     /// Its name, where the bucket shows names.
     pub version: Option<VersionName>,
 }
@@ -53,6 +58,7 @@ pub async fn put_object(
     let bucket = bucket::find(ctx, who, Action::PutObject, &request.bucket).await?;
     permit_tags(ctx, who, &request.tags, &request.bucket).await?;
     let key = ObjectKey::new(request.key)?;
+    let guarded = encryption::guard(ctx, &bucket, &key, &request.encryption)?;
     let (store, name) = (ctx.store(), key.to_bytes());
 
     let open = |declared| {
@@ -60,20 +66,27 @@ pub async fn put_object(
             .kv()
             .open_stage(&bucket, name.clone(), declared, &request.conditions)
     };
-    let taken = store.take(request.payload, Hashing::default(), open).await;
+    let sealer = guarded.as_ref().map(Guarded::sealer);
+    let taken = store
+        .take(request.payload, Hashing::default(), sealer, open)
+        .await;
     let (content, digests) =
         taken.map_err(|error| OpError::intake(error, &bucket.name, key.as_str()))?;
 
-    let (etag, checksum, size) = (hex(&digests.md5), digests.checksum, digests.len);
+    let (checksum, size) = (digests.checksum, digests.len);
+    let guard = guarded.as_ref().map(Guarded::guard);
+    let etag = encryption::etag(guard.as_ref(), &digests.md5);
+    let stored = encryption::stored_len(guard.as_ref(), size);
     let record = ObjectRecord {
         headers: request.headers,
         metadata: request.metadata,
         checksum: Some(checksum.clone()),
         owner: owner(who, &bucket),
+        encryption: guarded.map(|guarded| guarded.of(size)),
     };
     let new = NewVersion {
         etag: etag.clone(),
-        size,
+        size: stored,
         meta: record.encode(),
         tags: request.tags.encode(),
     };
@@ -86,6 +99,7 @@ pub async fn put_object(
         etag,
         checksum,
         size,
+        guard,
         version: VersionName::written(&bucket, &written),
     })
 }

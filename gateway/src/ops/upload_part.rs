@@ -4,10 +4,12 @@ use crate::auth::permit::Action;
 use crate::auth::principal::Principal;
 use crate::object::checksum::{Algorithm, Checksum, Digests};
 use crate::object::complete_plan::MAX_PARTS;
-use crate::object::etag::hex;
+use crate::object::encryption::Guard;
+use crate::object::encryption::keys::{CustomerKey, DataKey};
+use crate::object::encryption::pieces::Sealer;
 use crate::object::name::ObjectKey;
 use crate::object::record::{PartRecord, UploadRecord};
-use crate::ops::{OpContext, OpError};
+use crate::ops::{OpContext, OpError, encryption};
 use crate::store::payload::Payload;
 use crate::store::{Bucket, Hashing, NewPart, Part, UploadId};
 use crate::tenancy::bucket::{self, BucketRef};
@@ -22,6 +24,8 @@ pub struct UploadPart {
     pub upload: String,
     /// 1 to 10000.
     pub number: i32,
+    /// The key of an upload of SSE-C.
+    pub customer_key: Option<CustomerKey>,
     /// The bytes.
     pub payload: Payload,
 }
@@ -35,6 +39,8 @@ pub struct PartReply {
     pub modified_ms: u64,
     /// Of the algorithm that the client sent, or else of the upload's.
     pub checksum: Checksum,
+    /// Who holds its key, if it is encrypted.
+    pub guard: Option<Guard>,
 }
 
 /// Writes it.
@@ -44,8 +50,22 @@ pub async fn upload_part(
     request: UploadPart,
 ) -> Result<PartReply, OpError> {
     let bucket = bucket::find(ctx, who, Action::PutObject, &request.bucket).await?;
-    let target = Target::find(ctx, &bucket, &request.key, &request.upload, request.number).await?;
+    let name = PartName {
+        bucket: &bucket,
+        key: &request.key,
+        upload: &request.upload,
+        number: request.number,
+    };
+    let target = Target::find(ctx, name, request.customer_key.as_ref()).await?;
     target.write(ctx, request.payload).await
+}
+
+/// A part, as a request names it.
+pub(super) struct PartName<'a> {
+    pub bucket: &'a Bucket,
+    pub key: &'a str,
+    pub upload: &'a str,
+    pub number: i32,
 }
 
 /// A part of an open upload, about to be written.
@@ -55,17 +75,23 @@ pub(super) struct Target<'a> {
     upload: UploadId,
     number: u32,
     algorithm: Algorithm,
+    /// Of the upload, when it is encrypted.
+    guarded: Option<(Guard, DataKey)>,
 }
 
 impl<'a> Target<'a> {
-    /// Looks the upload up, so that a part of none is refused before its body comes.
+    /// Looks the upload up, so that a part of none, or with another key, is refused before its body comes.
     pub(super) async fn find(
         ctx: &OpContext,
-        bucket: &'a Bucket,
-        key: &str,
-        upload: &str,
-        number: i32,
+        name: PartName<'a>,
+        customer_key: Option<&CustomerKey>,
     ) -> Result<Target<'a>, OpError> {
+        let PartName {
+            bucket,
+            key,
+            upload,
+            number,
+        } = name;
         let number = u32::try_from(number)
             .ok()
             .filter(|number| (1..=MAX_PARTS).contains(number))
@@ -77,12 +103,15 @@ impl<'a> Target<'a> {
             })?;
         let key = ObjectKey::new(key)?;
         let (id, record) = find_upload(ctx, bucket, &key, upload).await?;
+        let data_key = encryption::of_upload(ctx, bucket, &key, &record.object, customer_key)?;
+        let guard = record.object.encryption.map(|encryption| encryption.guard);
         Ok(Target {
             bucket,
             key,
             upload: id,
             number,
             algorithm: record.algorithm,
+            guarded: guard.zip(data_key),
         })
     }
 
@@ -108,7 +137,16 @@ impl<'a> Target<'a> {
             fallback: self.algorithm,
             also: Some(self.algorithm),
         };
-        let (content, digests) = store.take(payload, hashing, open).await.map_err(failed)?;
+        // Drawn for this attempt: the same part again has another key, so no nonce is used twice with one.
+        let sealed = self
+            .guarded
+            .map(|(guard, data_key)| (guard, data_key, encryption::random_salt()));
+        let sealer = sealed
+            .as_ref()
+            .map(|(_, data_key, salt)| Sealer::new(data_key.of_part(self.number, salt)));
+        let taken = store.take(payload, hashing, sealer, open).await;
+        let (content, digests) = taken.map_err(failed)?;
+        let (guard, salt) = sealed.map(|(guard, _, salt)| (guard, salt)).unzip();
         let Digests {
             md5,
             checksum,
@@ -117,10 +155,11 @@ impl<'a> Target<'a> {
         } = digests;
         let record = PartRecord {
             checksums: std::iter::once(checksum.clone()).chain(extra).collect(),
+            salt,
         };
         let new = NewPart {
-            etag: hex(&md5),
-            size: len,
+            etag: encryption::etag(guard.as_ref(), &md5),
+            size: encryption::stored_len(guard.as_ref(), len),
             meta: record.encode(),
         };
         let written = store
@@ -144,6 +183,7 @@ impl<'a> Target<'a> {
             etag,
             modified_ms,
             checksum,
+            guard,
         })
     }
 }

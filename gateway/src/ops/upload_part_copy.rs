@@ -3,9 +3,11 @@
 use crate::auth::permit::Action;
 use crate::auth::principal::Principal;
 use crate::object::copy_plan;
+use crate::object::encryption::keys::CustomerKey;
 use crate::ops::copy_object::find_source;
+use crate::ops::encryption;
 use crate::ops::error::while_replaced;
-use crate::ops::upload_part::Target;
+use crate::ops::upload_part::{PartName, Target};
 use crate::ops::{CopySource, OpContext, OpError, PartReply, VersionName};
 use crate::tenancy::bucket::{self, BucketRef};
 
@@ -24,6 +26,8 @@ pub struct UploadPartCopy {
     pub upload: String,
     /// 1 to 10000.
     pub number: i32,
+    /// The key of an upload of SSE-C.
+    pub customer_key: Option<CustomerKey>,
 }
 
 /// The answer.
@@ -42,13 +46,19 @@ pub async fn upload_part_copy(
     request: UploadPartCopy,
 ) -> Result<PartCopyReply, OpError> {
     let bucket = bucket::find(ctx, who, Action::PutObject, &request.bucket).await?;
-    let target = Target::find(ctx, &bucket, &request.key, &request.upload, request.number).await?;
+    let name = PartName {
+        bucket: &bucket,
+        key: &request.key,
+        upload: &request.upload,
+        number: request.number,
+    };
+    let target = Target::find(ctx, name, request.customer_key.as_ref()).await?;
     let read = || async {
-        let (bucket, source) = find_source(ctx, who, &request.source).await?;
-        let range = copy_plan::source_range(request.range.as_deref(), source.new.size)?;
-        let content = ctx.store().fetch(&source, range).await;
-        let content =
-            content.map_err(|error| OpError::reading(error, &bucket.name, &request.source.key))?;
+        let (bucket, source, record) = find_source(ctx, who, &request.source).await?;
+        let size = record.size(source.new.size);
+        let range = copy_plan::source_range(request.range.as_deref(), size)?;
+        let key = request.source.customer_key.as_ref();
+        let content = encryption::fetch(ctx, &bucket.name, &source, &record, key, range).await?;
         Ok((bucket, source, content))
     };
     let (source_bucket, source, content) = while_replaced(read).await?;

@@ -6,6 +6,7 @@ use s3s::S3Response;
 use s3s::dto::{GetObjectAttributesInput, GetObjectAttributesOutput};
 
 use super::call::Call;
+use super::encryption;
 use super::error::WireError;
 use super::headers;
 use super::objects::{Reply, header};
@@ -58,6 +59,7 @@ pub async fn get_object_attributes(
         key: input.key,
         version: input.version_id,
         parts: wants(Attribute::ObjectParts).then_some(page),
+        customer_key: encryption::customer_key(call)?,
     };
     let found = ops::get_object_attributes(ctx, &call.principal, request).await?;
 

@@ -467,6 +467,7 @@ impl From<OpError> for WireError {
                         .detail("ArgumentName", "x-amz-copy-source-range")
                 }
             },
+            OpError::Encryption(encryption) => encryption.into(),
             OpError::Complete(complete) => complete_error(complete, message),
             OpError::Argument { name, .. } => {
                 WireError::bad("InvalidArgument", message).detail("ArgumentName", name)

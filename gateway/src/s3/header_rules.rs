@@ -14,6 +14,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName};
 
+use super::encryption;
 use super::error::WireError;
 use crate::object::checksum::Algorithm;
 
@@ -96,16 +97,15 @@ pub fn check_supported(headers: &HeaderMap) -> Result<(), WireError> {
             }
             "checksum-type" => matches!(value, b"FULL_OBJECT" | b"COMPOSITE"),
             "checksum-mode" => true,
+            _ if rest.starts_with("server-side-encryption")
+                || rest.starts_with("copy-source-server-side-encryption") =>
+            {
+                encryption::is_known(name.as_str())
+            }
             _ if rest.starts_with("checksum-") => Algorithm::by_header(name.as_str()).is_some(),
-            _ => ![
-                "grant-",
-                "object-lock-",
-                "server-side-encryption",
-                "copy-source-server-side-encryption",
-                "rename-source",
-            ]
-            .iter()
-            .any(|refused| rest.starts_with(refused)),
+            _ => !["grant-", "object-lock-", "rename-source"]
+                .iter()
+                .any(|refused| rest.starts_with(refused)),
         };
         if !allowed {
             let shown = if rest.contains("encryption") {
@@ -199,12 +199,7 @@ mod tests {
             ("x-amz-object-lock-mode", "COMPLIANCE"),
             ("x-amz-object-lock-legal-hold", "ON"),
             ("x-amz-bucket-object-lock-enabled", "true"),
-            ("x-amz-server-side-encryption", "AES256"),
-            ("x-amz-server-side-encryption-customer-key", "secret"),
-            (
-                "x-amz-copy-source-server-side-encryption-customer-algorithm",
-                "AES256",
-            ),
+            ("x-amz-server-side-encryption-customer-kez", "secret"),
             ("x-amz-checksum-sha512", "x"),
             ("x-amz-checksum-xxhash64", "x"),
             ("x-amz-checksum-algorithm", "MD5"),
@@ -230,6 +225,13 @@ mod tests {
             ("x-amz-checksum-crc32", "AAAAAA=="),
             ("x-amz-checksum-algorithm", "crc32"),
             ("x-amz-checksum-mode", "ENABLED"),
+            ("x-amz-server-side-encryption", "AES256"),
+            ("x-amz-server-side-encryption-customer-key", "secret"),
+            (
+                "x-amz-copy-source-server-side-encryption-customer-algorithm",
+                "AES256",
+            ),
+            ("x-amz-meta-server-side-encryption", "x"),
             ("x-amz-sdk-checksum-algorithm", "SHA512"),
             ("x-amz-request-payer", "requester"),
             ("x-amz-meta-acl", "public-read"),

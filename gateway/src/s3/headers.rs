@@ -7,6 +7,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::call::Call;
+use super::encryption;
 use super::error::WireError;
 use crate::auth::canonical;
 use crate::object::checksum::{Algorithm, Checksum, Kind};
@@ -268,6 +269,7 @@ pub fn of_object(call: &Call, head: &ObjectHead) -> Result<HeaderMap, WireError>
         );
         put(HeaderName::from_static("x-amz-checksum-type"), kind.name());
     }
+    encryption::tell(&mut out, head.record.guard(), call);
     out.insert(CONTENT_LENGTH, HeaderValue::from(head.plan.len()));
     Ok(out)
 }

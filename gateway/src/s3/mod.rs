@@ -16,6 +16,7 @@ pub mod aws_chunked;
 mod buckets;
 mod call;
 mod cors;
+mod encryption;
 pub mod error;
 mod form_body;
 mod front;

@@ -5,6 +5,7 @@ use s3s::S3Response;
 use s3s::dto::*;
 
 use super::call::Call;
+use super::encryption;
 use super::error::WireError;
 use super::headers;
 use super::reply_body::ReplyBody;
@@ -63,6 +64,7 @@ pub async fn put_object(
         headers: headers::content(call)?,
         metadata: headers::user_metadata(call)?,
         tags: headers::tags(call)?,
+        encryption: encryption::asked(call)?,
         conditions: headers::write_conditions(call)?,
         payload: call.take_payload(),
     };
@@ -74,6 +76,7 @@ pub async fn put_object(
     if let Some(version) = reply.version {
         header(&mut out, "x-amz-version-id", &version.to_string());
     }
+    encryption::tell_writer(&mut out, reply.guard.as_ref(), call);
     Ok(S3Response::with_headers(PutObjectOutput::default(), out))
 }
 
@@ -92,6 +95,7 @@ fn get(
         range: call.header("range").and_then(AskedRange::parse),
         // A negative number is as little a part as 0 is.
         part: part.map(|part| u32::try_from(part).unwrap_or(0)),
+        customer_key: encryption::customer_key(call)?,
     })
 }
 
@@ -277,6 +281,7 @@ pub fn source(call: &Call, source: CopySource) -> Result<ops::CopySource, WireEr
         key: key.into_string(),
         version: version_id.map(str::into_string),
         conditions: headers::source_conditions(call)?,
+        customer_key: encryption::source_key(call)?,
     })
 }
 
@@ -296,6 +301,7 @@ pub async fn copy_object(
             ..ObjectRecord::default()
         },
         tags: headers::tags_of_copy(call)?,
+        encryption: encryption::asked(call)?,
         algorithm: headers::algorithm(call),
         conditions: headers::write_conditions(call)?,
     };
@@ -311,10 +317,13 @@ pub async fn copy_object(
         .checksum
         .as_ref()
         .map(|checksum| ChecksumType::from_static(checksum.kind.name()));
-    Ok(S3Response::new(CopyObjectOutput {
+    let mut out = HeaderMap::with_capacity(4);
+    encryption::tell_writer(&mut out, reply.guard.as_ref(), call);
+    let output = CopyObjectOutput {
         copy_object_result: Some(result),
         copy_source_version_id: reply.source_version.map(|version| version.to_string()),
         version_id: reply.version.map(|version| version.to_string()),
         ..Default::default()
-    }))
+    };
+    Ok(S3Response::with_headers(output, out))
 }

@@ -21,7 +21,7 @@ const fn route(name: &'static str, takes: &'static [&'static str]) -> Route {
     Route { name, takes }
 }
 
-const ROUTES: [Route; 50] = [
+const ROUTES: [Route; 52] = [
     route("AbortMultipartUpload", &["uploadId"]),
     route("CompleteMultipartUpload", &["uploadId"]),
     route("CopyObject", &[]),
@@ -29,6 +29,7 @@ const ROUTES: [Route; 50] = [
     route("CreateMultipartUpload", &["uploads"]),
     route("DeleteBucket", &[]),
     route("DeleteBucketCors", &["cors"]),
+    route("DeleteBucketEncryption", &["encryption"]),
     route("DeleteBucketTagging", &["tagging"]),
     route("DeleteObject", &["versionId"]),
     route("DeleteObjectTagging", &["tagging", "versionId"]),
@@ -66,6 +67,7 @@ const ROUTES: [Route; 50] = [
     route("ListObjectsV2", &[]),
     route("ListParts", &["uploadId"]),
     route("PutBucketCors", &["cors"]),
+    route("PutBucketEncryption", &["encryption"]),
     route("PutBucketTagging", &["tagging"]),
     route("PutBucketVersioning", &["versioning"]),
     route("PutObject", &[]),

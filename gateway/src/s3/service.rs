@@ -18,6 +18,7 @@ use s3s::validation::{AwsNameValidation, NameValidation};
 use super::ApiName;
 use super::access::{NoKeys, Routes};
 use super::cors;
+use super::encryption;
 use super::error::{WireError, from_s3s, stamp};
 use super::front::{self, Admitted};
 use super::host::Hosts;
@@ -41,6 +42,8 @@ pub struct S3Options {
     pub domains: Vec<String>,
     /// Whether clients come over TLS: answers that name a URL say https then.
     pub https: bool,
+    /// Whether clients may send keys of their own (SSE-C): over TLS, or where a test says so.
+    pub customer_keys: bool,
 }
 
 /// Which paths name a bucket: AWS's rule, and the one short name of ours.
@@ -62,6 +65,7 @@ struct Inner {
     ctx: OpContext,
     hosts: Hosts,
     https: bool,
+    customer_keys: bool,
     s3s: s3s::service::S3Service,
 }
 
@@ -83,6 +87,7 @@ impl S3Service {
                 ctx,
                 hosts,
                 https: options.https,
+                customer_keys: options.customer_keys,
                 s3s: builder.build(),
             }),
         }
@@ -158,6 +163,10 @@ impl S3Service {
         with_body: bool,
     ) -> (Response<ReplyBody>, &'static str) {
         let Admitted { call, request } = admitted;
+        if !self.inner.customer_keys && encryption::brings_key(&call.headers) {
+            let error = encryption::insecure().render(id, &call.resource, with_body);
+            return (error, call.operation());
+        }
         let result = self.inner.s3s.call(request).await;
         let outcome = call.take_outcome();
         let refused = |error: WireError| {

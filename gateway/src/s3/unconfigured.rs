@@ -32,14 +32,14 @@ async fn none<T>(
     Err(WireError::new(code, StatusCode::NOT_FOUND, message).detail("BucketName", facts.name))
 }
 
-/// The object is there.
+/// The object is there, and whose it is.
 async fn object(
     ctx: &OpContext,
     call: &Call,
     bucket: String,
     key: String,
     version: Option<String>,
-) -> Result<ops::ObjectHead, WireError> {
+) -> Result<String, WireError> {
     let bucket = headers::bucket(call, bucket);
     let request = ops::GetObject {
         bucket,
@@ -47,7 +47,7 @@ async fn object(
         version,
         ..Default::default()
     };
-    Ok(ops::head_object(ctx, &call.principal, request).await?)
+    Ok(ops::object_owner(ctx, &call.principal, request).await?)
 }
 
 fn full_control(ctx: &OpContext, id: String) -> Grants {
@@ -87,8 +87,6 @@ not_found! {
         "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist";
     get_bucket_replication: GetBucketReplicationInput -> GetBucketReplicationOutput =
         "ReplicationConfigurationNotFoundError", "The replication configuration was not found";
-    get_bucket_encryption: GetBucketEncryptionInput -> GetBucketEncryptionOutput =
-        "ServerSideEncryptionConfigurationNotFoundError", "The server side encryption configuration was not found";
     get_object_lock_configuration: GetObjectLockConfigurationInput -> GetObjectLockConfigurationOutput =
         "ObjectLockConfigurationNotFoundError", "Object Lock configuration does not exist for this bucket";
 }
@@ -166,9 +164,7 @@ pub async fn get_object_acl(
     call: &Call,
     input: GetObjectAclInput,
 ) -> Reply<GetObjectAclOutput> {
-    let facts = facts(ctx, call, input.bucket.clone()).await?;
-    let head = object(ctx, call, input.bucket, input.key, input.version_id).await?;
-    let id = head.record.owner.unwrap_or(facts.owner);
+    let id = object(ctx, call, input.bucket, input.key, input.version_id).await?;
     Ok(S3Response::new(GetObjectAclOutput {
         grants: Some(full_control(ctx, id.clone())),
         owner: Some(named_owner(ctx, id)),

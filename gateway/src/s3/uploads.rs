@@ -6,6 +6,7 @@ use s3s::dto::*;
 
 use super::buckets::named_owner;
 use super::call::Call;
+use super::encryption;
 use super::error::WireError;
 use super::headers;
 use super::listings::{naming, prefixes};
@@ -45,19 +46,23 @@ pub async fn create_multipart_upload(
         headers: headers::content(call)?,
         metadata: headers::user_metadata(call)?,
         tags: headers::tags(call)?,
+        encryption: encryption::asked(call)?,
         algorithm: headers::algorithm(call),
         kind: headers::checksum_kind(call),
     };
     let reply = ops::create_multipart_upload(ctx, &call.principal, request).await?;
     let (checksum_algorithm, checksum_type) = checksum_names(reply.checksum);
-    Ok(S3Response::new(CreateMultipartUploadOutput {
+    let mut out = HeaderMap::with_capacity(4);
+    encryption::tell_writer(&mut out, reply.guard.as_ref(), call);
+    let output = CreateMultipartUploadOutput {
         bucket: Some(input.bucket),
         checksum_algorithm,
         checksum_type,
         key: Some(input.key),
         upload_id: Some(reply.upload),
         ..Default::default()
-    }))
+    };
+    Ok(S3Response::with_headers(output, out))
 }
 
 pub async fn upload_part(
@@ -70,6 +75,7 @@ pub async fn upload_part(
         key: input.key,
         upload: input.upload_id,
         number: input.part_number,
+        customer_key: encryption::customer_key(call)?,
         payload: call.take_payload(),
     };
     let reply = ops::upload_part(ctx, &call.principal, request).await?;
@@ -78,6 +84,7 @@ pub async fn upload_part(
         out.insert(http::header::ETAG, etag);
     }
     headers::of_checksum(&mut out, &reply.checksum);
+    encryption::tell(&mut out, reply.guard.as_ref(), call);
     Ok(S3Response::with_headers(UploadPartOutput::default(), out))
 }
 
@@ -93,6 +100,7 @@ pub async fn upload_part_copy(
         key: input.key,
         upload: input.upload_id,
         number: input.part_number,
+        customer_key: encryption::customer_key(call)?,
     };
     let reply = ops::upload_part_copy(ctx, &call.principal, request).await?;
     let mut result = CopyPartResult {
@@ -101,11 +109,14 @@ pub async fn upload_part_copy(
         ..Default::default()
     };
     set_checksum!(result, Some(&reply.part.checksum));
-    Ok(S3Response::new(UploadPartCopyOutput {
+    let mut out = HeaderMap::with_capacity(4);
+    encryption::tell(&mut out, reply.part.guard.as_ref(), call);
+    let output = UploadPartCopyOutput {
         copy_part_result: Some(result),
         copy_source_version_id: reply.source_version.map(|version| version.to_string()),
         ..Default::default()
-    }))
+    };
+    Ok(S3Response::with_headers(output, out))
 }
 
 /// A line of the client's list. One checksum at most: the upload has one algorithm.
@@ -180,6 +191,7 @@ pub async fn complete_multipart_upload(
         upload: input.upload_id,
         parts: parts.into_iter().map(listed).collect::<Result<_, _>>()?,
         claims: claims(call)?,
+        customer_key: encryption::customer_key(call)?,
         conditions: headers::write_conditions(call)?,
     };
     let reply = ops::complete_multipart_upload(ctx, &call.principal, request).await?;
@@ -200,7 +212,9 @@ pub async fn complete_multipart_upload(
     output.checksum_type = reply
         .checksum
         .map(|checksum| ChecksumType::from_static(checksum.kind.name()));
-    Ok(S3Response::new(output))
+    let mut out = HeaderMap::with_capacity(4);
+    encryption::tell(&mut out, reply.guard.as_ref(), call);
+    Ok(S3Response::with_headers(output, out))
 }
 
 pub async fn abort_multipart_upload(

@@ -6,7 +6,9 @@ use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};
 
 use super::call::Call;
-use super::{attributes, buckets, cors, listings, objects, tagging, unconfigured, uploads};
+use super::{
+    attributes, buckets, cors, encryption, listings, objects, tagging, unconfigured, uploads,
+};
 use crate::ops::OpContext;
 
 /// The store behind s3s's trait.
@@ -49,6 +51,7 @@ translated! {
     create_multipart_upload: CreateMultipartUploadInput -> CreateMultipartUploadOutput = uploads;
     delete_bucket: DeleteBucketInput -> DeleteBucketOutput = buckets;
     delete_bucket_cors: DeleteBucketCorsInput -> DeleteBucketCorsOutput = cors;
+    delete_bucket_encryption: DeleteBucketEncryptionInput -> DeleteBucketEncryptionOutput = encryption;
     delete_bucket_tagging: DeleteBucketTaggingInput -> DeleteBucketTaggingOutput = tagging;
     delete_object: DeleteObjectInput -> DeleteObjectOutput = objects;
     delete_object_tagging: DeleteObjectTaggingInput -> DeleteObjectTaggingOutput = tagging;
@@ -56,7 +59,7 @@ translated! {
     get_bucket_accelerate_configuration: GetBucketAccelerateConfigurationInput -> GetBucketAccelerateConfigurationOutput = unconfigured;
     get_bucket_acl: GetBucketAclInput -> GetBucketAclOutput = unconfigured;
     get_bucket_cors: GetBucketCorsInput -> GetBucketCorsOutput = cors;
-    get_bucket_encryption: GetBucketEncryptionInput -> GetBucketEncryptionOutput = unconfigured;
+    get_bucket_encryption: GetBucketEncryptionInput -> GetBucketEncryptionOutput = encryption;
     get_bucket_lifecycle_configuration: GetBucketLifecycleConfigurationInput -> GetBucketLifecycleConfigurationOutput = unconfigured;
     get_bucket_location: GetBucketLocationInput -> GetBucketLocationOutput = buckets;
     get_bucket_logging: GetBucketLoggingInput -> GetBucketLoggingOutput = unconfigured;
@@ -86,6 +89,7 @@ translated! {
     list_objects_v2: ListObjectsV2Input -> ListObjectsV2Output = listings;
     list_parts: ListPartsInput -> ListPartsOutput = uploads;
     put_bucket_cors: PutBucketCorsInput -> PutBucketCorsOutput = cors;
+    put_bucket_encryption: PutBucketEncryptionInput -> PutBucketEncryptionOutput = encryption;
     put_bucket_tagging: PutBucketTaggingInput -> PutBucketTaggingOutput = tagging;
     put_bucket_versioning: PutBucketVersioningInput -> PutBucketVersioningOutput = buckets;
     put_object: PutObjectInput -> PutObjectOutput = objects;

@@ -14,6 +14,7 @@ pub mod credentials;
 pub mod descriptors;
 pub mod holder;
 pub mod http_port;
+pub mod keyring;
 pub mod listener;
 pub mod logging;
 pub mod measure;
@@ -49,6 +50,7 @@ use admission::Admission;
 use banner::Banner;
 use credentials::CredentialsFile;
 use http_port::HttpPort;
+use keyring::KeyringError;
 use s3_port::S3Port;
 use shutdown::{Signals, stopper};
 use tls::Tls;
@@ -98,6 +100,9 @@ pub enum ServeError {
     /// An fsync failed: nothing that is not on disk yet can be trusted, and nobody is told that it is.
     #[error("the disk failed, so the process ends; it recovers at its next start: {0}")]
     LogFailed(LogError),
+    /// The key ring cannot be used.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
     /// A file of ours could not be written.
     #[error("{what}: {cause}")]
     Io {
@@ -218,6 +223,7 @@ async fn serve(
     };
     let s3_endpoint = endpoint(&s3, config.s3_addr, tls.is_some());
     let http_endpoint = endpoint(&http, config.http_addr, tls.is_some());
+    let ring = keyring::open(&config.data_dir, config.keyring.as_deref())?;
 
     let metrics = Arc::new(Metrics::default());
     let probes = Probes::new(node.clone());
@@ -226,6 +232,7 @@ async fn serve(
         config,
         node.kv(),
         &root,
+        ring,
         admission.clone(),
         metrics.clone(),
         probes.clone(),
@@ -239,6 +246,8 @@ async fn serve(
         keys.put(&user.access_key, user.secret_key.expose(), principal);
         keys.name(&id, user.name());
     }
+    let ring = keyring::path(&config.data_dir, config.keyring.as_deref());
+    tokio::spawn(keyring::watch(ring, operations.clone()));
     let gate = Gate::new(operations.keys().clone());
     let state = HttpState {
         probes: probes.clone(),

@@ -22,6 +22,7 @@ use crate::auth::principal::Principal;
 use crate::config::Config;
 use crate::http::health::Probes;
 use crate::http::metrics::Metrics;
+use crate::object::encryption::ring::KeyRing;
 use crate::ops::{self, CreateBucketCall, OpContext, OpError};
 use crate::s3::ApiName;
 use crate::s3::error::refusal;
@@ -45,14 +46,16 @@ impl S3Port {
         config: &Config,
         kv: Kv,
         root: &Credentials,
+        ring: KeyRing,
         admission: Admission,
         metrics: Arc<Metrics>,
         probes: Probes,
     ) -> S3Port {
-        let ops = OpContext::new(Store::local(kv), root);
+        let ops = OpContext::new(Store::local(kv), root, ring);
         let options = S3Options {
             domains: config.domains.clone(),
             https: config.speaks_tls(),
+            customer_keys: config.speaks_tls() || config.sse_c_over_http,
         };
         let service = S3Service::new(ops.clone(), &options);
         S3Port {

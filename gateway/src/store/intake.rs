@@ -7,11 +7,15 @@
 //!                            hash, 1 MiB at a time       >  side by side
 //!                            the next pieces             /
 //! ```
+//! An encrypted body is sealed where it is hashed, and what is written are the sealed pieces, a group behind.
+//!
 //! Always true:
 //! * content comes out only of a body that ended well, in its declared length, with every claim kept; else the stage is
 //!   abandoned and nothing is left;
-//! * at most two groups of 1 MiB are held here (one being hashed, one being read), besides the stage's own window;
-//! * large bodies are hashed off the socket's task: MD5 alone takes 1.7 ms for a MiB, which every other connection of
+//! * at most two groups of 1 MiB are held here (one being hashed, one being read), besides the stage's own window; of an
+//!   encrypted body a third one, sealed;
+//! * digests and declared lengths are those of the plain bytes;
+//! * large bodies are hashed and sealed off the socket's task: MD5 alone takes 1.7 ms for a MiB, which every other connection of
 //!   that thread would wait for.
 
 use std::future::Future;
@@ -25,6 +29,7 @@ use minikv_core::kv::{KvError, NewContent, StageWriter};
 use super::Store;
 use super::payload::{Payload, PayloadError};
 use crate::object::checksum::{Algorithm, ChecksumError, Digests, Hasher};
+use crate::object::encryption::pieces::{Sealer, plain_len, sealed_len};
 use crate::object::put_plan::{MAX_BODY, PutPlan, TooLarge};
 
 /// Bytes hashed in one go.
@@ -75,28 +80,37 @@ impl Default for Hashing {
 }
 
 impl Store {
-    /// Takes a body. `open` opens the stage, with the declared length; called only when one is needed, and before the
-    /// body has arrived.
+    /// Takes a body, sealed if there is a sealer. `open` opens the stage, with the declared length as it will be stored;
+    /// called only when one is needed, and before the body has arrived.
     pub async fn take<O, F>(
         &self,
         mut payload: Payload,
         hashing: Hashing,
+        sealer: Option<Sealer>,
         open: O,
     ) -> Result<(NewContent, Digests), IntakeError>
     where
         O: FnOnce(Option<u64>) -> F,
         F: Future<Output = Result<StageWriter, KvError>>,
     {
-        let limit = self.kv().inline_limit();
+        let limit = match sealer {
+            None => self.kv().inline_limit(),
+            Some(_) => plain_len(self.kv().inline_limit() as u64) as usize,
+        };
         let plan = PutPlan::new(payload.len, limit)?;
         let hasher = Hasher::new(
             std::mem::take(&mut payload.claims),
             hashing.fallback,
             hashing.also,
         );
+        let worker = Worker { hasher, sealer };
         match plan {
-            PutPlan::Inline { len } => inline(payload, len as usize, hasher).await,
+            PutPlan::Inline { len } => inline(payload, len as usize, worker).await,
             PutPlan::Staged { len } => {
+                let len = match worker.sealer {
+                    None => len,
+                    Some(_) => sealed_len(len),
+                };
                 // The opening is agreed while the first bytes come in; refused, it does not wait for them.
                 let (stage, first) = match select(
                     pin!(open(Some(len))),
@@ -107,29 +121,16 @@ impl Store {
                     Either::Left((stage, reading)) => (stage?, reading.await),
                     Either::Right((first, opening)) => (opening.await?, first),
                 };
-                Staging {
-                    stage,
-                    hasher: Some(hasher),
-                    job: None,
-                    taken: 0,
-                }
-                .run(payload, first)
-                .await
+                Staging::new(stage, worker).run(payload, first).await
             }
             PutPlan::Undeclared => {
                 let first = read_group(&mut payload, limit + 1).await?;
                 if first.len <= limit {
                     let bytes = join(first.pieces, first.len);
-                    return finish_inline(bytes, payload, hasher);
+                    return finish_inline(bytes, payload, worker);
                 }
-                Staging {
-                    stage: open(None).await?,
-                    hasher: Some(hasher),
-                    job: None,
-                    taken: 0,
-                }
-                .run(payload, Ok(first))
-                .await
+                let stage = open(None).await?;
+                Staging::new(stage, worker).run(payload, Ok(first)).await
             }
         }
     }
@@ -138,7 +139,7 @@ impl Store {
 async fn inline(
     mut payload: Payload,
     len: usize,
-    hasher: Hasher,
+    worker: Worker,
 ) -> Result<(NewContent, Digests), IntakeError> {
     let mut bytes = Bytes::new();
     let mut collected = BytesMut::new();
@@ -160,16 +161,21 @@ async fn inline(
     } else {
         collected.freeze()
     };
-    finish_inline(bytes, payload, hasher)
+    finish_inline(bytes, payload, worker)
 }
 
 fn finish_inline(
     bytes: Bytes,
     mut payload: Payload,
-    mut hasher: Hasher,
+    worker: Worker,
 ) -> Result<(NewContent, Digests), IntakeError> {
+    let Worker { mut hasher, sealer } = worker;
     hasher.update(&bytes);
     let digests = hasher.finish(&payload.take_trailer())?;
+    let bytes = match sealer {
+        None => bytes,
+        Some(sealer) => sealer.seal_all(&bytes),
+    };
     Ok((NewContent::Inline(bytes), digests))
 }
 
@@ -215,16 +221,46 @@ async fn read_group(payload: &mut Payload, wanted: usize) -> Result<Group, Paylo
     Ok(group)
 }
 
+/// What is done to the bytes of a body.
+struct Worker {
+    hasher: Hasher,
+    sealer: Option<Sealer>,
+}
+
+impl Worker {
+    /// Hashes, and seals; what is sealed comes back, empty for a plain body.
+    fn work(&mut self, pieces: &[Bytes]) -> Bytes {
+        for piece in pieces {
+            self.hasher.update(piece);
+            if let Some(sealer) = &mut self.sealer {
+                sealer.update(piece);
+            }
+        }
+        self.sealer.as_mut().map(Sealer::take).unwrap_or_default()
+    }
+}
+
 /// A large body under way.
 struct Staging {
     stage: StageWriter,
     /// Here, or with the job.
-    hasher: Option<Hasher>,
-    job: Option<task::JoinHandle<Hasher>>,
+    worker: Option<Worker>,
+    job: Option<task::JoinHandle<(Worker, Bytes)>>,
+    sealed: bool,
     taken: u64,
 }
 
 impl Staging {
+    fn new(stage: StageWriter, worker: Worker) -> Staging {
+        Staging {
+            stage,
+            sealed: worker.sealer.is_some(),
+            worker: Some(worker),
+            job: None,
+            taken: 0,
+        }
+    }
+
     async fn run(
         mut self,
         mut payload: Payload,
@@ -247,14 +283,14 @@ impl Staging {
         let mut pieces = Vec::new();
         let mut held = first.len;
         for piece in first.pieces {
-            self.stage.write(piece.clone()).await?;
+            self.write(&piece).await?;
             pieces.push(piece);
         }
         self.count(held)?;
         let mut ended = first.ended;
         while !ended {
             if held >= GROUP {
-                self.hash(std::mem::take(&mut pieces)).await?;
+                self.begin(std::mem::take(&mut pieces)).await?;
                 held = 0;
             }
             match payload.next().await {
@@ -262,15 +298,30 @@ impl Staging {
                     let piece = piece?;
                     held += piece.len();
                     self.count(piece.len())?;
-                    self.stage.write(piece.clone()).await?;
+                    self.write(&piece).await?;
                     pieces.push(piece);
                 }
                 None => ended = true,
             }
         }
-        self.hash(pieces).await?;
-        let hasher = self.hasher().await?;
-        Ok(hasher.finish(&payload.take_trailer())?)
+        self.begin(pieces).await?;
+        let Worker { hasher, sealer } = self.done().await?;
+        let digests = hasher.finish(&payload.take_trailer())?;
+        if let Some(sealer) = sealer {
+            self.stage.write(sealer.finish()).await?;
+        }
+        Ok(digests)
+    }
+
+    /// A plain piece goes to the disk as it comes; of an encrypted body what the worker makes of it.
+    async fn write(&mut self, piece: &Bytes) -> Result<(), KvError> {
+        if self.sealed {
+            // Nothing may be written for a whole group: a slow client is still one that sends.
+            self.stage.touch();
+            Ok(())
+        } else {
+            self.stage.write(piece.clone()).await
+        }
     }
 
     /// An undeclared length has the same limit as a declared one.
@@ -283,26 +334,32 @@ impl Staging {
         }
     }
 
-    /// Starts hashing a group, after the one before.
-    async fn hash(&mut self, pieces: Vec<Bytes>) -> Result<(), IntakeError> {
-        let mut hasher = self.hasher().await?;
+    /// Starts on a group, after the one before.
+    async fn begin(&mut self, pieces: Vec<Bytes>) -> Result<(), IntakeError> {
+        let mut worker = self.done().await?;
         self.job = Some(task::spawn(task::blocking(move || {
-            pieces.iter().for_each(|piece| hasher.update(piece));
-            hasher
+            let sealed = worker.work(&pieces);
+            (worker, sealed)
         })));
         Ok(())
     }
 
-    /// The hasher, when the job that has it is done.
-    async fn hasher(&mut self) -> Result<Hasher, IntakeError> {
+    /// The worker, when the job that has it is done and what it sealed is written.
+    async fn done(&mut self) -> Result<Worker, IntakeError> {
         let lost = || {
             IntakeError::Kv(KvError::Unavailable(
                 "the hashing worker went away".to_owned(),
             ))
         };
-        match (self.hasher.take(), self.job.take()) {
-            (Some(hasher), _) => Ok(hasher),
-            (None, Some(job)) => job.await.map_err(|_| lost()),
+        match (self.worker.take(), self.job.take()) {
+            (Some(worker), _) => Ok(worker),
+            (None, Some(job)) => {
+                let (worker, sealed) = job.await.map_err(|_| lost())?;
+                if !sealed.is_empty() {
+                    self.stage.write(sealed).await?;
+                }
+                Ok(worker)
+            }
             (None, None) => Err(lost()),
         }
     }

@@ -9,6 +9,7 @@ mod buckets;
 mod checksums;
 mod copies;
 mod cors;
+mod encryption;
 mod forms;
 mod listings;
 mod multipart;

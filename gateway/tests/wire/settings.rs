@@ -103,10 +103,6 @@ async fn what_is_not_done_is_refused_by_name() {
             world.put("/bucket?lifecycle").body(xml),
             "PutBucketLifecycleConfiguration",
         ),
-        (
-            world.put("/bucket?encryption").body(xml),
-            "PutBucketEncryption",
-        ),
         (world.put("/bucket?acl").body(xml), "PutBucketAcl"),
         (world.put("/bucket/key?acl").body(xml), "PutObjectAcl"),
         (
@@ -184,7 +180,7 @@ async fn what_is_not_done_is_refused_by_name() {
     );
     world.expect_absent("/bucket/new").await;
     for (name, value) in [
-        ("x-amz-server-side-encryption", "AES256"),
+        ("x-amz-server-side-encryption", "aws:kms:dsse"),
         ("x-amz-storage-class", "GLACIER"),
         ("x-amz-acl", "public-read"),
         ("x-amz-object-lock-mode", "GOVERNANCE"),

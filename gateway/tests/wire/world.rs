@@ -15,10 +15,12 @@ use minikv::auth::signature_v4::{
     UNSIGNED_PAYLOAD,
 };
 use minikv::object::checksum::{Algorithm, Checksum};
+use minikv::object::encryption::ring::KeyRing;
 use minikv::object::etag::hex;
 use minikv::ops::OpContext;
 use minikv::s3::ApiName;
 use minikv::s3::service::{S3Options, S3Service};
+use minikv::serve::keyring::new_key;
 use minikv::store::{Credentials, Store};
 use minikv_core::env::{Env, clock};
 use minikv_core::ids::TenantId;
@@ -32,12 +34,18 @@ pub const SECRET_KEY: &str = "secret/of+the=test";
 pub struct World {
     pub service: S3Service,
     pub keys: Arc<KeyStore>,
+    pub ops: OpContext,
     node: Arc<Node>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl World {
     pub async fn start() -> World {
+        World::start_with(true).await
+    }
+
+    /// Whether clients may send keys of their own, as over TLS.
+    pub async fn start_with(customer_keys: bool) -> World {
         let dir = tempfile::tempdir().unwrap();
         let root = Credentials {
             access_key: ACCESS_KEY.to_owned(),
@@ -54,21 +62,30 @@ impl World {
             ..NodeOptions::new(dir.path())
         };
         let node = Node::start(Env::real(), options).await.unwrap();
-        let ctx = OpContext::new(Store::local(node.kv()), &root);
+        let mut ring = KeyRing::new("main", new_key()).unwrap();
+        ring.add("payroll", new_key()).unwrap();
+        let ctx = OpContext::new(Store::local(node.kv()), &root, ring);
         let keys = ctx.keys().clone();
         let service = S3Service::new(
-            ctx,
+            ctx.clone(),
             &S3Options {
                 domains: vec!["s3.test".to_owned()],
+                customer_keys,
                 ..S3Options::default()
             },
         );
         World {
             service,
             keys,
+            ops: ctx,
             node,
-            _dir: dir,
+            dir,
         }
+    }
+
+    /// Where everything lies.
+    pub fn data_dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     /// With a bucket `bucket`.
