@@ -3,6 +3,7 @@
 //! Always true:
 //! * facts come whole, never as differences, and only a higher epoch replaces them;
 //! * a bucket stays with its tenant: an id is never given to another one;
+//! * object lock, once enabled, stays, and versioning with it;
 //! * a deleted bucket's row stays as gone for ever, so that a late copy cannot bring it back.
 
 use minikv_proto::{entry as wire, row};
@@ -25,6 +26,10 @@ impl Applying<'_> {
         {
             return Err(Malformed("facts").into());
         }
+        let enabled = facts.versioning == row::Versioning::Enabled as i32;
+        if (facts.lock && !enabled) || (facts.retention.is_some() && !facts.lock) {
+            return Err(Malformed("facts of a bucket with object lock").into());
+        }
         let bucket = BucketId(facts.bucket);
         if let Some(known) = self.bucket(bucket)? {
             // Gone is gone: a change from before the deletion may still be on its way, with any epoch.
@@ -38,6 +43,9 @@ impl Applying<'_> {
                 .is_some_and(|known| known.tenant != facts.tenant)
             {
                 return Err(Malformed("facts of another tenant's bucket").into());
+            }
+            if known.facts.is_some_and(|known| known.lock && !facts.lock) {
+                return Err(Malformed("object lock, once enabled, stays").into());
             }
             if let Some(txn) = &known.closing {
                 let txn = of_row(TxnRef::of_row(txn))?;
