@@ -13,6 +13,7 @@ use crate::state::answer::{Done, TryAgain};
 use crate::state::applying::{Applying, Stop};
 use crate::state::content::of_row;
 use crate::state::intent::TxnRef;
+use crate::state::lock::checked_default;
 use crate::state::record::Malformed;
 
 impl Applying<'_> {
@@ -29,6 +30,9 @@ impl Applying<'_> {
         let enabled = facts.versioning == row::Versioning::Enabled as i32;
         if (facts.lock && !enabled) || (facts.retention.is_some() && !facts.lock) {
             return Err(Malformed("facts of a bucket with object lock").into());
+        }
+        if facts.retention.map(checked_default).transpose()? == Some(None) {
+            return Err(Malformed("a default retention without a mode").into());
         }
         let bucket = BucketId(facts.bucket);
         if let Some(known) = self.bucket(bucket)? {

@@ -1,4 +1,6 @@
 //! Object lock on the wire: headers of requests and answers, and the documents of buckets and objects.
+//!
+//! Always true: a header that asks for a lock is obeyed, or its request is refused.
 
 use http::{HeaderMap, StatusCode};
 use minikv_core::env::clock;
@@ -23,6 +25,26 @@ const BYPASS: &str = "x-amz-bypass-governance-retention";
 /// Headers that `x-amz-object-lock-…` may be.
 pub fn is_known(name: &str) -> bool {
     [MODE, UNTIL, HOLD].contains(&name)
+}
+
+/// On a call that makes no object (the parts of an upload, its completion) a lock would be taken and not honoured.
+pub fn check_place(operation: &str, headers: &HeaderMap) -> Result<(), WireError> {
+    if matches!(
+        operation,
+        "PutObject" | "CopyObject" | "CreateMultipartUpload"
+    ) {
+        return Ok(());
+    }
+    match [MODE, UNTIL, HOLD]
+        .into_iter()
+        .find(|name| headers.contains_key(*name))
+    {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!("{name} header is not supported for this operation.");
+            Err(WireError::bad("InvalidArgument", message).detail("ArgumentName", name))
+        }
+    }
 }
 
 impl From<LockError> for WireError {

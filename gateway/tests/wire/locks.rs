@@ -519,6 +519,19 @@ async fn locks_that_make_no_sense_are_refused_and_leave_nothing() {
     let bare = world.put("/locked/k").body("data").send().await;
     bare.refused(400, "InvalidRequest");
 
+    // A lock belongs to what makes the object.
+    for call in [
+        world.put("/locked/k?partNumber=1&uploadId=x").body("part"),
+        world
+            .post("/locked/k?uploadId=x")
+            .body("<CompleteMultipartUpload/>"),
+        world.put("/locked/k?tagging").body("<Tagging/>"),
+    ] {
+        let reply = call.with(HOLD, "ON").send().await;
+        reply.refused(400, "InvalidArgument");
+        assert!(reply.one("Message").contains(HOLD), "{}", reply.text());
+    }
+
     let version = put(&world, "there", &[]).await;
     let uri = format!("/locked/there?retention&versionId={version}");
     for (xml, code) in [

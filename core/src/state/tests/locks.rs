@@ -407,6 +407,43 @@ fn no_facts_take_object_lock_away() {
     }
 }
 
+/// Facts are written by us; still, none that make no sense are taken.
+#[test]
+fn a_default_retention_has_a_mode_and_one_length_within_its_limits() {
+    let (mut w, b) = world(None);
+    let compliance = mode_row(Mode::Compliance);
+    for (mode, days, years) in [
+        (0, 1, 0),
+        (7, 1, 0),
+        (compliance, 0, 0),
+        (compliance, 1, 1),
+        (compliance, 36_501, 0),
+        (compliance, 0, u32::MAX),
+    ] {
+        let facts = row::Facts {
+            epoch: 99,
+            retention: Some(row::DefaultRetention { mode, days, years }),
+            ..w.facts[&b]
+        };
+        let answer = w.answer(Body::SetFacts(wire::SetFacts { facts: Some(facts) }));
+        assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
+    }
+    let facts = row::Facts {
+        epoch: 99,
+        retention: Some(row::DefaultRetention {
+            mode: compliance,
+            days: 0,
+            years: 100,
+        }),
+        ..w.facts[&b]
+    };
+    w.done(Body::SetFacts(wire::SetFacts { facts: Some(facts) }));
+    w.facts.insert(b, facts);
+    let id = put(&mut w, b, "k", Lock::default());
+    assert_eq!(until(&w, b, "k", id), Some(w.now_ms + 36_500 * DAY));
+    w.check();
+}
+
 /// Null versions from before object lock may be locked, and no write replaces them any more.
 #[test]
 fn a_null_version_can_be_locked_and_is_not_overwritten() {
@@ -606,7 +643,8 @@ fn step(
         let at = now + dice.below(4 * DAY);
         (dice.below(3) > 0).then_some((mode, at.saturating_sub(DAY / 2)))
     };
-    match dice.below(10) {
+    match dice.below(11) {
+        10 => copy(w, dice, model, b, &key, &names, now),
         0..=2 => {
             let asked = Lock {
                 retention: retention(dice),
@@ -682,6 +720,44 @@ fn step(
             }
             None
         }
+    }
+}
+
+/// A copy shares its source's bytes, and nothing of what keeps it.
+fn copy(
+    w: &mut World,
+    dice: &mut Dice,
+    model: &mut Model,
+    b: BucketId,
+    to: &str,
+    names: &[Name],
+    now: u64,
+) -> Option<(Name, Option<(Mode, u64)>)> {
+    let same = |name: &&Name| VShard::of(b, name.0.as_bytes()) == VShard::of(b, to.as_bytes());
+    let sources: Vec<&Name> = names.iter().filter(same).collect();
+    if sources.is_empty() {
+        return None;
+    }
+    let (key, id) = *dice.pick(&sources);
+    let copy = wire::Copy {
+        target: w.target(b, to),
+        conditions: None,
+        version: sized("copy", 4),
+        source_bucket: b.0,
+        source_epoch: w.epoch(b),
+        source_key: key.clone().into(),
+        source_seq: seq(b, key, *id).unwrap(),
+    };
+    match w.answer(Body::Copy(copy)) {
+        Answer::Done(Done::Written(written)) => {
+            model.made(to, written.id, Lock::default(), now);
+            Some(((to.to_owned(), written.id), None))
+        }
+        Answer::Refused(Refusal::NoSuchKey) => {
+            assert!(model.versions[&(key.clone(), *id)].marker);
+            None
+        }
+        other => panic!("{other:?}"),
     }
 }
 
