@@ -1,8 +1,9 @@
 //! Object lock: buckets that have it, retentions, legal holds, and who gets around which of them.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use minikv::object::dates;
+use minikv_core::env::clock;
 
 use crate::world::{Reply, World, md5_base64, noise};
 
@@ -13,14 +14,9 @@ const BYPASS: &str = "x-amz-bypass-governance-retention";
 const DENIED: &str = "Access Denied because object protected by object lock.";
 
 /// So many seconds from now, as a header or document has it.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "a client outside reads its own clock"
-)]
 fn ahead(seconds: i64) -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let seconds = now.unwrap().as_secs().checked_add_signed(seconds).unwrap();
-    dates::rfc3339(seconds * 1_000)
+    let now = clock::wall_ms() / 1_000;
+    dates::rfc3339(now.checked_add_signed(seconds).unwrap() * 1_000)
 }
 
 async fn lock_bucket(world: &World) {
@@ -352,7 +348,7 @@ async fn compliance_ends_at_its_date_and_not_before() {
     };
     protected(&set("<Retention/>".to_owned()).await);
     protected(&set(retention("GOVERNANCE", &ahead(900))).await);
-    tokio::time::sleep(Duration::from_millis(3_100)).await;
+    clock::sleep(Duration::from_millis(3_100)).await;
     assert_eq!(world.head("/locked/k").send().await.header(UNTIL), date);
     assert_eq!(remove(&world, "k", &version, false).await.status, 204);
     world.stop().await;
