@@ -1,8 +1,10 @@
 """boto3's view of minikv: each function below is one promise; its name is printed with the outcome."""
 
+import datetime
 import hashlib
 import os
 import pathlib
+import time
 import traceback
 import urllib.request
 
@@ -356,6 +358,130 @@ def a_key_of_the_client_opens_what_it_sealed_over_https_only():
     assert code_of(s3.get_object, Bucket=BUCKET, Key="own", **other) == "AccessDenied"
 
 
+LOCKED = BUCKET + "-locked"
+
+
+def ahead(seconds):
+    return (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=seconds)).replace(microsecond=0)
+
+
+def put_locked(key, **arguments) -> dict:
+    return {"Bucket": LOCKED, "Key": key, "VersionId": s3.put_object(Bucket=LOCKED, Key=key, Body=b"kept", **arguments)["VersionId"]}
+
+
+def a_bucket_with_object_lock_keeps_its_versions():
+    s3.create_bucket(Bucket=LOCKED, ObjectLockEnabledForBucket=True)
+    assert s3.get_bucket_versioning(Bucket=LOCKED)["Status"] == "Enabled"
+    assert code_of(s3.put_bucket_versioning, Bucket=LOCKED, VersioningConfiguration={"Status": "Suspended"}) == "InvalidBucketState"
+    configuration = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}}
+    s3.put_object_lock_configuration(Bucket=LOCKED, ObjectLockConfiguration=configuration)
+    assert s3.get_object_lock_configuration(Bucket=LOCKED)["ObjectLockConfiguration"] == configuration
+    kept = put_locked("default")
+    head = s3.head_object(**kept)
+    assert head["ObjectLockMode"] == "GOVERNANCE"
+    assert head["ObjectLockRetainUntilDate"] - head["LastModified"] >= datetime.timedelta(days=1)
+    assert code_of(s3.delete_object, **kept) == "AccessDenied"
+    assert s3.delete_object(Bucket=LOCKED, Key="default")["DeleteMarker"]
+    s3.delete_object(**kept, BypassGovernanceRetention=True)
+    s3.put_object_lock_configuration(Bucket=LOCKED, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"})
+    assert "Rule" not in s3.get_object_lock_configuration(Bucket=LOCKED)["ObjectLockConfiguration"]
+
+
+def object_lock_is_turned_on_later_where_versions_are_kept():
+    bucket, configuration = BUCKET + "-later", {"ObjectLockEnabled": "Enabled"}
+    s3.create_bucket(Bucket=bucket)
+    assert code_of(s3.get_object_lock_configuration, Bucket=bucket) == "ObjectLockConfigurationNotFoundError"
+    assert code_of(s3.put_object_lock_configuration, Bucket=bucket, ObjectLockConfiguration=configuration) == "InvalidBucketState"
+    hold = {"Bucket": bucket, "Key": "k", "LegalHold": {"Status": "ON"}}
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    assert code_of(s3.put_object_legal_hold, **hold) == "InvalidRequest"
+    assert code_of(s3.put_object, Bucket=bucket, Key="k", Body=b"x", ObjectLockLegalHoldStatus="ON") == "InvalidRequest"
+    assert code_of(s3.delete_object, Bucket=bucket, Key="k", VersionId="null", BypassGovernanceRetention=True) == "InvalidArgument"
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    s3.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=configuration)
+    s3.put_object_legal_hold(**hold)
+    assert code_of(s3.delete_object, Bucket=bucket, Key="k", VersionId="null") == "AccessDenied"
+    s3.put_object_legal_hold(**{**hold, "LegalHold": {"Status": "OFF"}})
+    s3.delete_object(Bucket=bucket, Key="k", VersionId="null")
+    s3.delete_bucket(Bucket=bucket)
+
+
+def retentions_are_set_lengthened_and_bypassed():
+    kept = put_locked("governed", ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=ahead(600))
+    longer, shorter = {"Mode": "GOVERNANCE", "RetainUntilDate": ahead(900)}, {"Mode": "GOVERNANCE", "RetainUntilDate": ahead(300)}
+    s3.put_object_retention(**kept, Retention=longer)
+    assert s3.get_object_retention(**kept)["Retention"] == longer
+    assert code_of(s3.put_object_retention, **kept, Retention=shorter) == "AccessDenied"
+    assert code_of(s3.put_object_retention, **kept, Retention={"Mode": "COMPLIANCE", "RetainUntilDate": ahead(900)}) == "AccessDenied"
+    assert code_of(s3.put_object_retention, **kept, Retention={"Mode": "GOVERNANCE", "RetainUntilDate": ahead(-60)}) == "InvalidArgument"
+    assert code_of(s3.put_object_retention, **kept, Retention={"Mode": "governance", "RetainUntilDate": ahead(900)}) == "MalformedXML"
+    s3.put_object_retention(**kept, Retention=shorter, BypassGovernanceRetention=True)
+    s3.put_object_retention(**kept, Retention={}, BypassGovernanceRetention=True)
+    assert code_of(s3.get_object_retention, **kept) == "NoSuchObjectLockConfiguration"
+    s3.delete_object(**kept)
+
+
+def compliance_ends_at_its_date_and_for_nobody_before():
+    kept = put_locked("complied", ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate=ahead(4))
+    for shortened in [{}, {"Mode": "GOVERNANCE", "RetainUntilDate": ahead(900)}]:
+        assert code_of(s3.put_object_retention, **kept, Retention=shortened, BypassGovernanceRetention=True) == "AccessDenied"
+    assert code_of(s3.delete_object, **kept, BypassGovernanceRetention=True) == "AccessDenied"
+    batch = s3.delete_objects(Bucket=LOCKED, Delete={"Objects": [{"Key": kept["Key"], "VersionId": kept["VersionId"]}]}, BypassGovernanceRetention=True)
+    assert [error["Code"] for error in batch["Errors"]] == ["AccessDenied"]
+    time.sleep(5)
+    s3.delete_object(**kept)
+    assert code_of(s3.head_object, **kept) == "404"
+
+
+def a_legal_hold_holds_until_it_is_turned_off():
+    kept = put_locked("held", ObjectLockLegalHoldStatus="ON")
+    assert s3.get_object_legal_hold(**kept)["LegalHold"]["Status"] == "ON"
+    assert s3.head_object(**kept)["ObjectLockLegalHoldStatus"] == "ON"
+    assert code_of(s3.delete_object, **kept, BypassGovernanceRetention=True) == "AccessDenied"
+    s3.put_object_legal_hold(**kept, LegalHold={"Status": "OFF"})
+    s3.delete_object(**kept)
+
+
+def uploads_and_copies_are_locked_as_they_ask():
+    lock = {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": ahead(600)}
+    upload = s3.create_multipart_upload(Bucket=LOCKED, Key="parts", **lock)["UploadId"]
+    part = s3.upload_part(Bucket=LOCKED, Key="parts", UploadId=upload, PartNumber=1, Body=b"part")
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"], "ChecksumCRC32": part["ChecksumCRC32"]}]}
+    version = s3.complete_multipart_upload(Bucket=LOCKED, Key="parts", UploadId=upload, MultipartUpload=parts)["VersionId"]
+    copy = s3.copy_object(Bucket=LOCKED, Key="copy", CopySource={"Bucket": LOCKED, "Key": "parts"}, **lock)["VersionId"]
+    s3.upload_file(str(DATA / "100MiB"), LOCKED, "file", ExtraArgs=lock)
+    file = s3.head_object(Bucket=LOCKED, Key="file")["VersionId"]
+    for key, version in [("parts", version), ("copy", copy), ("file", file)]:
+        kept = {"Bucket": LOCKED, "Key": key, "VersionId": version}
+        assert s3.head_object(**kept)["ObjectLockRetainUntilDate"] == lock["ObjectLockRetainUntilDate"], key
+        assert code_of(s3.delete_object, **kept) == "AccessDenied", key
+        s3.delete_object(**kept, BypassGovernanceRetention=True)
+
+
+def a_locked_bucket_is_emptied_once_nothing_keeps_it():
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=LOCKED):
+        for version in page.get("Versions", []) + page.get("DeleteMarkers", []):
+            s3.delete_object(Bucket=LOCKED, Key=version["Key"], VersionId=version["VersionId"])
+    s3.delete_bucket(Bucket=LOCKED)
+
+
+def the_acl_that_is_there_may_be_set_and_no_other():
+    acl = s3.get_bucket_acl(Bucket=BUCKET)
+    s3.put_bucket_acl(Bucket=BUCKET, ACL="private")
+    s3.put_bucket_acl(Bucket=BUCKET, AccessControlPolicy={"Owner": acl["Owner"], "Grants": acl["Grants"]})
+    everybody = {"Grantee": {"Type": "Group", "URI": "http://acs.amazonaws.com/groups/global/AllUsers"}, "Permission": "READ"}
+    policy = {"Owner": acl["Owner"], "Grants": acl["Grants"] + [everybody]}
+    assert code_of(s3.put_bucket_acl, Bucket=BUCKET, AccessControlPolicy=policy) == "AccessControlListNotSupported"
+    assert code_of(s3.put_bucket_acl, Bucket=BUCKET, ACL="public-read") == "NotImplemented"
+    assert s3.get_bucket_acl(Bucket=BUCKET)["Grants"] == acl["Grants"]
+    blocked = {name: True for name in ["BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"]}
+    s3.put_public_access_block(Bucket=BUCKET, PublicAccessBlockConfiguration=blocked)
+    assert s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"] == blocked
+    s3.delete_public_access_block(Bucket=BUCKET)
+    assert code_of(s3.put_bucket_policy, Bucket=BUCKET, Policy="{}") == "NotImplemented"
+    s3.delete_bucket_policy(Bucket=BUCKET)
+
+
 def the_bucket_can_be_emptied_and_removed():
     for upload in s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []):
         s3.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
@@ -396,7 +522,11 @@ PROMISES = [
     a_stream_of_unknown_length_is_sent_in_chunks_with_a_trailer, delete_objects_reports_each,
     versions_and_delete_markers_come_and_go, objects_and_buckets_are_tagged, attributes_tell_parts_and_checksums,
     encrypted_objects_come_back_and_say_how, a_bucket_encrypts_by_default,
-    a_key_of_the_client_opens_what_it_sealed_over_https_only, the_bucket_can_be_emptied_and_removed,
+    a_key_of_the_client_opens_what_it_sealed_over_https_only, a_bucket_with_object_lock_keeps_its_versions,
+    object_lock_is_turned_on_later_where_versions_are_kept, retentions_are_set_lengthened_and_bypassed,
+    compliance_ends_at_its_date_and_for_nobody_before, a_legal_hold_holds_until_it_is_turned_off,
+    uploads_and_copies_are_locked_as_they_ask, a_locked_bucket_is_emptied_once_nothing_keeps_it,
+    the_acl_that_is_there_may_be_set_and_no_other, the_bucket_can_be_emptied_and_removed,
     unconfigured_gets_answer_like_aws,
 ]
 

@@ -73,6 +73,7 @@ impl Client {
                 true => Versioning::Enabled,
                 false => Versioning::Off,
             },
+            lock: false,
             settings: Bytes::new(),
         };
         match self.kv.create_bucket(create).await {
@@ -121,7 +122,10 @@ impl Client {
             }
             Op::CreateUpload(label) => {
                 let meta = Bytes::from(label.clone());
-                let upload = self.kv.create_upload(&bucket, key, meta).await?;
+                let upload = self
+                    .kv
+                    .create_upload(&bucket, key, meta, Default::default())
+                    .await?;
                 self.uploads.lock().insert(label.clone(), upload.id);
                 Ok(())
             }
@@ -177,6 +181,7 @@ impl Client {
             size: content.len(),
             meta: Bytes::from_static(b"meta"),
             tags: Bytes::new(),
+            lock: Default::default(),
         };
         let bytes = content.bytes();
         let content = if bytes.len() <= self.kv.inline_limit() {
@@ -253,6 +258,7 @@ impl Client {
                 size: content.len(),
                 meta: Bytes::from_static(b"meta"),
                 tags: Bytes::new(),
+                lock: Default::default(),
             };
             let complete = self.kv.complete_upload(
                 bucket,

@@ -78,8 +78,9 @@ impl Kv {
         driver::delete_bucket(self.router(), name).await
     }
 
-    /// Changes versioning, owner or settings: `change` is called on the facts as they are (again, when they change meanwhile).
-    /// Id, name, tenant, creation time and epoch stay what they are whatever it does to them.
+    /// Changes versioning, lock, owner or settings: `change` is called on the facts as they are (again, when they change meanwhile).
+    /// Id, name, tenant, creation time and epoch stay what they are whatever it does to them, and a lock does not go.
+    /// `Refused(LockNeedsVersions)`: of a bucket with object lock, versioning must be enabled.
     pub async fn change_bucket(
         &self,
         name: &str,

@@ -7,7 +7,7 @@ use minikv_proto::entry as wire;
 
 use super::plan::{Outcome, Plan};
 use super::{
-    Bucket, Conditions, Deleted, Kv, KvError, NewContent, NewVersion, Refusal, Version,
+    Bucket, Conditions, Deleted, Kv, KvError, LockChange, NewContent, NewVersion, Refusal, Version,
     VersionSelector, Written,
 };
 use crate::chunk::put::abandon;
@@ -16,6 +16,7 @@ use crate::group::read::unreadable;
 use crate::log::WriteKind;
 use crate::state::answer::Done;
 use crate::state::entry::{self, Body};
+use crate::state::lock;
 use crate::state::read::{self, Decided, Look};
 use crate::txn::driver;
 
@@ -73,12 +74,26 @@ impl Kv {
 
     /// Deletes: `Current` removes the object or makes a delete marker, as versioning says; `Null`/`Id` removes that
     /// version for good. Deleting what is not there is fine (`existed: false`) unless a condition asks for it.
+    /// `Refused(Locked)`: something keeps that version.
     pub async fn delete(
         &self,
         bucket: &Bucket,
         key: Bytes,
         which: VersionSelector,
         conditions: Conditions,
+    ) -> Result<Deleted, KvError> {
+        self.delete_even(bucket, key, which, conditions, false)
+            .await
+    }
+
+    /// As `delete`, and with `bypass_governance` even if a retention of mode GOVERNANCE keeps the version.
+    pub async fn delete_even(
+        &self,
+        bucket: &Bucket,
+        key: Bytes,
+        which: VersionSelector,
+        conditions: Conditions,
+        bypass_governance: bool,
     ) -> Result<Deleted, KvError> {
         let conditions = entry::conditions(&conditions);
         let mut plan = Plan::new(self, bucket, &key)?;
@@ -101,6 +116,7 @@ impl Kv {
                 target: Some(target),
                 conditions: conditions.clone(),
                 version: Some(*version),
+                bypass_governance,
             }),
         });
         match outcome.await?.done()? {
@@ -139,6 +155,44 @@ impl Kv {
                 target: Some(target),
                 version,
                 tags: tags.clone(),
+            })
+        });
+        match outcome.await?.done()? {
+            Done::Written(written) => Ok(written),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Changes what keeps a version; it stays the same version. `Refused(Locked)`: what keeps it now does not allow that;
+    /// `NoLock`: the bucket has no object lock; `NoSuchKey | NoSuchVersion` as with `set_tags`.
+    pub async fn set_lock(
+        &self,
+        bucket: &Bucket,
+        key: Bytes,
+        which: VersionSelector,
+        change: LockChange,
+        bypass_governance: bool,
+    ) -> Result<Written, KvError> {
+        let mut plan = Plan::new(self, bucket, &key)?;
+        let version = match &which {
+            VersionSelector::Current => None,
+            VersionSelector::Null => Some(wire::set_lock::Version::Null(true)),
+            VersionSelector::Id(id) => {
+                let seq = id.open(plan.route.vshard).ok_or(Refusal::NoSuchVersion)?;
+                Some(wire::set_lock::Version::Seq(seq))
+            }
+        };
+        let change = match change {
+            LockChange::Hold(on) => wire::set_lock::Change::Hold(on),
+            LockChange::Retention(new) => wire::set_lock::Change::Retention(lock::retention(new)),
+        };
+        // Whoever has to clear a full disk may have to lift a lock first.
+        let outcome = plan.run(WriteKind::Releasing, &[], |target| {
+            Body::SetLock(wire::SetLock {
+                target: Some(target),
+                version,
+                change: Some(change),
+                bypass_governance,
             })
         });
         match outcome.await?.done()? {

@@ -44,7 +44,7 @@ pub enum Refusal {
     /// No room is left in a tenant's or bucket's quota.
     #[error("quota exceeded")]
     QuotaExceeded,
-    /// Object lock forbids it.
+    /// What keeps the version (a retention, a legal hold) forbids it.
     #[error("locked")]
     Locked,
     /// A transaction's check did not hold.
@@ -56,6 +56,12 @@ pub enum Refusal {
     /// No such tenant.
     #[error("no such tenant")]
     NoSuchTenant,
+    /// The bucket has no object lock.
+    #[error("the bucket has no object lock")]
+    NoLock,
+    /// Object lock needs versioning that is enabled, for ever.
+    #[error("object lock needs versioning")]
+    LockNeedsVersions,
     /// This build does not do it; says what.
     #[error("not supported: {0}")]
     Unsupported(String),
@@ -96,6 +102,8 @@ pub struct Bucket {
     pub created_ms: u64,
     /// Versioning state.
     pub versioning: Versioning,
+    /// Versions may be locked; once there, it stays.
+    pub lock: Option<BucketLock>,
     /// Raised with every change of the facts.
     pub epoch: u64,
     /// Gateway-owned settings (tagging, CORS, …), opaque here.
@@ -112,6 +120,67 @@ pub enum Versioning {
     Enabled,
     /// New writes replace the null version; others stay.
     Suspended,
+}
+
+/// What a bucket with object lock has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BucketLock {
+    /// The retention of new versions that say none.
+    pub default: Option<DefaultRetention>,
+}
+
+/// The retention of new versions that say none. It counts from when they are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DefaultRetention {
+    /// Its mode.
+    pub mode: LockMode,
+    /// Its length.
+    pub period: Period,
+}
+
+/// The length of a default retention, as it was said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Period {
+    /// 1 to 36,500.
+    Days(u32),
+    /// 1 to 100, of 365 days.
+    Years(u32),
+}
+
+/// How strict a retention is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LockMode {
+    /// May be lifted before its time by who is permitted to.
+    Governance,
+    /// Is never lifted before its time.
+    Compliance,
+}
+
+/// Keeps a version until its time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retention {
+    /// How strict.
+    pub mode: LockMode,
+    /// Milliseconds since 1970.
+    pub until_ms: u64,
+}
+
+/// What keeps a version from going.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Lock {
+    /// Until its time; one whose time has passed keeps nothing and is still told.
+    pub retention: Option<Retention>,
+    /// The legal hold: until it is turned off. `None`: nobody ever said.
+    pub hold: Option<bool>,
+}
+
+/// A change of what keeps a version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LockChange {
+    /// Another retention; none takes it away.
+    Retention(Option<Retention>),
+    /// The legal hold is turned on or off.
+    Hold(bool),
 }
 
 /// Asked by clients, decided at apply, against the current version of the key.
@@ -138,6 +207,8 @@ pub struct NewVersion {
     pub meta: Bytes,
     /// Gateway's own encoding of what may change without a new version (`Kv::set_tags`). At most 16 KiB.
     pub tags: Bytes,
+    /// What keeps it, as its client asked; the bucket's default is added when it is written. Of parts: none.
+    pub lock: Lock,
 }
 
 /// Which version of a key.
@@ -376,6 +447,8 @@ pub struct CreateBucket {
     pub owner: String,
     /// Versioning state at birth.
     pub versioning: Versioning,
+    /// Versions may be locked; versioning must be enabled.
+    pub lock: bool,
     /// Gateway-owned settings.
     pub settings: Bytes,
 }

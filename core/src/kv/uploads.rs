@@ -6,7 +6,7 @@ use minikv_proto::{entry as wire, row};
 use super::objects::{Claim, unexpected};
 use super::plan::{Outcome, Plan};
 use super::{
-    Bucket, Completed, Conditions, Kv, KvError, NewContent, NewPart, NewVersion, Part, Parts,
+    Bucket, Completed, Conditions, Kv, KvError, Lock, NewContent, NewPart, NewVersion, Part, Parts,
     Refusal, Upload, UploadId,
 };
 use crate::group::read::unreadable;
@@ -36,18 +36,20 @@ fn ranges(numbers: &[u32]) -> Vec<row::PartRange> {
 }
 
 impl Kv {
-    /// Opens an upload.
+    /// Opens an upload. `lock`: what will keep the version that Complete makes. `Refused(NoLock)`.
     pub async fn create_upload(
         &self,
         bucket: &Bucket,
         key: Bytes,
         meta: Bytes,
+        lock: Lock,
     ) -> Result<Upload, KvError> {
         let mut plan = Plan::new(self, bucket, &key)?;
         let created = plan.run(WriteKind::Ordinary, &[], |target| {
             Body::CreateUpload(wire::CreateUpload {
                 target: Some(target),
                 meta: meta.clone(),
+                lock: lock.to_row(),
             })
         });
         let id = match created.await?.done()? {
@@ -90,6 +92,7 @@ impl Kv {
             size: new.size,
             meta: new.meta,
             tags: Bytes::new(),
+            lock: Lock::default(),
         };
         let claim = Claim::new(self, content)?;
         let mut plan = Plan::new(self, bucket, &key)?;

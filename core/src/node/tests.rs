@@ -34,6 +34,7 @@ pub(super) fn new(size: usize, etag: &str) -> NewVersion {
         size: size as u64,
         meta: Bytes::from_static(b"meta"),
         tags: Bytes::new(),
+        lock: Default::default(),
     }
 }
 
@@ -43,6 +44,7 @@ pub(super) async fn make_bucket(kv: &Kv, name: &str) -> Bucket {
         tenant: crate::ids::TenantId(1),
         owner: "owner".to_owned(),
         versioning: Default::default(),
+        lock: false,
         settings: Bytes::new(),
     };
     kv.create_bucket(create).await.unwrap()
@@ -146,7 +148,12 @@ async fn what_was_put_is_there_after_a_restart() {
 
     let key = Bytes::from_static(b"multi");
     let upload = kv
-        .create_upload(&bucket, key.clone(), Bytes::from_static(b"m"))
+        .create_upload(
+            &bucket,
+            key.clone(),
+            Bytes::from_static(b"m"),
+            Default::default(),
+        )
         .await
         .unwrap();
     for (number, part) in [

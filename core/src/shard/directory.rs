@@ -19,10 +19,13 @@ use super::router::Router;
 use crate::group::Group;
 use crate::group::read::unreadable;
 use crate::ids::{BucketId, GroupId, TenantId};
-use crate::kv::{Bucket, CreateBucket, CreateBucketError, Credentials, KvError, Refusal};
+use crate::kv::{
+    Bucket, BucketLock, CreateBucket, CreateBucketError, Credentials, KvError, Refusal,
+};
 use crate::log::WriteKind;
 use crate::state::answer::{Answer, Done, TryAgain, versioning_to_row};
 use crate::state::entry::Body;
+use crate::state::lock::default_retention;
 use crate::state::read;
 use crate::txn::driver;
 
@@ -62,6 +65,7 @@ impl Router {
             owner: create.owner,
             versioning: versioning_to_row(create.versioning) as i32,
             settings: create.settings,
+            lock: create.lock,
         });
         for _ in 0..REPLANS {
             match self
@@ -100,7 +104,12 @@ impl Router {
                 .then(|| versioning_to_row(new.versioning) as i32);
             let settings = (new.settings != old.settings).then_some(new.settings);
             let owner = (new.owner != old.owner).then_some(new.owner);
-            if versioning.is_none() && settings.is_none() && owner.is_none() {
+            let lock = new.lock.is_some() && old.lock.is_none();
+            let default = |lock: Option<BucketLock>| lock.and_then(|lock| lock.default);
+            let retention = (default(new.lock) != default(old.lock))
+                .then(|| default_retention(default(new.lock)));
+            let same = versioning.is_none() && settings.is_none() && owner.is_none();
+            if same && !lock && retention.is_none() {
                 // The call before this one may have been cut short before every group knew.
                 self.push_to_all(old.id).await?;
                 return Ok(old);
@@ -111,6 +120,8 @@ impl Router {
                 versioning,
                 settings,
                 owner,
+                lock,
+                retention,
             });
             match self.directory_command(body, WriteKind::Releasing).await {
                 Ok(Outcome::Done(Done::Bucket(bucket))) => {

@@ -8,8 +8,9 @@ use minikv_proto::entry::{self as wire, done::What, refused, try_again};
 use minikv_proto::row;
 
 use crate::ids::{BucketId, StageId, TenantId, UploadId, VersionId};
-use crate::kv::{Bucket, Deleted, Refusal, Versioning, Written};
+use crate::kv::{Bucket, BucketLock, Deleted, Refusal, Versioning, Written};
 use crate::state::intent::{TxnRef, TxnState};
+use crate::state::lock;
 use crate::state::record::{Malformed, upload_name};
 
 /// The answer of apply.
@@ -266,6 +267,8 @@ fn refusal_to_wire(refusal: &Refusal) -> wire::Refused {
         Refusal::CheckFailed(number) => Why::CheckFailed(*number),
         Refusal::Aborted => Why::Aborted(nothing),
         Refusal::NoSuchTenant => Why::NoSuchTenant(nothing),
+        Refusal::NoLock => Why::NoLock(nothing),
+        Refusal::LockNeedsVersions => Why::LockNeedsVersions(nothing),
         Refusal::Unsupported(what) => Why::Unsupported(what.clone()),
     };
     wire::Refused { why: Some(why) }
@@ -288,6 +291,8 @@ fn refusal_of_wire(refused: wire::Refused) -> Result<Refusal, Malformed> {
         Why::CheckFailed(number) => Refusal::CheckFailed(number),
         Why::Aborted(_) => Refusal::Aborted,
         Why::NoSuchTenant(_) => Refusal::NoSuchTenant,
+        Why::NoLock(_) => Refusal::NoLock,
+        Why::LockNeedsVersions(_) => Refusal::LockNeedsVersions,
         Why::Unsupported(what) => Refusal::Unsupported(what),
     })
 }
@@ -358,6 +363,7 @@ pub fn bucket_of_row(row: row::DirectoryBucket) -> Result<Bucket, Malformed> {
         owner: row.owner,
         created_ms: row.created_ms,
         versioning: versioning_of_row(row.versioning)?,
+        lock: BucketLock::of_row(row.lock, row.retention.as_ref())?,
         epoch: row.epoch,
         settings: row.settings,
     })
@@ -371,9 +377,13 @@ fn bucket_to_row(bucket: &Bucket) -> row::DirectoryBucket {
         owner: bucket.owner.clone(),
         created_ms: bucket.created_ms,
         versioning: versioning_to_row(bucket.versioning) as i32,
-        lock: false,
+        lock: bucket.lock.is_some(),
         epoch: bucket.epoch,
         settings: bucket.settings.clone(),
         closing: None,
+        retention: bucket
+            .lock
+            .and_then(|lock| lock.default)
+            .map(|default| lock::default_retention(Some(default))),
     }
 }

@@ -140,6 +140,7 @@ fn follow(applying: &mut Applying, body: &Body) -> Result<Done, Stop> {
         Body::DeleteVersion(delete) => applying.delete_version(delete),
         Body::Copy(copy) => applying.copy(copy),
         Body::SetTags(set) => applying.set_tags(set),
+        Body::SetLock(set) => applying.set_lock(set),
 
         Body::CreateUpload(create) => applying.create_upload(create),
         Body::ClaimPart(claim) => applying.claim_part(claim),

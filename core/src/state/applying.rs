@@ -68,6 +68,14 @@ pub(super) struct Place {
     pub bucket: BucketId,
     pub key: Bytes,
     pub versioning: row::Versioning,
+    /// Where versions may be locked.
+    pub lock: Option<PlaceLock>,
+}
+
+/// What a bucket with object lock gives to new versions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PlaceLock {
+    pub retention: Option<row::DefaultRetention>,
 }
 
 impl Place {
@@ -84,6 +92,8 @@ pub(super) struct Applying<'a> {
     pub dropped: Vec<Dropped>,
     pub claimed: Vec<ChunkRun>,
     pub charges: Charges,
+    /// This entry may lift retentions of mode GOVERNANCE.
+    pub bypass_governance: bool,
     payload_len: u32,
     pub(super) payload_kept: bool,
     /// Versions made, and items freed, by this entry so far.
@@ -108,6 +118,7 @@ impl<'a> Applying<'a> {
             dropped: Vec::new(),
             claimed: Vec::new(),
             charges: Charges::default(),
+            bypass_governance: false,
             payload_len: entry.payload_len,
             payload_kept: false,
             writes: 0,
@@ -231,6 +242,9 @@ impl<'a> Applying<'a> {
             bucket,
             key: target.key.clone(),
             versioning,
+            lock: facts.lock.then_some(PlaceLock {
+                retention: facts.retention,
+            }),
         })
     }
 

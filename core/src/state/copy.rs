@@ -10,7 +10,7 @@ use crate::kv::Refusal;
 use crate::state::answer::{Done, TryAgain};
 use crate::state::applying::{Applying, Place, Stop, unsupported, written};
 use crate::state::conditions;
-use crate::state::put::{checked, describe};
+use crate::state::put::checked;
 use crate::state::record::Malformed;
 use crate::state::version::Which;
 
@@ -34,7 +34,7 @@ impl Applying<'_> {
             self.share(place.vshard, content)?;
         }
         version.content = from.content.clone();
-        describe(&mut version, new);
+        self.describe(&place, &mut version, new, new.lock)?;
         // The source says `shared` from now on.
         self.put_back(&source, source_row, from)?;
         let answer = Done::Written(written(&place, &version));

@@ -64,6 +64,7 @@ impl Applying<'_> {
             existed: true,
             ..Deleted::default()
         };
+        self.bypass_governance = delete.bypass_governance;
         self.remove(&place, current, gone)?;
         Ok(Done::Deleted(deleted))
     }

@@ -15,6 +15,7 @@ use crate::state::content::of_row;
 use crate::state::intent::TxnRef;
 use crate::state::keys;
 use crate::state::ledger::damaged;
+use crate::state::lock;
 use crate::state::record::{Malformed, group_of, vshard_of};
 
 /// The tenant that exists from the start.
@@ -88,6 +89,9 @@ impl Applying<'_> {
         }
         let versioning =
             row::Versioning::try_from(create.versioning).map_err(|_| Malformed("versioning"))?;
+        if create.lock && versioning != row::Versioning::Enabled {
+            return Err(Refusal::LockNeedsVersions.into());
+        }
         let key = keys::directory_bucket(&create.name);
         if let Some(taken) = self.ledger.row::<row::DirectoryBucket>(&key)? {
             return Err(match closing(&taken)? {
@@ -107,10 +111,11 @@ impl Applying<'_> {
             owner: create.owner.clone(),
             created_ms: self.now_ms,
             versioning: versioning as i32,
-            lock: false,
+            lock: create.lock,
             epoch: 1,
             settings: create.settings.clone(),
             closing: None,
+            retention: None,
         };
         counters.bucket += 1;
         self.ledger.put_row(keys::counters(), &counters)?;
@@ -142,6 +147,16 @@ impl Applying<'_> {
                 ));
             }
             bucket.versioning = versioning as i32;
+        }
+        bucket.lock |= change.lock;
+        if bucket.lock && bucket.versioning != row::Versioning::Enabled as i32 {
+            return Err(Refusal::LockNeedsVersions.into());
+        }
+        if let Some(retention) = change.retention {
+            if !bucket.lock {
+                return Err(Refusal::NoLock.into());
+            }
+            bucket.retention = lock::checked_default(retention)?;
         }
         if let Some(settings) = &change.settings {
             if settings.len() > MAX_SETTINGS {

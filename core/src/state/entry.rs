@@ -71,6 +71,7 @@ pub fn new_version(version: &NewVersion) -> Option<wire::NewVersion> {
         size: version.size,
         meta: version.meta.clone(),
         tags: version.tags.clone(),
+        lock: version.lock.to_row(),
     })
 }
 

@@ -3,6 +3,7 @@
 //! Always true:
 //! * facts come whole, never as differences, and only a higher epoch replaces them;
 //! * a bucket stays with its tenant: an id is never given to another one;
+//! * object lock, once enabled, stays, and versioning with it;
 //! * a deleted bucket's row stays as gone for ever, so that a late copy cannot bring it back.
 
 use minikv_proto::{entry as wire, row};
@@ -12,6 +13,7 @@ use crate::state::answer::{Done, TryAgain};
 use crate::state::applying::{Applying, Stop};
 use crate::state::content::of_row;
 use crate::state::intent::TxnRef;
+use crate::state::lock::checked_default;
 use crate::state::record::Malformed;
 
 impl Applying<'_> {
@@ -24,6 +26,13 @@ impl Applying<'_> {
             || row::Versioning::try_from(facts.versioning).is_err()
         {
             return Err(Malformed("facts").into());
+        }
+        let enabled = facts.versioning == row::Versioning::Enabled as i32;
+        if (facts.lock && !enabled) || (facts.retention.is_some() && !facts.lock) {
+            return Err(Malformed("facts of a bucket with object lock").into());
+        }
+        if facts.retention.map(checked_default).transpose()? == Some(None) {
+            return Err(Malformed("a default retention without a mode").into());
         }
         let bucket = BucketId(facts.bucket);
         if let Some(known) = self.bucket(bucket)? {
@@ -38,6 +47,9 @@ impl Applying<'_> {
                 .is_some_and(|known| known.tenant != facts.tenant)
             {
                 return Err(Malformed("facts of another tenant's bucket").into());
+            }
+            if known.facts.is_some_and(|known| known.lock && !facts.lock) {
+                return Err(Malformed("object lock, once enabled, stays").into());
             }
             if let Some(txn) = &known.closing {
                 let txn = of_row(TxnRef::of_row(txn))?;

@@ -27,6 +27,7 @@ mod list;
 pub mod list_merge;
 pub mod list_uploads;
 pub mod list_versions;
+pub(crate) mod lock;
 mod placement;
 mod prepare;
 mod put;

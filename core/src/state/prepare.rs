@@ -24,7 +24,7 @@ use crate::state::intent::{TxnRef, txn_name};
 use crate::state::keys;
 use crate::state::ledger::{damaged, decode};
 use crate::state::placement::stage_room;
-use crate::state::put::{checked, describe};
+use crate::state::put::checked;
 use crate::state::record::Malformed;
 use crate::state::transact::{check_part, inline_pieces, mark_shared};
 use crate::state::usage::Delta;
@@ -129,7 +129,7 @@ impl Applying<'_> {
     ) -> Result<row::Version, Stop> {
         let new = checked(put.version.as_ref())?;
         let mut version = self.next_version(place, current)?;
-        describe(&mut version, new);
+        self.describe(place, &mut version, new, new.lock)?;
         match put
             .content
             .as_ref()
@@ -171,6 +171,7 @@ impl Applying<'_> {
                 key: held.key.clone(),
                 // The version was made when it was prepared: nothing depends on this now.
                 versioning: row::Versioning::Off,
+                lock: None,
             };
             let mut current = self.current_row(&place)?;
             if intent_of(&place, &current)?.is_none_or(|txn| txn.id != id) {

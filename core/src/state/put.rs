@@ -22,7 +22,7 @@ impl Applying<'_> {
         let new = checked(put.version.as_ref())?;
         let mut version = self.next_version(&place, &current)?;
         version.content = self.take_content(&place, put.content.as_ref(), new.size, b"")?;
-        describe(&mut version, new);
+        self.describe(&place, &mut version, new, new.lock)?;
         let answer = Done::Written(written(&place, &version));
         self.install(&place, current, version)?;
         Ok(answer)

@@ -5,7 +5,6 @@
 
 use minikv_proto::{entry as wire, row};
 
-use crate::kv::Refusal;
 use crate::state::answer::Done;
 use crate::state::applying::{Applying, Place, Stop, written};
 use crate::state::keys;
@@ -20,24 +19,13 @@ impl Applying<'_> {
         }
         let place = self.place(set.target.as_ref())?;
         let current = self.current(&place)?;
-        let found = match set.version {
-            None => current.version.clone().ok_or(Refusal::NoSuchKey)?,
-            Some(named) => {
-                let which = match named {
-                    wire::set_tags::Version::Null(_) => Which::Null,
-                    wire::set_tags::Version::Seq(seq) => Which::Seq(seq),
-                };
-                self.find(&place, &current, which)?
-                    .ok_or(Refusal::NoSuchVersion)?
-            }
-        };
-        // A marker has no tags; the gateway looks again to tell its client what stood in the way.
-        if found.delete_marker {
-            return Err(Refusal::NoSuchVersion.into());
-        }
+        let which = set.version.map(|version| match version {
+            wire::set_tags::Version::Null(_) => Which::Null,
+            wire::set_tags::Version::Seq(seq) => Which::Seq(seq),
+        });
         let tagged = row::Version {
             tags: set.tags.clone(),
-            ..found
+            ..self.object(&place, &current, which)?
         };
         let answer = Done::Written(written(&place, &tagged));
         self.put_back(&place, current, tagged)?;

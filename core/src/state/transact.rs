@@ -11,7 +11,7 @@ use crate::kv::Refusal;
 use crate::state::answer::Done;
 use crate::state::applying::{Applying, Stop, unsupported, written};
 use crate::state::conditions;
-use crate::state::put::{checked, describe};
+use crate::state::put::checked;
 use crate::state::record::Malformed;
 
 /// Most checks and writes of one group: each may take a dozen engine operations.
@@ -40,7 +40,7 @@ impl Applying<'_> {
                     version.content =
                         self.take_content(&place, put.content.as_ref(), new.size, b"")?;
                     mark_shared(&mut version, pieces);
-                    describe(&mut version, new);
+                    self.describe(&place, &mut version, new, new.lock)?;
                     self.install(&place, current, version.clone())?;
                     Some(version)
                 }

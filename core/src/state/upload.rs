@@ -21,7 +21,8 @@ use crate::state::applying::{Applying, Place, Stop, unsupported, written};
 use crate::state::conditions;
 use crate::state::keys::{self, UploadName};
 use crate::state::ledger::damaged;
-use crate::state::put::{MAX_META, checked, describe};
+use crate::state::lock;
+use crate::state::put::{MAX_META, checked};
 use crate::state::record::{Malformed, upload_name, vshard_of};
 use crate::state::usage::Delta;
 
@@ -36,10 +37,15 @@ impl Applying<'_> {
         if create.meta.len() > MAX_META {
             return Err(Malformed("metadata too large").into());
         }
+        let lock = create.lock.map(lock::checked).transpose()?;
+        if lock.is_some() && place.lock.is_none() {
+            return Err(Refusal::NoLock.into());
+        }
         let name = self.upload_name()?;
         let open = row::OpenUpload {
             created_ms: self.now_ms,
             meta: create.meta.clone(),
+            lock,
         };
         self.ledger.put_new_row(
             keys::open_upload(place.vshard, place.bucket, &place.key, &name),
@@ -153,7 +159,10 @@ impl Applying<'_> {
             kind,
             shared: false,
         });
-        describe(&mut version, new);
+        let open_key = keys::open_upload(place.vshard, place.bucket, &place.key, &name);
+        let open: Option<row::OpenUpload> = self.ledger.row(&open_key)?;
+        let open = open.ok_or_else(|| damaged(&open_key, "an open upload is not listed"))?;
+        self.describe(&place, &mut version, new, open.lock)?;
         let completed = row::Completed {
             seq: version.seq,
             null: version.null,
@@ -176,12 +185,7 @@ impl Applying<'_> {
                 ..Delta::default()
             },
         )?;
-        self.ledger.delete(keys::open_upload(
-            place.vshard,
-            place.bucket,
-            &place.key,
-            &name,
-        ))?;
+        self.ledger.delete(open_key)?;
         upload.completed = Some(completed);
         self.ledger
             .put_row(keys::upload(place.vshard, &name), &upload)?;

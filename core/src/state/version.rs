@@ -11,6 +11,7 @@
 
 use minikv_proto::row;
 
+use crate::kv::Refusal;
 use crate::state::applying::{Applying, Place, Stop};
 use crate::state::keys;
 use crate::state::ledger::{damaged, decode};
@@ -119,6 +120,26 @@ impl Applying<'_> {
             .row(&keys::older(place.vshard, place.bucket, &place.key, seq))?)
     }
 
+    /// The object that a command means, the newest or a named one. A marker is none; the gateway looks again to tell its
+    /// client what stood in the way.
+    pub fn object(
+        &mut self,
+        place: &Place,
+        current: &row::Current,
+        which: Option<Which>,
+    ) -> Result<row::Version, Stop> {
+        let found = match which {
+            None => current.version.clone().ok_or(Refusal::NoSuchKey)?,
+            Some(which) => self
+                .find(place, current, which)?
+                .ok_or(Refusal::NoSuchVersion)?,
+        };
+        if found.delete_marker {
+            return Err(Refusal::NoSuchVersion.into());
+        }
+        Ok(found)
+    }
+
     /// Removes a version that `find` found. The next older one becomes the newest if it was that.
     pub fn remove(
         &mut self,
@@ -181,8 +202,10 @@ impl Applying<'_> {
         Ok(version)
     }
 
-    /// A version that no row holds any more gives its content and its room back.
+    /// A version that no row holds any more gives its content and its room back. There is no other way for one to go,
+    /// so this is where a lock keeps it.
     fn drop_version(&mut self, place: &Place, gone: row::Version) -> Result<(), Stop> {
+        self.may_go(&gone)?;
         self.charge(place.bucket, Delta::version(&gone, -1))?;
         self.let_go(place.vshard, gone.content)
     }

@@ -36,7 +36,7 @@ use crate::ops::{
     PutObject,
 };
 use crate::store::payload::{Payload, PayloadError, Source};
-use crate::store::{Conditions, Content};
+use crate::store::{Conditions, Content, Lock};
 use crate::tenancy::bucket::BucketRef;
 
 /// What `curl -d` says when nobody said anything.
@@ -127,6 +127,7 @@ impl Demo {
             },
             metadata: UserMetadata::default(),
             tags: Tags::default(),
+            lock: Lock::default(),
             encryption: Asked::Nothing,
             conditions: Conditions::default(),
             payload: Payload::new(body, len, Claims::default()),

@@ -19,6 +19,10 @@ pub struct BucketSettings {
     pub cors: Vec<CorsRule>,
     /// How writes are encrypted that do not say.
     pub encryption: Option<BucketDefault>,
+    /// Public access was blocked; there is none either way.
+    pub public_access_blocked: bool,
+    /// The ownership controls that every bucket has were taken away.
+    pub no_ownership_controls: bool,
 }
 
 mod wire {
@@ -32,6 +36,10 @@ mod wire {
         pub cors: Vec<CorsRule>,
         #[prost(message, optional, tag = "8")]
         pub encryption: Option<super::encryption::wire::BucketDefault>,
+        #[prost(bool, tag = "9")]
+        pub public_access_blocked: bool,
+        #[prost(bool, tag = "10")]
+        pub no_ownership_controls: bool,
     }
 
     /// What every write must know, alone: reading it skips the rest without copying any.
@@ -68,6 +76,8 @@ impl BucketSettings {
             tags,
             cors,
             encryption,
+            public_access_blocked: self.public_access_blocked,
+            no_ownership_controls: self.no_ownership_controls,
         }
         .encode_to_vec()
         .into()
@@ -80,6 +90,8 @@ impl BucketSettings {
             tags: stored.tags.map(Tags::of_wire).unwrap_or_default(),
             cors: stored.cors.into_iter().map(rule_of_wire).collect(),
             encryption: stored.encryption.map(BucketDefault::of_wire).transpose()?,
+            public_access_blocked: stored.public_access_blocked,
+            no_ownership_controls: stored.no_ownership_controls,
         })
     }
 
@@ -143,7 +155,7 @@ mod tests {
         let settings = BucketSettings {
             tags,
             cors: vec![rule],
-            encryption: None,
+            ..BucketSettings::default()
         };
         insta::assert_snapshot!(hex(&settings.encode()), @"0a080a060a016112013112180a017212012a1a034745541a035055542201782a01793005");
         assert_eq!(
@@ -151,6 +163,20 @@ mod tests {
             settings
         );
         assert_eq!(BucketSettings::encryption_of(&settings.encode()), Ok(None));
+    }
+
+    #[test]
+    fn the_bytes_of_who_may_see_it_never_change() {
+        let settings = BucketSettings {
+            public_access_blocked: true,
+            no_ownership_controls: true,
+            ..BucketSettings::default()
+        };
+        assert_eq!(hex(&settings.encode()), "48015001");
+        assert_eq!(
+            BucketSettings::decode(&settings.encode()).unwrap(),
+            settings
+        );
     }
 
     #[test]

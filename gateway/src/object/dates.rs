@@ -3,7 +3,7 @@
 //! ```text
 //!   HTTP          Wed, 21 Oct 2015 07:28:00 GMT      headers (Last-Modified, If-Modified-Since, Date)
 //!   basic ISO     20151021T072800Z                   SigV4 (x-amz-date)
-//!   RFC 3339      2015-10-21T07:28:00.000Z           XML bodies
+//!   RFC 3339      2015-10-21T07:28:00.000Z           XML bodies, x-amz-object-lock-retain-until-date
 //! ```
 //! Always true: what is written here is read back as the same second; years outside 1970..=9999 are refused.
 
@@ -192,6 +192,49 @@ pub fn rfc3339(ms: u64) -> String {
     out
 }
 
+/// Milliseconds of `2015-10-21T07:28:00Z`, with a fraction of a second or not, with `Z` or an offset like `+02:00`.
+pub fn parse_rfc3339(text: &str) -> Option<u64> {
+    if !text.is_ascii() || text.len() < 20 {
+        return None;
+    }
+    let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+    if separators
+        .iter()
+        .any(|(at, what)| text.as_bytes()[*at] != *what)
+    {
+        return None;
+    }
+    let seconds = unix(Civil {
+        year: number(text, 0..4)?,
+        month: number(text, 5..7)?,
+        day: number(text, 8..10)?,
+        hour: number(text, 11..13)?,
+        minute: number(text, 14..16)?,
+        second: number(text, 17..19)?,
+    })?;
+    let (fraction, zone) = match text[19..].strip_prefix('.') {
+        None => ("", &text[19..]),
+        Some(rest) => rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?),
+    };
+    if text[19..].starts_with('.') && fraction.is_empty() {
+        return None;
+    }
+    let digit = |at: usize| u64::from(fraction.as_bytes().get(at).map_or(0, |digit| digit - b'0'));
+    let ms = seconds * 1_000 + digit(0) * 100 + digit(1) * 10 + digit(2);
+    let offset = match zone.as_bytes() {
+        b"Z" => return Some(ms),
+        [sign @ (b'+' | b'-'), _, _, b':', _, _] => {
+            let (hours, minutes) = (number(zone, 1..3)?, number(zone, 4..6)?);
+            let offset = i64::from(hours * 60 + minutes) * 60_000;
+            let sane = hours <= 23 && minutes <= 59;
+            sane.then_some(if *sign == b'+' { -offset } else { offset })?
+        }
+        _ => return None,
+    };
+    ms.checked_add_signed(offset)
+        .filter(|ms| ms / 1_000 <= LAST)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -227,11 +270,41 @@ mod tests {
         assert!(parse_amz_date("20160229T000000Z").is_some());
     }
 
+    #[test]
+    fn dates_of_the_internet_are_read_in_any_zone() {
+        let at = 1_445_412_480_000;
+        for (text, ms) in [
+            ("2015-10-21T07:28:00Z", at),
+            ("2015-10-21T07:28:00.1Z", at + 100),
+            ("2015-10-21T07:28:00.123456789Z", at + 123),
+            ("2015-10-21T09:28:00+02:00", at),
+            ("2015-10-21T02:58:00.5-04:30", at + 500),
+        ] {
+            assert_eq!(parse_rfc3339(text), Some(ms), "{text}");
+        }
+        for bad in [
+            "",
+            "2015-10-21",
+            "2015-10-21T07:28:00",
+            "2015-10-21T07:28:00.Z",
+            "2015-10-21T07:28:00.5",
+            "2015-10-21 07:28:00Z",
+            "2015-02-30T07:28:00Z",
+            "2015-10-21T07:28:00+2:00",
+            "2015-10-21T07:28:00+24:00",
+            "1970-01-01T00:00:00+00:01",
+            "2015-10-21T07:28:00Zz",
+        ] {
+            assert_eq!(parse_rfc3339(bad), None, "{bad}");
+        }
+    }
+
     proptest! {
         #[test]
         fn every_second_is_read_back(seconds in 0..=LAST) {
             prop_assert_eq!(parse_amz_date(&amz_date(seconds)), Some(seconds));
             prop_assert_eq!(parse_http_date(&http_date(seconds)), Some(seconds));
+            prop_assert_eq!(parse_rfc3339(&rfc3339(seconds * 1_000 + 7)), Some(seconds * 1_000 + 7));
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod encryption;
 pub mod etag;
 pub mod get_plan;
 pub mod listing;
+pub mod lock;
 pub mod metadata;
 pub mod name;
 pub mod put_plan;

@@ -1,4 +1,5 @@
-//! Settings of a bucket: PutBucketVersioning; Get, Put and Delete of its tags, its CORS rules and its default encryption.
+//! Settings of a bucket: PutBucketVersioning; Get, Put and Delete of its tags, its CORS rules, its default encryption, its
+//! ownership controls and its block of public access.
 //!
 //! Always true: a change is answered after every group knows it, so that no write after the answer goes by the old one.
 
@@ -8,7 +9,7 @@ use crate::object::bucket_settings::BucketSettings;
 use crate::object::cors::CorsRule;
 use crate::object::encryption::{BucketDefault, DefaultMethod};
 use crate::object::tags::Tags;
-use crate::ops::{OpContext, OpError};
+use crate::ops::{Missing, OpContext, OpError};
 use crate::store::{Bucket, Versioning};
 use crate::tenancy::bucket::{self, BucketRef};
 
@@ -94,6 +95,62 @@ pub async fn put_bucket_encryption(
     .await
 }
 
+/// Refused unless public access to a bucket was blocked.
+pub async fn get_public_access_block(
+    ctx: &OpContext,
+    who: &Principal,
+    asked: &BucketRef,
+) -> Result<(), OpError> {
+    let bucket = bucket::find(ctx, who, Action::GetBucketSettings, asked).await?;
+    if settings_of(&bucket)?.public_access_blocked {
+        Ok(())
+    } else {
+        Err(OpError::NotConfigured(Missing::PublicAccessBlock))
+    }
+}
+
+/// Says that it is, or no longer. Nothing is public either way.
+pub async fn put_public_access_block(
+    ctx: &OpContext,
+    who: &Principal,
+    asked: &BucketRef,
+    blocked: bool,
+) -> Result<(), OpError> {
+    let bucket = bucket::find(ctx, who, Action::PutBucketPublicAccessBlock, asked).await?;
+    change_settings(ctx, &bucket, |settings| {
+        settings.public_access_blocked = blocked;
+    })
+    .await
+}
+
+/// Refused when the ownership controls of a bucket were taken away: every bucket has them from the start.
+pub async fn get_ownership_controls(
+    ctx: &OpContext,
+    who: &Principal,
+    asked: &BucketRef,
+) -> Result<(), OpError> {
+    let bucket = bucket::find(ctx, who, Action::GetBucketSettings, asked).await?;
+    if settings_of(&bucket)?.no_ownership_controls {
+        Err(OpError::NotConfigured(Missing::OwnershipControls))
+    } else {
+        Ok(())
+    }
+}
+
+/// Puts them there (they say that the bucket's owner owns everything in it), or takes them away. He does either way.
+pub async fn put_ownership_controls(
+    ctx: &OpContext,
+    who: &Principal,
+    asked: &BucketRef,
+    there: bool,
+) -> Result<(), OpError> {
+    let bucket = bucket::find(ctx, who, Action::PutBucketOwnershipControls, asked).await?;
+    change_settings(ctx, &bucket, |settings| {
+        settings.no_ownership_controls = !there;
+    })
+    .await
+}
+
 /// The CORS rules of a bucket, for browsers: they ask without saying who they are, and hear nothing else.
 pub async fn cors_rules(ctx: &OpContext, name: &str) -> Result<Vec<CorsRule>, OpError> {
     let found = ctx.store().kv().bucket(name).await;
@@ -128,7 +185,7 @@ fn settings_of(bucket: &Bucket) -> Result<BucketSettings, OpError> {
 }
 
 /// Changes this very bucket; one of the same name that was made since is another.
-async fn change(
+pub(super) async fn change(
     ctx: &OpContext,
     bucket: &Bucket,
     how: impl Fn(&mut Bucket) + Send,

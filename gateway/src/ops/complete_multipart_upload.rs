@@ -16,7 +16,8 @@ use crate::object::record::{ObjectRecord, PartRecord, UploadRecord};
 use crate::ops::upload_part::find_upload;
 use crate::ops::{OpContext, OpError, VersionName, encryption};
 use crate::store::{
-    Bucket, Completed, Conditions, KvError, NewVersion, Part, UploadId, VersionSelector, Written,
+    Bucket, Completed, Conditions, KvError, Lock, NewVersion, Part, UploadId, VersionSelector,
+    Written,
 };
 use crate::tenancy::bucket::{self, BucketRef};
 
@@ -128,6 +129,8 @@ async fn attempt(
         size: stored,
         meta: object.encode(),
         tags: record.tags.encode(),
+        // The core kept it with the upload.
+        lock: Lock::default(),
     };
     let conditions = request.conditions.clone();
     let kv = ctx.store().kv();

@@ -19,12 +19,13 @@ use crate::object::tags::Tags;
 use crate::ops::encryption::{self, Guarded};
 use crate::ops::error::while_replaced;
 use crate::ops::head_object::find_version;
+use crate::ops::object_lock::permit_lock;
 use crate::ops::put_object::{owner, permit_tags};
 use crate::ops::version_name::record_of;
 use crate::ops::{OpContext, OpError, VersionName};
 use crate::store::{
-    Bucket, Conditions, Content, Hashing, KvError, NewVersion, Refusal, Version, VersionSelector,
-    Written,
+    Bucket, Conditions, Content, Hashing, KvError, Lock, NewVersion, Refusal, Version,
+    VersionSelector, Written,
 };
 use crate::tenancy::bucket::{self, BucketRef};
 
@@ -57,6 +58,8 @@ pub struct CopyObject {
     pub record: ObjectRecord,
     /// The tags of the copy, when they are replaced; otherwise it has those of its source.
     pub tags: Option<Tags>,
+    /// What keeps the copy; what keeps its source does not count.
+    pub lock: Lock,
     /// How the copy is encrypted; what its source was does not count.
     pub encryption: Asked,
     /// `x-amz-checksum-algorithm`: compute this one anew.
@@ -92,6 +95,7 @@ pub async fn copy_object(
     if let Some(tags) = &request.tags {
         permit_tags(ctx, who, tags, &request.bucket).await?;
     }
+    permit_lock(ctx, who, &request.lock, &request.bucket).await?;
     let key = ObjectKey::new(request.key.as_str())?;
     while_replaced(|| attempt(ctx, who, &request, &bucket, &key)).await
 }
@@ -127,6 +131,7 @@ async fn attempt(
             Some(tags) => tags.encode(),
             None => source.new.tags.clone(),
         },
+        lock: request.lock,
         conditions: request.conditions.clone(),
     };
     let another = request
@@ -213,6 +218,7 @@ struct Target<'a> {
     bucket: &'a Bucket,
     key: &'a ObjectKey,
     tags: Bytes,
+    lock: Lock,
     conditions: Conditions,
 }
 
@@ -230,6 +236,7 @@ async fn share(
         size: source.new.size,
         meta: record.encode(),
         tags: target.tags.clone(),
+        lock: target.lock,
     };
     match ctx
         .store()
@@ -257,6 +264,7 @@ async fn rewrite(
         bucket,
         key,
         tags,
+        lock,
         conditions,
     } = target;
     let store = ctx.store();
@@ -285,6 +293,7 @@ async fn rewrite(
         size: encryption::stored_len(guard.as_ref(), digests.len),
         meta: record.encode(),
         tags,
+        lock,
     };
     let written = store
         .kv()

@@ -13,6 +13,8 @@ pub struct CreateBucketCall {
     pub name: String,
     /// `<LocationConstraint>`.
     pub location: Option<String>,
+    /// Versions may be locked: versioning is enabled from the start, for ever.
+    pub lock: bool,
 }
 
 /// Makes it, in the caller's tenant. Answered after every group knows it.
@@ -34,7 +36,11 @@ pub async fn create_bucket(
         name: request.name.clone(),
         tenant: who.tenant,
         owner,
-        versioning: Versioning::Off,
+        versioning: match request.lock {
+            true => Versioning::Enabled,
+            false => Versioning::Off,
+        },
+        lock: request.lock,
         settings: bytes::Bytes::new(),
     };
     ctx.store()

@@ -9,8 +9,10 @@ use crate::object::name::ObjectKey;
 use crate::object::record::{ContentHeaders, ObjectRecord, UploadRecord};
 use crate::object::tags::Tags;
 use crate::ops::encryption::{self, Guarded};
+use crate::ops::object_lock::permit_lock;
 use crate::ops::put_object::{owner, permit_tags};
 use crate::ops::{OpContext, OpError};
+use crate::store::Lock;
 use crate::tenancy::bucket::{self, BucketRef};
 
 /// The call.
@@ -26,6 +28,8 @@ pub struct CreateMultipartUpload {
     pub metadata: UserMetadata,
     /// Of the object to come.
     pub tags: Tags,
+    /// What keeps the object to come.
+    pub lock: Lock,
     /// How the object to come is encrypted.
     pub encryption: Asked,
     /// `x-amz-checksum-algorithm`.
@@ -53,6 +57,7 @@ pub async fn create_multipart_upload(
 ) -> Result<CreateUploadReply, OpError> {
     let bucket = bucket::find(ctx, who, Action::PutObject, &request.bucket).await?;
     permit_tags(ctx, who, &request.tags, &request.bucket).await?;
+    permit_lock(ctx, who, &request.lock, &request.bucket).await?;
     let key = ObjectKey::new(request.key)?;
     if request.algorithm.is_none() && request.kind == Some(Kind::Composite) {
         return Err(OpError::Request(
@@ -86,7 +91,7 @@ pub async fn create_multipart_upload(
     let opened = ctx
         .store()
         .kv()
-        .create_upload(&bucket, key.to_bytes(), record.encode())
+        .create_upload(&bucket, key.to_bytes(), record.encode(), request.lock)
         .await;
     let opened = opened.map_err(|error| OpError::kv(error, &bucket.name, key.as_str()))?;
     Ok(CreateUploadReply {

@@ -3,8 +3,9 @@
 use crate::auth::permit::Action;
 use crate::auth::principal::Principal;
 use crate::object::name::ObjectKey;
+use crate::ops::object_lock::permit_bypass;
 use crate::ops::version_name::record_of;
-use crate::ops::{OpContext, OpError, VersionName};
+use crate::ops::{DeleteTarget, OpContext, OpError, VersionName};
 use crate::store::{Bucket, Conditions, Deleted, Version, VersionSelector};
 use crate::tenancy::bucket::{self, BucketRef};
 
@@ -19,6 +20,8 @@ pub struct DeleteObject {
     pub version: Option<String>,
     /// Decided when the delete is applied.
     pub conditions: Conditions,
+    /// A retention of mode GOVERNANCE does not keep it.
+    pub bypass_governance: bool,
 }
 
 /// The answer.
@@ -43,14 +46,16 @@ pub async fn delete_object(
         &request.bucket,
     )
     .await?;
-    delete_one(
-        ctx,
-        &bucket,
-        request.key,
-        request.version,
-        request.conditions,
-    )
-    .await
+    let bypass = request.bypass_governance;
+    if bypass {
+        permit_bypass(ctx, who, &request.bucket).await?;
+    }
+    let target = DeleteTarget {
+        key: request.key,
+        version: request.version,
+        conditions: request.conditions,
+    };
+    delete_one(ctx, &bucket, target, bypass).await
 }
 
 /// The action that deleting a version, or the newest one, is.
@@ -66,29 +71,54 @@ pub(super) fn action(version: Option<&str>) -> Action {
 pub(super) async fn delete_one(
     ctx: &OpContext,
     bucket: &Bucket,
-    key: String,
-    version: Option<String>,
-    conditions: Conditions,
+    target: DeleteTarget,
+    bypass_governance: bool,
 ) -> Result<DeleteReply, OpError> {
+    let DeleteTarget {
+        key,
+        version,
+        conditions,
+    } = target;
     let which = VersionName::select(version.as_deref())?;
     let key = ObjectKey::new(key)?;
     let named = which != VersionSelector::Current;
+    let delete = Delete {
+        bucket,
+        key: &key,
+        which,
+        bypass_governance,
+    };
     let deleted = match conditions.if_match_size {
-        None => delete_as_stored(ctx, bucket, &key, which, conditions).await?,
-        Some(size) => delete_of_size(ctx, bucket, &key, which, conditions, size).await?,
+        None => delete_as_stored(ctx, &delete, conditions).await?,
+        Some(size) => delete_of_size(ctx, &delete, conditions, size).await?,
     };
     Ok(reply(&deleted, version.filter(|_| named)))
 }
 
+/// What is deleted.
+struct Delete<'a> {
+    bucket: &'a Bucket,
+    key: &'a ObjectKey,
+    which: VersionSelector,
+    bypass_governance: bool,
+}
+
 async fn delete_as_stored(
     ctx: &OpContext,
-    bucket: &Bucket,
-    key: &ObjectKey,
-    which: VersionSelector,
+    delete: &Delete<'_>,
     conditions: Conditions,
 ) -> Result<Deleted, OpError> {
+    let Delete { bucket, key, .. } = *delete;
     let kv = ctx.store().kv();
-    let deleted = kv.delete(bucket, key.to_bytes(), which, conditions).await;
+    let deleted = kv
+        .delete_even(
+            bucket,
+            key.to_bytes(),
+            delete.which.clone(),
+            conditions,
+            delete.bypass_governance,
+        )
+        .await;
     deleted.map_err(|error| OpError::kv(error, &bucket.name, key.as_str()))
 }
 
@@ -97,16 +127,17 @@ async fn delete_as_stored(
 /// one is looked at.
 async fn delete_of_size(
     ctx: &OpContext,
-    bucket: &Bucket,
-    key: &ObjectKey,
-    which: VersionSelector,
+    delete: &Delete<'_>,
     conditions: Conditions,
     size: u64,
 ) -> Result<Deleted, OpError> {
+    let Delete { bucket, key, .. } = *delete;
     let kv = ctx.store().kv();
     let mut seen: Option<Version> = None;
     loop {
-        let found = kv.head(bucket, key.as_str().as_bytes(), &which).await;
+        let found = kv
+            .head(bucket, key.as_str().as_bytes(), &delete.which)
+            .await;
         let found = found.map_err(|error| OpError::kv(error, &bucket.name, key.as_str()))?;
         let mut narrowed = conditions.clone();
         if let Some(version) = found.as_ref().filter(|version| !version.is_delete_marker) {
@@ -126,7 +157,7 @@ async fn delete_of_size(
                 narrowed.if_match = Some(etag());
             }
         }
-        let deleted = delete_as_stored(ctx, bucket, key, which.clone(), narrowed).await;
+        let deleted = delete_as_stored(ctx, delete, narrowed).await;
         match (deleted, found) {
             (Err(OpError::Precondition { .. }), Some(version)) => seen = Some(version),
             (deleted, _) => return deleted,

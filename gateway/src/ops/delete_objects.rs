@@ -4,6 +4,7 @@ use futures::StreamExt;
 
 use crate::auth::principal::Principal;
 use crate::ops::delete_object::{action, delete_one};
+use crate::ops::object_lock::permit_bypass;
 use crate::ops::{DeleteReply, OpContext, OpError};
 use crate::store::Conditions;
 use crate::tenancy::bucket::{self, BucketRef};
@@ -20,6 +21,8 @@ pub struct DeleteObjects {
     pub bucket: BucketRef,
     /// Which.
     pub targets: Vec<DeleteTarget>,
+    /// Retentions of mode GOVERNANCE keep none of them.
+    pub bypass_governance: bool,
 }
 
 /// One of them.
@@ -62,25 +65,21 @@ pub async fn delete_objects(
         .find_map(|target| target.version.as_deref());
     let bucket = bucket::find(ctx, who, action(named), &request.bucket).await?;
     bucket::find(ctx, who, action(None), &request.bucket).await?;
+    let bypass = request.bypass_governance;
+    if bypass {
+        permit_bypass(ctx, who, &request.bucket).await?;
+    }
 
-    let deletes = request.targets.into_iter().map(
-        |DeleteTarget {
-             key,
-             version,
-             conditions,
-         }| {
-            let bucket = &bucket;
-            async move {
-                let result =
-                    delete_one(ctx, bucket, key.clone(), version.clone(), conditions).await;
-                DeleteOutcome {
-                    key,
-                    version,
-                    result,
-                }
+    let deletes = request.targets.into_iter().map(|target| {
+        let bucket = &bucket;
+        async move {
+            DeleteOutcome {
+                key: target.key.clone(),
+                version: target.version.clone(),
+                result: delete_one(ctx, bucket, target, bypass).await,
             }
-        },
-    );
+        }
+    });
     Ok(futures::stream::iter(deletes)
         .buffered(AT_ONCE)
         .collect()

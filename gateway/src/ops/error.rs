@@ -11,6 +11,7 @@ use crate::object::complete_plan::CompleteError;
 use crate::object::copy_plan::CopyError;
 use crate::object::encryption::EncryptionError;
 use crate::object::get_plan::GetError;
+use crate::object::lock::LockError;
 use crate::object::metadata::MetadataError;
 use crate::object::name::NameError;
 use crate::object::put_plan::TooLarge;
@@ -26,6 +27,17 @@ pub struct Marker {
     pub version: Option<VersionName>,
     /// When it was made, ms since 1970.
     pub modified_ms: u64,
+}
+
+/// A setting that nobody made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Missing {
+    /// Of public access.
+    #[error("The public access block configuration was not found")]
+    PublicAccessBlock,
+    /// Of ownership.
+    #[error("The bucket ownership controls were not found")]
+    OwnershipControls,
 }
 
 /// Why a call was not done.
@@ -88,10 +100,14 @@ pub enum OpError {
     Complete(#[from] CompleteError),
     #[error(transparent)]
     Encryption(#[from] EncryptionError),
+    #[error(transparent)]
+    Lock(#[from] LockError),
     #[error("{message}")]
     Argument { name: &'static str, message: String },
     #[error("{0}")]
     Request(String),
+    #[error(transparent)]
+    NotConfigured(Missing),
     #[error("The continuation token provided is incorrect")]
     Token,
     #[error("The quota of this bucket or tenant is used up")]
@@ -176,6 +192,8 @@ impl OpError {
             Refusal::StageGone => OpError::StageGone,
             Refusal::QuotaExceeded => OpError::QuotaExceeded,
             Refusal::Locked => OpError::Locked,
+            Refusal::NoLock => LockError::NoLock.into(),
+            Refusal::LockNeedsVersions => LockError::VersionsLocked.into(),
             // Refusals of calls that are not made from here.
             other => OpError::Request(other.to_string()),
         }

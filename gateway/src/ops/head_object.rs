@@ -12,7 +12,7 @@ use crate::ops::error::while_replaced;
 use crate::ops::get_object_attributes::{part_record, parts_of};
 use crate::ops::version_name::{record_of, tags_of};
 use crate::ops::{GetObject, Marker, OpContext, OpError, VersionName};
-use crate::store::{Bucket, Version, VersionSelector};
+use crate::store::{Bucket, Lock, Version, VersionSelector};
 use crate::tenancy::bucket;
 
 /// What an answer says of an object.
@@ -34,6 +34,8 @@ pub struct ObjectHead {
     pub part_checksum: Option<Checksum>,
     /// Number of its tags.
     pub tags: usize,
+    /// What keeps it.
+    pub lock: Lock,
     /// Which bytes are answered.
     pub plan: GetPlan,
 }
@@ -122,6 +124,7 @@ pub(super) async fn find(
             .filter(|parts| *parts > 0),
         part_checksum,
         tags: tags_of(&bucket, &version)?.len(),
+        lock: version.new.lock,
         plan,
     };
     Ok((version, head))

@@ -24,6 +24,8 @@ mod list_multipart_uploads;
 mod list_object_versions;
 mod list_objects;
 mod list_parts;
+mod object_lock;
+mod object_retention;
 mod put_object;
 mod put_object_tagging;
 mod upload_part;
@@ -42,8 +44,9 @@ use crate::store::{Credentials, Store};
 
 pub use abort_multipart_upload::{AbortMultipartUpload, abort_multipart_upload};
 pub use bucket_settings::{
-    cors_rules, get_bucket_cors, get_bucket_encryption, get_bucket_tagging, put_bucket_cors,
-    put_bucket_encryption, put_bucket_tagging, put_bucket_versioning,
+    cors_rules, get_bucket_cors, get_bucket_encryption, get_bucket_tagging, get_ownership_controls,
+    get_public_access_block, put_bucket_cors, put_bucket_encryption, put_bucket_tagging,
+    put_bucket_versioning, put_ownership_controls, put_public_access_block,
 };
 pub use complete_multipart_upload::{
     CompleteMultipartUpload, CompleteReply, complete_multipart_upload,
@@ -57,7 +60,7 @@ pub use delete_bucket::delete_bucket;
 pub use delete_object::{DeleteObject, DeleteReply, delete_object};
 pub use delete_objects::{DeleteObjects, DeleteOutcome, DeleteTarget, delete_objects};
 pub use encryption::random_key;
-pub use error::{Marker, OpError};
+pub use error::{Marker, Missing, OpError};
 pub use get_object::{GetObject, GetReply, get_object};
 pub use get_object_attributes::{GetObjectAttributes, ObjectAttributes, get_object_attributes};
 pub use get_object_tagging::{TaggedObject, get_object_tagging};
@@ -68,6 +71,10 @@ pub use list_multipart_uploads::{ListUploads, UploadLine, UploadsReply, list_mul
 pub use list_object_versions::{ListVersions, VersionLine, VersionsReply, list_object_versions};
 pub use list_objects::{ListObjects, ObjectLine, ObjectsReply, Start, list_objects};
 pub use list_parts::{ListParts, PartLine, PartsReply, list_parts};
+pub use object_lock::{get_object_lock_configuration, put_object_lock_configuration};
+pub use object_retention::{
+    get_object_legal_hold, get_object_retention, put_object_legal_hold, put_object_retention,
+};
 pub use put_object::{PutObject, PutReply, put_object};
 pub use put_object_tagging::put_object_tagging;
 pub use upload_part::{PartReply, UploadPart, upload_part};

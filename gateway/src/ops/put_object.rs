@@ -9,9 +9,10 @@ use crate::object::name::ObjectKey;
 use crate::object::record::{ContentHeaders, ObjectRecord};
 use crate::object::tags::Tags;
 use crate::ops::encryption::{self, Guarded};
+use crate::ops::object_lock::{needs_checksum, permit_lock};
 use crate::ops::{OpContext, OpError, VersionName};
 use crate::store::payload::Payload;
-use crate::store::{Bucket, Conditions, Hashing, NewVersion};
+use crate::store::{Bucket, Conditions, Hashing, Lock, NewVersion};
 use crate::tenancy::bucket::{self, BucketRef};
 
 /// The call.
@@ -26,6 +27,8 @@ pub struct PutObject {
     pub metadata: UserMetadata,
     /// Of the new version.
     pub tags: Tags,
+    /// What keeps it.
+    pub lock: Lock,
     /// How it is encrypted.
     pub encryption: Asked,
     /// Decided when the write is applied.
@@ -57,6 +60,8 @@ pub async fn put_object(
 ) -> Result<PutReply, OpError> {
     let bucket = bucket::find(ctx, who, Action::PutObject, &request.bucket).await?;
     permit_tags(ctx, who, &request.tags, &request.bucket).await?;
+    permit_lock(ctx, who, &request.lock, &request.bucket).await?;
+    needs_checksum(&bucket, &request.lock, &request.payload.claims)?;
     let key = ObjectKey::new(request.key)?;
     let guarded = encryption::guard(ctx, &bucket, &key, &request.encryption)?;
     let (store, name) = (ctx.store(), key.to_bytes());
@@ -89,6 +94,7 @@ pub async fn put_object(
         size: stored,
         meta: record.encode(),
         tags: request.tags.encode(),
+        lock: request.lock,
     };
     let written = store
         .kv()

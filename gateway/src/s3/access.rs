@@ -10,6 +10,7 @@ use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Result, s3_error};
 
 use super::call::Call;
+use super::lock;
 use super::route;
 
 /// Knows no key: signatures were verified, and taken off, in front of s3s.
@@ -34,7 +35,7 @@ impl S3Access for Routes {
         match route::admit(cx.s3_op().name(), &call.query) {
             Ok(route) => {
                 call.set_operation(route.name);
-                Ok(())
+                lock::check_place(route.name, &call.headers).map_err(|error| call.fail(error))
             }
             Err(error) => Err(call.fail(error)),
         }

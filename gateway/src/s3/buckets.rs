@@ -63,6 +63,9 @@ pub async fn create_bucket(
     let request = ops::CreateBucketCall {
         name: input.bucket,
         location: location.map(|location| location.as_str().to_owned()),
+        lock: call
+            .header("x-amz-bucket-object-lock-enabled")
+            .is_some_and(|value| value.eq_ignore_ascii_case("true")),
     };
     let bucket = ops::create_bucket(ctx, &call.principal, request).await?;
     Ok(S3Response::new(CreateBucketOutput {

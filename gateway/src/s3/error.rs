@@ -33,7 +33,7 @@ use crate::object::metadata::{self, MetadataError};
 use crate::object::name::{MAX_KEY_BYTES, NameError};
 use crate::object::put_plan::MAX_BODY;
 use crate::object::tags::TagError;
-use crate::ops::{Marker, OpError, REGION};
+use crate::ops::{Marker, Missing, OpError, REGION};
 use crate::store::payload::PayloadError;
 
 /// An answer that is no success.
@@ -468,6 +468,13 @@ impl From<OpError> for WireError {
                 }
             },
             OpError::Encryption(encryption) => encryption.into(),
+            OpError::Lock(lock) => lock.into(),
+            OpError::NotConfigured(Missing::PublicAccessBlock) => {
+                not_found("NoSuchPublicAccessBlockConfiguration")
+            }
+            OpError::NotConfigured(Missing::OwnershipControls) => {
+                not_found("OwnershipControlsNotFoundError")
+            }
             OpError::Complete(complete) => complete_error(complete, message),
             OpError::Argument { name, .. } => {
                 WireError::bad("InvalidArgument", message).detail("ArgumentName", name)

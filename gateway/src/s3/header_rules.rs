@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::encryption;
 use super::error::WireError;
+use super::lock;
 use crate::object::checksum::Algorithm;
 
 /// S3's limit on the headers of a request, names and values.
@@ -88,7 +89,9 @@ pub fn check_supported(headers: &HeaderMap) -> Result<(), WireError> {
         let allowed = match rest {
             "acl" => matches!(value, b"private" | b"bucket-owner-full-control" | b""),
             "storage-class" => matches!(value, b"STANDARD" | b""),
-            "bucket-object-lock-enabled" => value.eq_ignore_ascii_case(b"false"),
+            "bucket-object-lock-enabled" => {
+                value.eq_ignore_ascii_case(b"true") || value.eq_ignore_ascii_case(b"false")
+            }
             "object-ownership" => value == b"BucketOwnerEnforced",
             "request-payer" => true,
             "website-redirect-location" | "write-offset-bytes" | "mfa" => value.is_empty(),
@@ -103,7 +106,8 @@ pub fn check_supported(headers: &HeaderMap) -> Result<(), WireError> {
                 encryption::is_known(name.as_str())
             }
             _ if rest.starts_with("checksum-") => Algorithm::by_header(name.as_str()).is_some(),
-            _ => !["grant-", "object-lock-", "rename-source"]
+            _ if rest.starts_with("object-lock-") => lock::is_known(name.as_str()),
+            _ => !["grant-", "rename-source"]
                 .iter()
                 .any(|refused| rest.starts_with(refused)),
         };
@@ -196,9 +200,8 @@ mod tests {
             ("x-amz-grant-read", "id=1"),
             ("x-amz-storage-class", "GLACIER"),
             ("x-amz-website-redirect-location", "/x"),
-            ("x-amz-object-lock-mode", "COMPLIANCE"),
-            ("x-amz-object-lock-legal-hold", "ON"),
-            ("x-amz-bucket-object-lock-enabled", "true"),
+            ("x-amz-object-lock-event", "x"),
+            ("x-amz-bucket-object-lock-enabled", "maybe"),
             ("x-amz-server-side-encryption-customer-kez", "secret"),
             ("x-amz-checksum-sha512", "x"),
             ("x-amz-checksum-xxhash64", "x"),
@@ -237,6 +240,8 @@ mod tests {
             ("x-amz-meta-acl", "public-read"),
             ("x-amz-some-new-hint", "1"),
             ("x-amz-bucket-object-lock-enabled", "false"),
+            ("x-amz-object-lock-mode", "COMPLIANCE"),
+            ("x-amz-object-lock-legal-hold", "ON"),
         ]);
         assert_eq!(check_supported(&harmless), Ok(()));
         assert_eq!(

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::call::Call;
 use super::encryption;
 use super::error::WireError;
+use super::lock;
 use crate::auth::canonical;
 use crate::object::checksum::{Algorithm, Checksum, Kind};
 use crate::object::conditions::{EtagList, ReadConditions};
@@ -270,6 +271,7 @@ pub fn of_object(call: &Call, head: &ObjectHead) -> Result<HeaderMap, WireError>
         put(HeaderName::from_static("x-amz-checksum-type"), kind.name());
     }
     encryption::tell(&mut out, head.record.guard(), call);
+    lock::tell(&mut out, &head.lock);
     out.insert(CONTENT_LENGTH, HeaderValue::from(head.plan.len()));
     Ok(out)
 }

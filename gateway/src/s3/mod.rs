@@ -11,6 +11,7 @@
 //! bodies and errors are ours: see `docs/decisions/own-signatures.md`.
 
 mod access;
+mod acl;
 mod attributes;
 pub mod aws_chunked;
 mod buckets;
@@ -24,6 +25,7 @@ pub mod header_rules;
 mod headers;
 pub mod host;
 mod listings;
+mod lock;
 mod objects;
 mod post_object;
 pub mod reply_body;

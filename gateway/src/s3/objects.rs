@@ -8,6 +8,7 @@ use super::call::Call;
 use super::encryption;
 use super::error::WireError;
 use super::headers;
+use super::lock;
 use super::reply_body::ReplyBody;
 use crate::object::dates;
 use crate::object::etag;
@@ -64,6 +65,7 @@ pub async fn put_object(
         headers: headers::content(call)?,
         metadata: headers::user_metadata(call)?,
         tags: headers::tags(call)?,
+        lock: lock::asked(call)?,
         encryption: encryption::asked(call)?,
         conditions: headers::write_conditions(call)?,
         payload: call.take_payload(),
@@ -157,6 +159,7 @@ pub async fn delete_object(
         key: input.key,
         version: input.version_id,
         conditions: headers::delete_conditions(call)?,
+        bypass_governance: lock::bypass(call)?,
     };
     let reply = ops::delete_object(ctx, &call.principal, request).await?;
     Ok(S3Response::new(DeleteObjectOutput {
@@ -180,6 +183,7 @@ pub async fn delete_objects(
             .into_iter()
             .map(target)
             .collect::<Result<_, _>>()?,
+        bypass_governance: lock::bypass(call)?,
     };
     let outcomes = ops::delete_objects(ctx, &call.principal, request).await?;
     let (mut deleted, mut errors) = (Vec::new(), Vec::new());
@@ -301,6 +305,7 @@ pub async fn copy_object(
             ..ObjectRecord::default()
         },
         tags: headers::tags_of_copy(call)?,
+        lock: lock::asked(call)?,
         encryption: encryption::asked(call)?,
         algorithm: headers::algorithm(call),
         conditions: headers::write_conditions(call)?,

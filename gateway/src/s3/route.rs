@@ -21,7 +21,7 @@ const fn route(name: &'static str, takes: &'static [&'static str]) -> Route {
     Route { name, takes }
 }
 
-const ROUTES: [Route; 52] = [
+const ROUTES: [Route; 62] = [
     route("AbortMultipartUpload", &["uploadId"]),
     route("CompleteMultipartUpload", &["uploadId"]),
     route("CopyObject", &[]),
@@ -30,10 +30,13 @@ const ROUTES: [Route; 52] = [
     route("DeleteBucket", &[]),
     route("DeleteBucketCors", &["cors"]),
     route("DeleteBucketEncryption", &["encryption"]),
+    route("DeleteBucketOwnershipControls", &["ownershipControls"]),
+    route("DeleteBucketPolicy", &["policy"]),
     route("DeleteBucketTagging", &["tagging"]),
     route("DeleteObject", &["versionId"]),
     route("DeleteObjectTagging", &["tagging", "versionId"]),
     route("DeleteObjects", &["delete"]),
+    route("DeletePublicAccessBlock", &["publicAccessBlock"]),
     route("GetBucketAccelerateConfiguration", &["accelerate"]),
     route("GetBucketAcl", &["acl"]),
     route("GetBucketCors", &["cors"]),
@@ -66,12 +69,19 @@ const ROUTES: [Route; 52] = [
     route("ListObjects", &[]),
     route("ListObjectsV2", &[]),
     route("ListParts", &["uploadId"]),
+    route("PutBucketAcl", &["acl"]),
     route("PutBucketCors", &["cors"]),
     route("PutBucketEncryption", &["encryption"]),
+    route("PutBucketOwnershipControls", &["ownershipControls"]),
     route("PutBucketTagging", &["tagging"]),
     route("PutBucketVersioning", &["versioning"]),
     route("PutObject", &[]),
+    route("PutObjectAcl", &["acl", "versionId"]),
+    route("PutObjectLegalHold", &["legal-hold", "versionId"]),
+    route("PutObjectLockConfiguration", &["object-lock"]),
+    route("PutObjectRetention", &["retention", "versionId"]),
     route("PutObjectTagging", &["tagging", "versionId"]),
+    route("PutPublicAccessBlock", &["publicAccessBlock"]),
     route("UploadPart", &["uploadId", "partNumber"]),
     route("UploadPartCopy", &["uploadId", "partNumber"]),
 ];
@@ -198,7 +208,7 @@ mod tests {
             "RestoreObject",
             "PostObject",
             "SelectObjectContent",
-            "PutObjectAcl",
+            "PutBucketReplication",
         ] {
             let error = admit(operation, &[]).unwrap_err();
             assert_eq!((error.code, error.status.as_u16()), ("NotImplemented", 501));

@@ -6,7 +6,6 @@ use http::StatusCode;
 use s3s::S3Response;
 use s3s::dto::*;
 
-use super::buckets::named_owner;
 use super::call::Call;
 use super::error::WireError;
 use super::headers;
@@ -32,38 +31,6 @@ async fn none<T>(
     Err(WireError::new(code, StatusCode::NOT_FOUND, message).detail("BucketName", facts.name))
 }
 
-/// The object is there, and whose it is.
-async fn object(
-    ctx: &OpContext,
-    call: &Call,
-    bucket: String,
-    key: String,
-    version: Option<String>,
-) -> Result<String, WireError> {
-    let bucket = headers::bucket(call, bucket);
-    let request = ops::GetObject {
-        bucket,
-        key,
-        version,
-        ..Default::default()
-    };
-    Ok(ops::object_owner(ctx, &call.principal, request).await?)
-}
-
-fn full_control(ctx: &OpContext, id: String) -> Grants {
-    let grantee = Grantee {
-        display_name: ctx.keys().name_of(&id),
-        email_address: None,
-        id: Some(id),
-        type_: Type::from_static(Type::CANONICAL_USER),
-        uri: None,
-    };
-    vec![Grant {
-        grantee: Some(grantee),
-        permission: Some(Permission::from_static(Permission::FULL_CONTROL)),
-    }]
-}
-
 macro_rules! not_found {
     ($($method:ident: $input:ident -> $output:ident = $code:literal, $message:literal;)*) => {
         $(
@@ -79,16 +46,12 @@ not_found! {
         "NoSuchBucketPolicy", "The bucket policy does not exist";
     get_bucket_policy_status: GetBucketPolicyStatusInput -> GetBucketPolicyStatusOutput =
         "NoSuchBucketPolicy", "The bucket policy does not exist";
-    get_public_access_block: GetPublicAccessBlockInput -> GetPublicAccessBlockOutput =
-        "NoSuchPublicAccessBlockConfiguration", "The public access block configuration was not found";
     get_bucket_website: GetBucketWebsiteInput -> GetBucketWebsiteOutput =
         "NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration";
     get_bucket_lifecycle_configuration: GetBucketLifecycleConfigurationInput -> GetBucketLifecycleConfigurationOutput =
         "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist";
     get_bucket_replication: GetBucketReplicationInput -> GetBucketReplicationOutput =
         "ReplicationConfigurationNotFoundError", "The replication configuration was not found";
-    get_object_lock_configuration: GetObjectLockConfigurationInput -> GetObjectLockConfigurationOutput =
-        "ObjectLockConfigurationNotFoundError", "Object Lock configuration does not exist for this bucket";
 }
 
 pub async fn get_bucket_accelerate_configuration(
@@ -130,66 +93,4 @@ pub async fn get_bucket_notification_configuration(
     Ok(S3Response::new(
         GetBucketNotificationConfigurationOutput::default(),
     ))
-}
-
-/// What is true here, and what S3 gives new buckets: the bucket's owner owns everything, ACLs do not count.
-pub async fn get_bucket_ownership_controls(
-    ctx: &OpContext,
-    call: &Call,
-    input: GetBucketOwnershipControlsInput,
-) -> Reply<GetBucketOwnershipControlsOutput> {
-    facts(ctx, call, input.bucket).await?;
-    let object_ownership = ObjectOwnership::from_static(ObjectOwnership::BUCKET_OWNER_ENFORCED);
-    let rules = vec![OwnershipControlsRule { object_ownership }];
-    Ok(S3Response::new(GetBucketOwnershipControlsOutput {
-        ownership_controls: Some(OwnershipControls { rules }),
-    }))
-}
-
-pub async fn get_bucket_acl(
-    ctx: &OpContext,
-    call: &Call,
-    input: GetBucketAclInput,
-) -> Reply<GetBucketAclOutput> {
-    let facts = facts(ctx, call, input.bucket).await?;
-    let output = GetBucketAclOutput {
-        grants: Some(full_control(ctx, facts.owner.clone())),
-        owner: Some(named_owner(ctx, facts.owner)),
-    };
-    Ok(S3Response::new(output))
-}
-
-pub async fn get_object_acl(
-    ctx: &OpContext,
-    call: &Call,
-    input: GetObjectAclInput,
-) -> Reply<GetObjectAclOutput> {
-    let id = object(ctx, call, input.bucket, input.key, input.version_id).await?;
-    Ok(S3Response::new(GetObjectAclOutput {
-        grants: Some(full_control(ctx, id.clone())),
-        owner: Some(named_owner(ctx, id)),
-        ..Default::default()
-    }))
-}
-
-fn no_lock() -> WireError {
-    WireError::invalid("Bucket is missing Object Lock Configuration")
-}
-
-pub async fn get_object_retention(
-    ctx: &OpContext,
-    call: &Call,
-    input: GetObjectRetentionInput,
-) -> Reply<GetObjectRetentionOutput> {
-    object(ctx, call, input.bucket, input.key, input.version_id).await?;
-    Err(no_lock())
-}
-
-pub async fn get_object_legal_hold(
-    ctx: &OpContext,
-    call: &Call,
-    input: GetObjectLegalHoldInput,
-) -> Reply<GetObjectLegalHoldOutput> {
-    object(ctx, call, input.bucket, input.key, input.version_id).await?;
-    Err(no_lock())
 }

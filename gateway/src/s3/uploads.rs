@@ -10,6 +10,7 @@ use super::encryption;
 use super::error::WireError;
 use super::headers;
 use super::listings::{naming, prefixes};
+use super::lock;
 use super::objects::{Reply, set_checksum, source, strong, timestamp};
 use crate::object::checksum::{Algorithm, Kind};
 use crate::object::complete_plan::{ListedPart, WholeClaims};
@@ -46,6 +47,7 @@ pub async fn create_multipart_upload(
         headers: headers::content(call)?,
         metadata: headers::user_metadata(call)?,
         tags: headers::tags(call)?,
+        lock: lock::asked(call)?,
         encryption: encryption::asked(call)?,
         algorithm: headers::algorithm(call),
         kind: headers::checksum_kind(call),

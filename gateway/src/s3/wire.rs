@@ -7,7 +7,8 @@ use s3s::{S3, S3Request, S3Response, S3Result};
 
 use super::call::Call;
 use super::{
-    attributes, buckets, cors, encryption, listings, objects, tagging, unconfigured, uploads,
+    acl, attributes, buckets, cors, encryption, listings, lock, objects, tagging, unconfigured,
+    uploads,
 };
 use crate::ops::OpContext;
 
@@ -52,19 +53,22 @@ translated! {
     delete_bucket: DeleteBucketInput -> DeleteBucketOutput = buckets;
     delete_bucket_cors: DeleteBucketCorsInput -> DeleteBucketCorsOutput = cors;
     delete_bucket_encryption: DeleteBucketEncryptionInput -> DeleteBucketEncryptionOutput = encryption;
+    delete_bucket_ownership_controls: DeleteBucketOwnershipControlsInput -> DeleteBucketOwnershipControlsOutput = acl;
+    delete_bucket_policy: DeleteBucketPolicyInput -> DeleteBucketPolicyOutput = acl;
     delete_bucket_tagging: DeleteBucketTaggingInput -> DeleteBucketTaggingOutput = tagging;
     delete_object: DeleteObjectInput -> DeleteObjectOutput = objects;
     delete_object_tagging: DeleteObjectTaggingInput -> DeleteObjectTaggingOutput = tagging;
     delete_objects: DeleteObjectsInput -> DeleteObjectsOutput = objects;
+    delete_public_access_block: DeletePublicAccessBlockInput -> DeletePublicAccessBlockOutput = acl;
     get_bucket_accelerate_configuration: GetBucketAccelerateConfigurationInput -> GetBucketAccelerateConfigurationOutput = unconfigured;
-    get_bucket_acl: GetBucketAclInput -> GetBucketAclOutput = unconfigured;
+    get_bucket_acl: GetBucketAclInput -> GetBucketAclOutput = acl;
     get_bucket_cors: GetBucketCorsInput -> GetBucketCorsOutput = cors;
     get_bucket_encryption: GetBucketEncryptionInput -> GetBucketEncryptionOutput = encryption;
     get_bucket_lifecycle_configuration: GetBucketLifecycleConfigurationInput -> GetBucketLifecycleConfigurationOutput = unconfigured;
     get_bucket_location: GetBucketLocationInput -> GetBucketLocationOutput = buckets;
     get_bucket_logging: GetBucketLoggingInput -> GetBucketLoggingOutput = unconfigured;
     get_bucket_notification_configuration: GetBucketNotificationConfigurationInput -> GetBucketNotificationConfigurationOutput = unconfigured;
-    get_bucket_ownership_controls: GetBucketOwnershipControlsInput -> GetBucketOwnershipControlsOutput = unconfigured;
+    get_bucket_ownership_controls: GetBucketOwnershipControlsInput -> GetBucketOwnershipControlsOutput = acl;
     get_bucket_policy: GetBucketPolicyInput -> GetBucketPolicyOutput = unconfigured;
     get_bucket_policy_status: GetBucketPolicyStatusInput -> GetBucketPolicyStatusOutput = unconfigured;
     get_bucket_replication: GetBucketReplicationInput -> GetBucketReplicationOutput = unconfigured;
@@ -73,13 +77,13 @@ translated! {
     get_bucket_versioning: GetBucketVersioningInput -> GetBucketVersioningOutput = buckets;
     get_bucket_website: GetBucketWebsiteInput -> GetBucketWebsiteOutput = unconfigured;
     get_object: GetObjectInput -> GetObjectOutput = objects;
-    get_object_acl: GetObjectAclInput -> GetObjectAclOutput = unconfigured;
+    get_object_acl: GetObjectAclInput -> GetObjectAclOutput = acl;
     get_object_attributes: GetObjectAttributesInput -> GetObjectAttributesOutput = attributes;
-    get_object_legal_hold: GetObjectLegalHoldInput -> GetObjectLegalHoldOutput = unconfigured;
-    get_object_lock_configuration: GetObjectLockConfigurationInput -> GetObjectLockConfigurationOutput = unconfigured;
-    get_object_retention: GetObjectRetentionInput -> GetObjectRetentionOutput = unconfigured;
+    get_object_legal_hold: GetObjectLegalHoldInput -> GetObjectLegalHoldOutput = lock;
+    get_object_lock_configuration: GetObjectLockConfigurationInput -> GetObjectLockConfigurationOutput = lock;
+    get_object_retention: GetObjectRetentionInput -> GetObjectRetentionOutput = lock;
     get_object_tagging: GetObjectTaggingInput -> GetObjectTaggingOutput = tagging;
-    get_public_access_block: GetPublicAccessBlockInput -> GetPublicAccessBlockOutput = unconfigured;
+    get_public_access_block: GetPublicAccessBlockInput -> GetPublicAccessBlockOutput = acl;
     head_bucket: HeadBucketInput -> HeadBucketOutput = buckets;
     head_object: HeadObjectInput -> HeadObjectOutput = objects;
     list_buckets: ListBucketsInput -> ListBucketsOutput = buckets;
@@ -88,12 +92,19 @@ translated! {
     list_objects: ListObjectsInput -> ListObjectsOutput = listings;
     list_objects_v2: ListObjectsV2Input -> ListObjectsV2Output = listings;
     list_parts: ListPartsInput -> ListPartsOutput = uploads;
+    put_bucket_acl: PutBucketAclInput -> PutBucketAclOutput = acl;
     put_bucket_cors: PutBucketCorsInput -> PutBucketCorsOutput = cors;
     put_bucket_encryption: PutBucketEncryptionInput -> PutBucketEncryptionOutput = encryption;
+    put_bucket_ownership_controls: PutBucketOwnershipControlsInput -> PutBucketOwnershipControlsOutput = acl;
     put_bucket_tagging: PutBucketTaggingInput -> PutBucketTaggingOutput = tagging;
     put_bucket_versioning: PutBucketVersioningInput -> PutBucketVersioningOutput = buckets;
     put_object: PutObjectInput -> PutObjectOutput = objects;
+    put_object_acl: PutObjectAclInput -> PutObjectAclOutput = acl;
+    put_object_legal_hold: PutObjectLegalHoldInput -> PutObjectLegalHoldOutput = lock;
+    put_object_lock_configuration: PutObjectLockConfigurationInput -> PutObjectLockConfigurationOutput = lock;
+    put_object_retention: PutObjectRetentionInput -> PutObjectRetentionOutput = lock;
     put_object_tagging: PutObjectTaggingInput -> PutObjectTaggingOutput = tagging;
+    put_public_access_block: PutPublicAccessBlockInput -> PutPublicAccessBlockOutput = acl;
     upload_part: UploadPartInput -> UploadPartOutput = uploads;
     upload_part_copy: UploadPartCopyInput -> UploadPartCopyOutput = uploads;
 }

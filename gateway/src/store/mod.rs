@@ -15,8 +15,9 @@ pub use fetch::Content;
 pub use intake::{Hashing, IntakeError};
 pub use minikv_core::ids::{TenantId, UploadId, VersionId};
 pub use minikv_core::kv::{
-    Bucket, Completed, Conditions, CreateBucket, CreateBucketError, Credentials, Deleted, KvError,
-    ListItem, ListPoint, ListRequest, NewContent, NewPart, NewVersion, Part, Refusal, Upload,
+    Bucket, BucketLock, Completed, Conditions, CreateBucket, CreateBucketError, Credentials,
+    DefaultRetention, Deleted, KvError, ListItem, ListPoint, ListRequest, Lock, LockChange,
+    LockMode, NewContent, NewPart, NewVersion, Part, Period, Refusal, Retention, Upload,
     UploadsItem, UploadsRequest, Version, VersionSelector, Versioning, Written,
 };
 pub use scan::{Parts, Scanned, ScannedUploads};

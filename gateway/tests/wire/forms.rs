@@ -329,3 +329,37 @@ async fn a_form_that_breaks_off_leaves_nothing() {
         .refused(400, "MaxPostPreDataLengthExceededError");
     world.stop().await;
 }
+
+/// The page's signer says how long what its visitors upload is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_can_have_its_object_locked() {
+    let world = World::with_bucket().await;
+    let md5 = crate::world::md5_base64(b"picture");
+    let date = "2099-01-01T00:00:00.000Z";
+    let fields = [
+        ("x-amz-object-lock-mode", "GOVERNANCE"),
+        ("x-amz-object-lock-retain-until-date", date),
+        ("content-md5", md5.as_str()),
+    ];
+    let allowed: String = fields
+        .iter()
+        .map(|(name, value)| format!("{{\"{name}\":\"{value}\"}},"))
+        .collect();
+    let mut all = vec![("key", "up/k")];
+    all.extend(fields);
+    let form = Form::signed(&format!("{KEY}{allowed}"), &all);
+    form.post(&world).await.refused(400, "InvalidRequest");
+    world.expect_absent("/bucket/up/k").await;
+    world.versioning("Enabled").await;
+    let enable = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>";
+    let enabled = world.put("/bucket?object-lock").body(enable).send().await;
+    assert_eq!(enabled.status, 200, "{}", enabled.text());
+    let reply = Form::signed(&format!("{KEY}{allowed}"), &all)
+        .post(&world)
+        .await;
+    assert_eq!(reply.status, 204, "{}", reply.text());
+    let head = world.head("/bucket/up/k").send().await;
+    assert_eq!(head.header("x-amz-object-lock-mode"), "GOVERNANCE");
+    assert_eq!(head.header("x-amz-object-lock-retain-until-date"), date);
+    world.stop().await;
+}

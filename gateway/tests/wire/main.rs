@@ -12,6 +12,7 @@ mod cors;
 mod encryption;
 mod forms;
 mod listings;
+mod locks;
 mod multipart;
 mod objects;
 mod settings;

@@ -81,7 +81,7 @@ async fn an_object_has_an_owner_and_no_lock() {
         .send()
         .await
         .refused(400, "InvalidRequest");
-    for what in ["acl", "tagging", "retention", "legal-hold"] {
+    for what in ["acl", "tagging"] {
         world
             .get(&format!("/bucket/none?{what}"))
             .send()
@@ -103,13 +103,6 @@ async fn what_is_not_done_is_refused_by_name() {
             world.put("/bucket?lifecycle").body(xml),
             "PutBucketLifecycleConfiguration",
         ),
-        (world.put("/bucket?acl").body(xml), "PutBucketAcl"),
-        (world.put("/bucket/key?acl").body(xml), "PutObjectAcl"),
-        (
-            world.put("/bucket/key?retention").body(xml),
-            "PutObjectRetention",
-        ),
-        (world.delete("/bucket?policy"), "DeleteBucketPolicy"),
         (world.get("/bucket/key?torrent"), "GetObjectTorrent"),
         (world.put("/bucket?website").body(xml), "PutBucketWebsite"),
         (
@@ -183,7 +176,7 @@ async fn what_is_not_done_is_refused_by_name() {
         ("x-amz-server-side-encryption", "aws:kms:dsse"),
         ("x-amz-storage-class", "GLACIER"),
         ("x-amz-acl", "public-read"),
-        ("x-amz-object-lock-mode", "GOVERNANCE"),
+        ("x-amz-object-lock-event-based-hold", "ON"),
         ("x-amz-website-redirect-location", "/x"),
         ("x-amz-grant-read", "id=x"),
     ] {
@@ -215,5 +208,185 @@ async fn what_is_not_done_is_refused_by_name() {
             "{name}: {value}"
         );
     }
+    world.stop().await;
+}
+
+fn acl(owner: &str, grantee: &str, permission: &str) -> String {
+    let grantee = format!(
+        "<Grantee xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xsi:type=\"CanonicalUser\"><ID>{grantee}</ID></Grantee>"
+    );
+    format!(
+        "<AccessControlPolicy xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Owner><ID>{owner}</ID></Owner><AccessControlList><Grant>{grantee}<Permission>{permission}</Permission></Grant></AccessControlList></AccessControlPolicy>"
+    )
+}
+
+/// Terraform and s3cmd set the list that is there anyway; any other one is refused, and GET goes on telling the truth.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_acl_is_the_owners() {
+    let world = World::with_bucket().await;
+    world.store("/bucket/key", "x").await;
+    for uri in ["/bucket?acl", "/bucket/key?acl"] {
+        let told = world.get(uri).send().await;
+        let me = told.one("ID");
+        for canned in ["private", "bucket-owner-full-control"] {
+            let reply = world.put(uri).with("x-amz-acl", canned).send().await;
+            assert_eq!(reply.status, 200, "{uri} {canned}: {}", reply.text());
+        }
+        let mine = acl(&me, &me, "FULL_CONTROL");
+        let reply = world.put(uri).body(mine.clone()).send().await;
+        assert_eq!(reply.status, 200, "{uri}: {}", reply.text());
+        let two = mine.replace(
+            "</AccessControlList>",
+            &format!("{}</AccessControlList>", grant(&mine)),
+        );
+        let all = "<Grantee xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xsi:type=\"Group\"><URI>http://acs.amazonaws.com/groups/global/AllUsers</URI></Grantee>";
+        let public = mine.replace(
+            "</AccessControlList>",
+            &format!("<Grant>{all}<Permission>READ</Permission></Grant></AccessControlList>"),
+        );
+        for xml in [
+            acl(&me, &me, "READ"),
+            acl(&me, "somebody", "FULL_CONTROL"),
+            acl("somebody", &me, "FULL_CONTROL"),
+            "<AccessControlPolicy><AccessControlList/></AccessControlPolicy>".to_owned(),
+            two,
+            public,
+        ] {
+            let reply = world.put(uri).body(xml.clone()).send().await;
+            assert_eq!(
+                (reply.status, reply.code().as_str()),
+                (400, "AccessControlListNotSupported"),
+                "{xml}: {}",
+                reply.text()
+            );
+        }
+        world
+            .put(uri)
+            .with("x-amz-acl", "public-read")
+            .send()
+            .await
+            .refused(501, "NotImplemented");
+        world
+            .put(uri)
+            .send()
+            .await
+            .refused(400, "MissingSecurityHeader");
+        world
+            .put(uri)
+            .with("x-amz-acl", "private")
+            .body(mine)
+            .send()
+            .await
+            .refused(400, "UnexpectedContent");
+        assert_eq!(world.get(uri).send().await.text(), told.text());
+    }
+    world
+        .put("/bucket/none?acl")
+        .with("x-amz-acl", "private")
+        .send()
+        .await
+        .refused(404, "NoSuchKey");
+    world.stop().await;
+}
+
+fn grant(acl: &str) -> String {
+    let (_, rest) = acl.split_once("<AccessControlList>").unwrap();
+    rest.split_once("</AccessControlList>")
+        .unwrap()
+        .0
+        .to_owned()
+}
+
+/// What is true of every bucket may be set and is told; what is not is refused by name.
+#[tokio::test(flavor = "multi_thread")]
+async fn public_access_is_blocked_and_never_let_through() {
+    let world = World::with_bucket().await;
+    let names = [
+        "BlockPublicAcls",
+        "IgnorePublicAcls",
+        "BlockPublicPolicy",
+        "RestrictPublicBuckets",
+    ];
+    let document = |off: Option<&str>| {
+        let flags: String = names
+            .iter()
+            .map(|name| format!("<{name}>{}</{name}>", off != Some(name)))
+            .collect();
+        format!("<PublicAccessBlockConfiguration>{flags}</PublicAccessBlockConfiguration>")
+    };
+    let set = |off| {
+        world
+            .put("/bucket?publicAccessBlock")
+            .body(document(off))
+            .send()
+    };
+    for name in names {
+        let reply = set(Some(name)).await;
+        reply.refused(501, "NotImplemented");
+        assert!(reply.one("Message").contains(name), "{}", reply.text());
+    }
+    world
+        .get("/bucket?publicAccessBlock")
+        .send()
+        .await
+        .refused(404, "NoSuchPublicAccessBlockConfiguration");
+    assert_eq!(set(None).await.status, 200);
+    let told = world.get("/bucket?publicAccessBlock").send().await;
+    assert!(
+        names.iter().all(|name| told.one(name) == "true"),
+        "{}",
+        told.text()
+    );
+    assert_eq!(
+        world
+            .delete("/bucket?publicAccessBlock")
+            .send()
+            .await
+            .status,
+        204
+    );
+    world
+        .get("/bucket?publicAccessBlock")
+        .send()
+        .await
+        .refused(404, "NoSuchPublicAccessBlockConfiguration");
+
+    let controls = |ownership: &str| {
+        world
+            .put("/bucket?ownershipControls")
+            .body(format!(
+                "<OwnershipControls><Rule><ObjectOwnership>{ownership}</ObjectOwnership></Rule></OwnershipControls>"
+            ))
+            .send()
+    };
+    for other in ["BucketOwnerPreferred", "ObjectWriter"] {
+        let reply = controls(other).await;
+        reply.refused(501, "NotImplemented");
+        assert!(reply.one("Message").contains(other), "{}", reply.text());
+    }
+    controls("Nobody").await.refused(400, "MalformedXML");
+    assert_eq!(
+        world
+            .delete("/bucket?ownershipControls")
+            .send()
+            .await
+            .status,
+        204
+    );
+    world
+        .get("/bucket?ownershipControls")
+        .send()
+        .await
+        .refused(404, "OwnershipControlsNotFoundError");
+    assert_eq!(controls("BucketOwnerEnforced").await.status, 200);
+    let told = world.get("/bucket?ownershipControls").send().await;
+    assert_eq!(told.one("ObjectOwnership"), "BucketOwnerEnforced");
+
+    assert_eq!(world.delete("/bucket?policy").send().await.status, 204);
+    world
+        .delete("/nowhere?policy")
+        .send()
+        .await
+        .refused(404, "NoSuchBucket");
     world.stop().await;
 }

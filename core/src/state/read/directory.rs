@@ -49,6 +49,7 @@ pub fn facts_to_push(view: &dyn View, id: BucketId) -> Result<Option<row::Facts>
         gone: false,
         versioning: found.versioning,
         lock: found.lock,
+        retention: found.retention,
     }))
 }
 

@@ -6,7 +6,7 @@ use minikv_proto::row;
 use super::{Decided, Look, row, rows, sound};
 use crate::engine::{EngineError, View};
 use crate::ids::{BucketId, VShard, VersionId};
-use crate::kv::{NewVersion, Version, VersionSelector};
+use crate::kv::{Lock, NewVersion, Version, VersionSelector};
 use crate::state::intent::{TxnRef, TxnState};
 use crate::state::keys::{self};
 use crate::state::record::{Content, Malformed};
@@ -33,6 +33,7 @@ pub(in crate::state) fn version_of_row(
             size: version.size,
             meta: version.meta,
             tags: version.tags,
+            lock: Lock::of_row(version.lock.as_ref())?,
         },
         parts: content.part_count(),
         content,

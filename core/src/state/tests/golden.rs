@@ -24,7 +24,7 @@ use crate::state::entry::{self, Body, Entry};
 use crate::state::intent::{TxnRef, TxnState};
 use crate::state::keys;
 
-fn check(folder: &str, name: &str, lines: &[(&str, &[u8])]) {
+pub(super) fn check(folder: &str, name: &str, lines: &[(&str, &[u8])]) {
     let mut text = String::new();
     for (label, bytes) in lines {
         let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
@@ -54,7 +54,11 @@ fn check(folder: &str, name: &str, lines: &[(&str, &[u8])]) {
     }
 }
 
-fn check_row<M: Message + Default + PartialEq + std::fmt::Debug>(name: &str, key: Bytes, row: &M) {
+pub(super) fn check_row<M: Message + Default + PartialEq + std::fmt::Debug>(
+    name: &str,
+    key: Bytes,
+    row: &M,
+) {
     let bytes = row.encode_to_vec();
     assert_eq!(&M::decode(bytes.as_slice()).unwrap(), row);
     check("rows", name, &[("key", &key), ("row", &bytes)]);
@@ -62,9 +66,9 @@ fn check_row<M: Message + Default + PartialEq + std::fmt::Debug>(name: &str, key
 
 // ---- samples: every field set, each to something else ----
 
-const V: VShard = VShard(0xA7);
-const B: BucketId = BucketId(0x0102);
-const KEY: &[u8] = b"a/\x00b";
+pub(super) const V: VShard = VShard(0xA7);
+pub(super) const B: BucketId = BucketId(0x0102);
+pub(super) const KEY: &[u8] = b"a/\x00b";
 
 fn stage_id() -> StageId {
     StageId {
@@ -78,7 +82,7 @@ fn upload() -> UploadId {
     UploadId::seal(stage_id())
 }
 
-fn name() -> keys::UploadName {
+pub(super) fn name() -> keys::UploadName {
     upload().open().unwrap()
 }
 
@@ -153,7 +157,7 @@ fn of_upload() -> Option<row::Content> {
     })
 }
 
-fn version(content: Option<row::Content>) -> row::Version {
+pub(super) fn version(content: Option<row::Content>) -> row::Version {
     row::Version {
         seq: 0x0FED,
         null: true,
@@ -164,6 +168,7 @@ fn version(content: Option<row::Content>) -> row::Version {
         meta: Bytes::from_static(b"meta"),
         content,
         tags: Bytes::new(),
+        lock: None,
     }
 }
 
@@ -176,7 +181,7 @@ fn marker() -> row::Version {
     }
 }
 
-fn facts() -> row::Facts {
+pub(super) fn facts() -> row::Facts {
     let versioning = row::Versioning::Suspended as i32;
     row::Facts {
         bucket: B.0,
@@ -185,6 +190,7 @@ fn facts() -> row::Facts {
         gone: true,
         versioning,
         lock: true,
+        retention: None,
     }
 }
 
@@ -228,7 +234,7 @@ fn account() -> row::Account {
     }
 }
 
-fn directory_bucket() -> row::DirectoryBucket {
+pub(super) fn directory_bucket() -> row::DirectoryBucket {
     row::DirectoryBucket {
         id: B.0,
         name: "photos".into(),
@@ -240,6 +246,7 @@ fn directory_bucket() -> row::DirectoryBucket {
         epoch: 7,
         settings: Bytes::from_static(b"settings"),
         closing: Some(txn().to_row()),
+        retention: None,
     }
 }
 
@@ -351,6 +358,7 @@ fn golden_rows_of_objects() {
         &row::OpenUpload {
             created_ms: 1,
             meta,
+            lock: None,
         },
     );
     let completed = row::Completed {
@@ -455,6 +463,7 @@ fn golden_rows_of_a_group() {
             account: Some(account()),
             closing: Some(txn().to_row()),
             intents: 5,
+            latest_ms: 0,
         },
     );
     let row = row::Tenant {
@@ -622,6 +631,7 @@ fn file_of(body: &Body) -> &'static str {
         Body::Delete(_) => "delete",
         Body::DeleteVersion(_) => "delete_version",
         Body::SetTags(_) => "set_tags",
+        Body::SetLock(_) => "set_lock",
         Body::Copy(_) => "copy",
         Body::CreateUpload(_) => "create_upload",
         Body::ClaimPart(_) => "claim_part",
@@ -665,9 +675,9 @@ fn file_of(body: &Body) -> &'static str {
     }
 }
 
-const KINDS: usize = 51;
+const KINDS: usize = 52;
 
-fn target() -> Option<wire::Target> {
+pub(super) fn target() -> Option<wire::Target> {
     Some(wire::Target {
         bucket: B.0,
         key: Bytes::from_static(KEY),
@@ -690,12 +700,13 @@ fn conditions() -> Option<wire::Conditions> {
     })
 }
 
-fn described() -> Option<wire::NewVersion> {
+pub(super) fn described() -> Option<wire::NewVersion> {
     Some(wire::NewVersion {
         etag: "etag".into(),
         size: 5,
         meta: Bytes::from_static(b"meta"),
         tags: Bytes::new(),
+        lock: None,
     })
 }
 
@@ -807,6 +818,16 @@ pub(super) fn all_entries() -> Vec<Body> {
             target: target(),
             conditions: conditions(),
             version: Some(wire::delete_version::Version::Seq(4)),
+            bypass_governance: false,
+        }),
+        Body::SetLock(wire::SetLock {
+            target: target(),
+            version: Some(wire::set_lock::Version::Seq(4)),
+            change: Some(wire::set_lock::Change::Retention(wire::Retention {
+                mode: row::LockMode::LockCompliance as i32,
+                until_ms: 5,
+            })),
+            bypass_governance: true,
         }),
         Body::Copy(wire::Copy {
             target: target(),
@@ -820,6 +841,7 @@ pub(super) fn all_entries() -> Vec<Body> {
         Body::CreateUpload(wire::CreateUpload {
             target: target(),
             meta: Bytes::from_static(b"meta"),
+            lock: None,
         }),
         Body::ClaimPart(wire::ClaimPart {
             target: target(),
@@ -957,6 +979,7 @@ pub(super) fn all_entries() -> Vec<Body> {
             owner: "owner".into(),
             versioning: row::Versioning::Enabled as i32,
             settings: Bytes::from_static(b"settings"),
+            lock: false,
         }),
         Body::ChangeBucket(wire::ChangeBucket {
             bucket: 1,
@@ -964,6 +987,8 @@ pub(super) fn all_entries() -> Vec<Body> {
             versioning: Some(row::Versioning::Suspended as i32),
             settings: Some(Bytes::from_static(b"settings")),
             owner: Some("owner".into()),
+            lock: false,
+            retention: None,
         }),
         Body::FactsConfirmed(wire::FactsConfirmed {
             bucket: 1,
@@ -1060,6 +1085,7 @@ fn golden_answers() {
         owner: "owner".into(),
         created_ms: 6,
         versioning: Versioning::Enabled,
+        lock: None,
         epoch: 7,
         settings: Bytes::from_static(b"settings"),
     };

@@ -183,6 +183,7 @@ fn any_command(
             let create = wire::CreateUpload {
                 target: w.target(b, &key),
                 meta: Bytes::new(),
+                lock: None,
             };
             (Body::CreateUpload(create), String::new())
         }

@@ -5,9 +5,11 @@ pub(crate) mod world;
 
 mod allowances;
 mod golden;
+mod golden_lock;
 mod history;
 mod hostile;
 mod listing;
+mod locks;
 mod members;
 mod model;
 mod objects;

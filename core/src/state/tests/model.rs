@@ -315,6 +315,7 @@ fn delete_version(w: &mut World, dice: &mut Dice, model: &mut Model, b: BucketId
         target: w.target(b, key),
         conditions: None,
         version: Some(version),
+        bypass_governance: false,
     };
     let gone = model.remove(b, key, |known| id.map_or(known.null, |id| known.id == id));
     match w.done(Body::DeleteVersion(body)) {

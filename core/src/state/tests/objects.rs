@@ -112,6 +112,7 @@ fn null_versions_come_and_go_as_versioning_changes() {
         target: w.target(b, "k"),
         conditions: None,
         version: Some(wire::delete_version::Version::Null(true)),
+        bypass_governance: false,
     });
     match w.answer(gone) {
         Answer::Done(Done::Deleted(deleted)) => assert!(deleted.removed_marker && deleted.existed),
@@ -342,6 +343,7 @@ fn a_null_version_that_is_newest_again_is_replaced() {
         target: w.target(b, "k"),
         conditions: None,
         version: Some(wire::delete_version::Version::Seq(seq)),
+        bypass_governance: false,
     }));
     w.bucket(1, Versioning::Suspended);
     w.put(b, "k", "null again");

@@ -11,7 +11,7 @@ use crate::engine::digest;
 use crate::engine::{EngineError, RowIter, View};
 use crate::ids::{BucketId, GroupId, NodeId, PayloadId, StageId, UploadId, VShard};
 use crate::kv::{
-    Bucket, Conditions, ListItem, ListPage, ListRequest, NewVersion, Staged, Version,
+    Bucket, Conditions, ListItem, ListPage, ListRequest, Lock, NewVersion, Staged, Version,
     VersionSelector, Versioning, Written,
 };
 use crate::state::answer::{Answer, Completed, Done, versioning_to_row};
@@ -246,6 +246,7 @@ impl World {
             gone: false,
             versioning: versioning_to_row(versioning) as i32,
             lock: false,
+            retention: None,
         };
         self.done(Body::SetFacts(wire::SetFacts { facts: Some(facts) }));
         self.facts.insert(BucketId(id), facts);
@@ -384,6 +385,7 @@ impl World {
         let create = wire::CreateUpload {
             target: self.target(bucket, key),
             meta: Bytes::from_static(b"m"),
+            lock: None,
         };
         match self.answer(Body::CreateUpload(create)) {
             Answer::Done(Done::Upload(upload)) => upload,
@@ -555,6 +557,7 @@ pub fn sized(etag: &str, size: u64) -> Option<wire::NewVersion> {
         size,
         meta: Bytes::from_static(b"meta"),
         tags: Bytes::new(),
+        lock: Lock::default(),
     })
 }
 
@@ -588,7 +591,8 @@ pub fn directory_facts(bucket: &Bucket) -> row::Facts {
         epoch: bucket.epoch,
         gone: false,
         versioning: versioning_to_row(bucket.versioning) as i32,
-        lock: false,
+        lock: bucket.lock.is_some(),
+        retention: None,
     }
 }
 

@@ -1,0 +1,778 @@
+//! Object lock: no protected version goes, whatever is asked and however the leaders' clocks stand.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use minikv_proto::{entry as wire, row};
+
+use super::world::{Dice, World, keys_of_one_vshard, sized};
+use crate::ids::{BucketId, UploadId, VShard, VersionId};
+use crate::kv::{Refusal, VersionSelector, Versioning};
+use crate::state::answer::{Answer, Done};
+use crate::state::entry::{self, Body, Entry};
+use crate::state::read;
+
+const DAY: u64 = 86_400_000;
+/// A time at which entries may be days behind and still be after 1970.
+const NOW: u64 = 100_000 * 1_000_000;
+
+// ---- the words of these tests ----
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mode {
+    Governance,
+    Compliance,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Lock {
+    retention: Option<(Mode, u64)>,
+    hold: Option<bool>,
+}
+
+fn mode_row(mode: Mode) -> i32 {
+    (match mode {
+        Mode::Governance => row::LockMode::LockGovernance,
+        Mode::Compliance => row::LockMode::LockCompliance,
+    }) as i32
+}
+
+impl Lock {
+    fn row(self) -> Option<row::Lock> {
+        (self != Lock::default()).then(|| row::Lock {
+            mode: self.retention.map_or(0, |(mode, _)| mode_row(mode)),
+            until_ms: self.retention.map_or(0, |(_, until)| until),
+            hold: self.hold,
+        })
+    }
+}
+
+fn world(default: Option<(Mode, u32)>) -> (World, BucketId) {
+    let mut w = World::new();
+    w.now_ms = NOW;
+    let b = lock_bucket(&mut w, 1, default);
+    (w, b)
+}
+
+/// A bucket with object lock.
+fn lock_bucket(w: &mut World, id: u64, default: Option<(Mode, u32)>) -> BucketId {
+    let b = w.bucket(id, Versioning::Enabled);
+    let facts = row::Facts {
+        epoch: w.epoch(b) + 1,
+        lock: true,
+        retention: default.map(|(mode, days)| row::DefaultRetention {
+            mode: mode_row(mode),
+            days,
+            years: 0,
+        }),
+        ..w.facts[&b]
+    };
+    w.done(Body::SetFacts(wire::SetFacts { facts: Some(facts) }));
+    w.facts.insert(b, facts);
+    b
+}
+
+fn put_body(w: &World, b: BucketId, key: &str, lock: Lock) -> Body {
+    Body::Put(wire::Put {
+        target: w.target(b, key),
+        conditions: None,
+        version: Some(wire::NewVersion {
+            lock: lock.row(),
+            ..sized("data", 4).unwrap()
+        }),
+        content: entry::inline(b"data"),
+    })
+}
+
+fn put(w: &mut World, b: BucketId, key: &str, lock: Lock) -> VersionId {
+    match w.propose(put_body(w, b, key, lock), b"data") {
+        Answer::Done(Done::Written(written)) => written.id,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn delete(w: &World, b: BucketId, key: &str, id: VersionId, bypass: bool) -> Body {
+    Body::DeleteVersion(wire::DeleteVersion {
+        target: w.target(b, key),
+        conditions: None,
+        version: seq(b, key, id).map(wire::delete_version::Version::Seq),
+        bypass_governance: bypass,
+    })
+}
+
+fn seq(b: BucketId, key: &str, id: VersionId) -> Option<u64> {
+    id.open(VShard::of(b, key.as_bytes()))
+}
+
+fn retain(
+    w: &World,
+    b: BucketId,
+    key: &str,
+    id: VersionId,
+    retention: Option<(Mode, u64)>,
+    bypass: bool,
+) -> Body {
+    let new = retention.map_or_else(wire::Retention::default, |(mode, until_ms)| {
+        wire::Retention {
+            mode: mode_row(mode),
+            until_ms,
+        }
+    });
+    set_lock(
+        w,
+        b,
+        key,
+        id,
+        wire::set_lock::Change::Retention(new),
+        bypass,
+    )
+}
+
+fn hold(w: &World, b: BucketId, key: &str, id: VersionId, on: bool) -> Body {
+    set_lock(w, b, key, id, wire::set_lock::Change::Hold(on), false)
+}
+
+fn set_lock(
+    w: &World,
+    b: BucketId,
+    key: &str,
+    id: VersionId,
+    change: wire::set_lock::Change,
+    bypass: bool,
+) -> Body {
+    Body::SetLock(wire::SetLock {
+        target: w.target(b, key),
+        version: seq(b, key, id).map(wire::set_lock::Version::Seq),
+        change: Some(change),
+        bypass_governance: bypass,
+    })
+}
+
+fn until(w: &World, b: BucketId, key: &str, id: VersionId) -> Option<u64> {
+    let version = w.find(b, key, VersionSelector::Id(id)).unwrap();
+    version.new.lock.retention.map(|r| r.until_ms)
+}
+
+#[track_caller]
+fn locked(w: &mut World, body: Body) {
+    let before = w.rows.clone();
+    assert_eq!(w.answer(body), Answer::Refused(Refusal::Locked));
+    assert!(w.rows == before, "a refusal changed something");
+}
+
+// ---- promises, one by one ----
+
+#[test]
+fn compliance_is_lifted_by_nobody_and_ends_at_its_date() {
+    let (mut w, b) = world(None);
+    let kept = Lock {
+        retention: Some((Mode::Compliance, NOW + DAY)),
+        hold: None,
+    };
+    let id = put(&mut w, b, "k", kept);
+    for bypass in [false, true] {
+        let body = delete(&w, b, "k", id, bypass);
+        locked(&mut w, body);
+        for worse in [
+            None,
+            Some((Mode::Compliance, NOW + DAY - 1)),
+            Some((Mode::Governance, NOW + 9 * DAY)),
+        ] {
+            let body = retain(&w, b, "k", id, worse, bypass);
+            locked(&mut w, body);
+        }
+    }
+    let longer = retain(
+        &w,
+        b,
+        "k",
+        id,
+        Some((Mode::Compliance, NOW + 2 * DAY)),
+        false,
+    );
+    w.done(longer);
+    w.now_ms = NOW + 2 * DAY - 11;
+    let body = delete(&w, b, "k", id, true);
+    locked(&mut w, body);
+    let body = delete(&w, b, "k", id, false);
+    w.done(body);
+    w.check();
+}
+
+#[test]
+fn governance_is_lifted_only_by_who_bypasses_it() {
+    let (mut w, b) = world(None);
+    let kept = Lock {
+        retention: Some((Mode::Governance, NOW + DAY)),
+        hold: None,
+    };
+    let id = put(&mut w, b, "k", kept);
+    for worse in [
+        None,
+        Some((Mode::Governance, NOW + DAY - 1)),
+        Some((Mode::Compliance, NOW + 9 * DAY)),
+    ] {
+        let body = retain(&w, b, "k", id, worse, false);
+        locked(&mut w, body);
+    }
+    let body = delete(&w, b, "k", id, false);
+    locked(&mut w, body);
+    let longer = retain(
+        &w,
+        b,
+        "k",
+        id,
+        Some((Mode::Governance, NOW + 2 * DAY)),
+        false,
+    );
+    w.done(longer);
+    let shorter = retain(&w, b, "k", id, Some((Mode::Governance, NOW + DAY)), true);
+    w.done(shorter);
+    let body = delete(&w, b, "k", id, true);
+    w.done(body);
+    assert_eq!(w.find(b, "k", VersionSelector::Id(id)), None);
+    w.check();
+}
+
+#[test]
+fn a_legal_hold_stays_until_it_is_turned_off_and_nobody_bypasses_it() {
+    let (mut w, b) = world(None);
+    let id = put(&mut w, b, "k", Lock::default());
+    let body = hold(&w, b, "k", id, true);
+    w.done(body);
+    w.now_ms += 1000 * DAY;
+    for bypass in [false, true] {
+        let body = delete(&w, b, "k", id, bypass);
+        locked(&mut w, body);
+    }
+    // It says nothing about the retention.
+    let body = retain(&w, b, "k", id, Some((Mode::Governance, NOW + 1)), false);
+    w.done(body);
+    let body = hold(&w, b, "k", id, false);
+    w.done(body);
+    let seen = w.get(b, "k").unwrap().new.lock;
+    assert_eq!((seen.hold, seen.retention.is_some()), (Some(false), true));
+    let body = delete(&w, b, "k", id, false);
+    w.done(body);
+    w.check();
+}
+
+/// A delete without a version hides the object; the marker itself may go, and the object is there again.
+#[test]
+fn a_marker_hides_a_protected_version_and_takes_nothing() {
+    let (mut w, b) = world(Some((Mode::Compliance, 1)));
+    let id = put(&mut w, b, "k", Lock::default());
+    let marker = w.delete(b, "k").marker.unwrap();
+    assert!(w.get(b, "k").unwrap().is_delete_marker);
+    assert!(w.find(b, "k", VersionSelector::Id(id)).is_some());
+    let body = retain(
+        &w,
+        b,
+        "k",
+        marker,
+        Some((Mode::Governance, NOW + DAY)),
+        false,
+    );
+    assert_eq!(w.answer(body), Answer::Refused(Refusal::NoSuchVersion));
+    let body = delete(&w, b, "k", marker, false);
+    w.done(body);
+    assert_eq!(w.get(b, "k").unwrap().id, id);
+    w.check();
+}
+
+/// Every way to make a version gives it the bucket's default, from the time of its entry.
+#[test]
+fn every_new_version_has_the_default_of_its_bucket() {
+    let (mut w, b) = world(Some((Mode::Governance, 3)));
+    let keys = keys_of_one_vshard(b, 3);
+    let default = |w: &World| Some(w.now_ms + 3 * DAY);
+
+    let small = put(&mut w, b, &keys[0], Lock::default());
+    assert_eq!(until(&w, b, &keys[0], small), default(&w));
+
+    let stage = w.open_stage(b, &keys[0], 2000, None);
+    let claim = w.claim_body(b, &keys[0], stage, "large", 2000);
+    w.done(claim);
+    let large = w.get(b, &keys[0]).unwrap().id;
+    assert_eq!(until(&w, b, &keys[0], large), default(&w));
+
+    let copy = Body::Copy(wire::Copy {
+        target: w.target(b, &keys[1]),
+        conditions: None,
+        version: sized("data", 4),
+        source_bucket: b.0,
+        source_epoch: w.epoch(b),
+        source_key: keys[0].clone().into(),
+        source_seq: seq(b, &keys[0], small).unwrap(),
+    });
+    w.done(copy);
+    let copied = w.get(b, &keys[1]).unwrap().id;
+    assert_eq!(until(&w, b, &keys[1], copied), default(&w));
+
+    let upload = w.create_upload(b, &keys[2]);
+    w.part(b, &keys[2], upload, 1, "part");
+    let whole = w.complete(b, &keys[2], upload, 1, &[(1, 1)], 4).written.id;
+    assert_eq!(until(&w, b, &keys[2], whole), default(&w));
+
+    let said = Lock {
+        retention: Some((Mode::Compliance, NOW + 50 * DAY)),
+        hold: None,
+    };
+    let own = put(&mut w, b, &keys[0], said);
+    assert_eq!(until(&w, b, &keys[0], own), Some(NOW + 50 * DAY));
+    let only_hold = Lock {
+        retention: None,
+        hold: Some(true),
+    };
+    let held = put(&mut w, b, &keys[0], only_hold);
+    assert_eq!(until(&w, b, &keys[0], held), default(&w));
+    w.check();
+}
+
+/// What was asked when the upload began holds for the version that Complete makes.
+#[test]
+fn an_upload_keeps_its_lock_until_it_is_a_version() {
+    let (mut w, b) = world(None);
+    let lock = Lock {
+        retention: Some((Mode::Compliance, NOW + DAY)),
+        hold: Some(true),
+    };
+    let create = Body::CreateUpload(wire::CreateUpload {
+        target: w.target(b, "k"),
+        meta: Bytes::new(),
+        lock: lock.row(),
+    });
+    let upload: UploadId = match w.done(create) {
+        Done::Upload(upload) => upload,
+        other => panic!("{other:?}"),
+    };
+    w.part(b, "k", upload, 1, "part");
+    let id = w.complete(b, "k", upload, 1, &[(1, 1)], 4).written.id;
+    let found = w.find(b, "k", VersionSelector::Id(id)).unwrap().new.lock;
+    assert_eq!(found.to_row(), lock.row());
+    let body = delete(&w, b, "k", id, true);
+    locked(&mut w, body);
+    w.release_all();
+    w.check();
+}
+
+/// An upload that was begun before its bucket had object lock can be completed after it.
+#[test]
+fn without_object_lock_nothing_is_locked_and_nothing_pretends_to_be() {
+    let mut w = World::new();
+    w.now_ms = NOW;
+    let b = w.bucket(1, Versioning::Enabled);
+    let lock = Lock {
+        retention: None,
+        hold: Some(true),
+    };
+    let no_lock = Answer::Refused(Refusal::NoLock);
+    let body = put_body(&w, b, "k", lock);
+    assert_eq!(w.propose(body, b"data"), no_lock);
+    let body = Body::CreateUpload(wire::CreateUpload {
+        target: w.target(b, "k"),
+        meta: Bytes::new(),
+        lock: lock.row(),
+    });
+    assert_eq!(w.answer(body), no_lock);
+    let id = put(&mut w, b, "k", Lock::default());
+    let body = hold(&w, b, "k", id, true);
+    assert_eq!(w.answer(body), no_lock);
+    let upload = w.create_upload(b, "k");
+    w.part(b, "k", upload, 1, "part");
+    lock_bucket(&mut w, 1, Some((Mode::Compliance, 1)));
+    let whole = w.complete(b, "k", upload, 1, &[(1, 1)], 4).written.id;
+    let body = delete(&w, b, "k", whole, true);
+    locked(&mut w, body);
+    w.check();
+}
+
+/// Object lock and its versioning stay, whatever facts come.
+#[test]
+fn no_facts_take_object_lock_away() {
+    let (mut w, b) = world(None);
+    for (lock, versioning) in [
+        (false, row::Versioning::Enabled),
+        (true, row::Versioning::Suspended),
+        (true, row::Versioning::Off),
+    ] {
+        let facts = row::Facts {
+            epoch: 99,
+            lock,
+            versioning: versioning as i32,
+            ..w.facts[&b]
+        };
+        let answer = w.answer(Body::SetFacts(wire::SetFacts { facts: Some(facts) }));
+        assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
+    }
+}
+
+/// Facts are written by us; still, none that make no sense are taken.
+#[test]
+fn a_default_retention_has_a_mode_and_one_length_within_its_limits() {
+    let (mut w, b) = world(None);
+    let compliance = mode_row(Mode::Compliance);
+    for (mode, days, years) in [
+        (0, 1, 0),
+        (7, 1, 0),
+        (compliance, 0, 0),
+        (compliance, 1, 1),
+        (compliance, 36_501, 0),
+        (compliance, 0, u32::MAX),
+    ] {
+        let facts = row::Facts {
+            epoch: 99,
+            retention: Some(row::DefaultRetention { mode, days, years }),
+            ..w.facts[&b]
+        };
+        let answer = w.answer(Body::SetFacts(wire::SetFacts { facts: Some(facts) }));
+        assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
+    }
+    let facts = row::Facts {
+        epoch: 99,
+        retention: Some(row::DefaultRetention {
+            mode: compliance,
+            days: 0,
+            years: 100,
+        }),
+        ..w.facts[&b]
+    };
+    w.done(Body::SetFacts(wire::SetFacts { facts: Some(facts) }));
+    w.facts.insert(b, facts);
+    let id = put(&mut w, b, "k", Lock::default());
+    assert_eq!(until(&w, b, "k", id), Some(w.now_ms + 36_500 * DAY));
+    w.check();
+}
+
+/// Null versions from before object lock may be locked, and no write replaces them any more.
+#[test]
+fn a_null_version_can_be_locked_and_is_not_overwritten() {
+    let mut w = World::new();
+    w.now_ms = NOW;
+    let b = w.bucket(1, Versioning::Off);
+    w.put(b, "k", "null");
+    lock_bucket(&mut w, 1, None);
+    let body = Body::SetLock(wire::SetLock {
+        target: w.target(b, "k"),
+        version: Some(wire::set_lock::Version::Null(true)),
+        change: Some(wire::set_lock::Change::Hold(true)),
+        bypass_governance: false,
+    });
+    w.done(body);
+    w.put(b, "k", "next");
+    let delete = Body::DeleteVersion(wire::DeleteVersion {
+        target: w.target(b, "k"),
+        conditions: None,
+        version: Some(wire::delete_version::Version::Null(true)),
+        bypass_governance: true,
+    });
+    locked(&mut w, delete);
+    assert!(w.find(b, "k", VersionSelector::Null).is_some());
+    w.check();
+}
+
+/// A version that is written while the leader's clock is ten days behind is kept as long as one written before.
+#[test]
+fn a_clock_that_goes_back_opens_no_lock_early() {
+    let (mut w, b) = world(Some((Mode::Compliance, 5)));
+    let before = put(&mut w, b, "a", Lock::default());
+    let right = w.now_ms;
+    w.now_ms = right - 10 * DAY;
+    let during = put(&mut w, b, "b", Lock::default());
+    assert_eq!(until(&w, b, "b", during), until(&w, b, "a", before));
+    let body = delete(&w, b, "a", before, true);
+    locked(&mut w, body);
+    w.now_ms = right + 5 * DAY - 30;
+    for (key, id) in [("a", before), ("b", during)] {
+        let body = delete(&w, b, key, id, true);
+        locked(&mut w, body);
+    }
+    w.now_ms = right + 5 * DAY;
+    for (key, id) in [("a", before), ("b", during)] {
+        let body = delete(&w, b, key, id, false);
+        w.done(body);
+    }
+    w.check();
+}
+
+// ---- any history, against a model ----
+
+/// What the model knows of a version.
+#[derive(Clone, Debug)]
+struct Known {
+    marker: bool,
+    lock: Lock,
+}
+
+/// The reference: versions by key and id, and the rules as S3 tells them.
+struct Model {
+    default: Option<(Mode, u32)>,
+    versions: BTreeMap<(String, VersionId), Known>,
+    /// The latest time of an entry that made a version.
+    latest: u64,
+}
+
+impl Model {
+    fn made(&mut self, key: &str, id: VersionId, asked: Lock, now: u64) {
+        self.latest = self.latest.max(now);
+        let of_bucket = |(mode, days)| (mode, self.latest + u64::from(days) * DAY);
+        let lock = Lock {
+            retention: asked.retention.or(self.default.map(of_bucket)),
+            hold: asked.hold,
+        };
+        let known = Known {
+            marker: false,
+            lock,
+        };
+        self.versions.insert((key.to_owned(), id), known);
+    }
+
+    fn is_kept(lock: &Lock, now: u64, bypass: bool) -> bool {
+        let retained = match lock.retention {
+            Some((Mode::Compliance, until)) => now < until,
+            Some((Mode::Governance, until)) => now < until && !bypass,
+            None => false,
+        };
+        retained || lock.hold == Some(true)
+    }
+
+    fn may_retain(lock: &Lock, new: Option<(Mode, u64)>, now: u64, bypass: bool) -> bool {
+        match lock.retention {
+            Some((old, until)) if now < until => match (old, new) {
+                (Mode::Governance, _) if bypass => true,
+                (old, Some((mode, later))) => old == mode && until <= later,
+                (_, None) => false,
+            },
+            _ => true,
+        }
+    }
+
+    /// Every version that the model knows is there with its lock, and no other is.
+    fn check(&self, w: &World, b: BucketId, keys: &[String]) {
+        let mut found = 0;
+        for ((key, id), known) in &self.versions {
+            let version = w.find(b, key, VersionSelector::Id(*id));
+            let version = version.unwrap_or_else(|| panic!("{key} {id} is gone: {known:?}"));
+            assert_eq!(version.is_delete_marker, known.marker);
+            assert_eq!(version.new.lock.to_row(), known.lock.row());
+            found += 1;
+        }
+        let usage = read::bucket_usage(&w.rows, b).unwrap();
+        assert_eq!(usage.versions + usage.markers, found, "of {keys:?}");
+    }
+}
+
+/// Puts, copies, uploads, deletes, retentions and holds in any order, with and without bypass, while the clock of the
+/// leader runs, jumps ahead with true time, and falls behind it: what is protected never disappears.
+#[test]
+fn no_history_takes_a_protected_version() {
+    for seed in 0..16 {
+        let mut dice = Dice::new(seed);
+        let default = match dice.below(3) {
+            0 => None,
+            1 => Some((Mode::Governance, 2)),
+            _ => Some((Mode::Compliance, 2)),
+        };
+        let (mut w, b) = world(default);
+        w.twice = seed < 4;
+        let mut keys = keys_of_one_vshard(b, 3);
+        keys.push("elsewhere".into());
+        let mut model = Model {
+            default,
+            versions: BTreeMap::new(),
+            latest: 0,
+        };
+        let mut true_ms = NOW;
+        // Until when, in true time, each version was promised to stay by nobody but time: checked from outside.
+        let mut promised: BTreeMap<(String, VersionId), u64> = BTreeMap::new();
+        let mut latest_true = NOW;
+        for number in 0..400 {
+            true_ms += dice.below(DAY / 8);
+            let behind = match dice.below(5) {
+                0 => dice.below(9 * DAY),
+                _ => 0,
+            };
+            // The world adds 10 to the time of each entry.
+            w.now_ms = true_ms - behind - 10;
+            let made = step(&mut w, &mut dice, &mut model, b, &keys);
+            if let Some((name, said)) = made {
+                // An entry whose clock was right says what time it is; from then on the default counts from no earlier.
+                if behind == 0 {
+                    latest_true = true_ms;
+                }
+                match (said, default) {
+                    (None, Some((Mode::Compliance, days))) => {
+                        promised.insert(name, latest_true + u64::from(days) * DAY);
+                    }
+                    (Some((Mode::Compliance, until)), _) => {
+                        promised.insert(name, until);
+                    }
+                    _ => {}
+                }
+            }
+            for ((key, id), until) in &promised {
+                let there = w.find(b, key, VersionSelector::Id(*id)).is_some();
+                assert!(there || *until <= true_ms, "{key} {id} went before {until}");
+            }
+            promised.retain(|_, until| *until > true_ms);
+            if number % 10 == 0 {
+                model.check(&w, b, &keys);
+            }
+        }
+        model.check(&w, b, &keys);
+        w.release_all();
+        w.check();
+    }
+}
+
+type Name = (String, VersionId);
+
+/// One step, which the model foresees. Answers a version that was made, and the retention it was made with.
+fn step(
+    w: &mut World,
+    dice: &mut Dice,
+    model: &mut Model,
+    b: BucketId,
+    keys: &[String],
+) -> Option<(Name, Option<(Mode, u64)>)> {
+    let key = dice.pick(keys).clone();
+    let names: Vec<Name> = model.versions.keys().cloned().collect();
+    let now = w.now_ms + 10;
+    let retention = |dice: &mut Dice| {
+        let mode = *dice.pick(&[Mode::Governance, Mode::Compliance]);
+        let at = now + dice.below(4 * DAY);
+        (dice.below(3) > 0).then_some((mode, at.saturating_sub(DAY / 2)))
+    };
+    match dice.below(11) {
+        10 => copy(w, dice, model, b, &key, &names, now),
+        0..=2 => {
+            let asked = Lock {
+                retention: retention(dice),
+                hold: (dice.below(8) == 0).then(|| dice.below(2) == 0),
+            };
+            let id = put(w, b, &key, asked);
+            model.made(&key, id, asked, now);
+            Some(((key, id), asked.retention))
+        }
+        3 => {
+            let marker = w.delete(b, &key).marker.unwrap();
+            let known = Known {
+                marker: true,
+                lock: Lock::default(),
+            };
+            model.versions.insert((key, marker), known);
+            None
+        }
+        4 => {
+            let upload = w.create_upload(b, &key);
+            let part = w.part_body(b, &key, upload, 1, "part");
+            w.propose(part, b"part");
+            w.now_ms -= 20;
+            let id = w.complete(b, &key, upload, 1, &[(1, 1)], 4).written.id;
+            model.made(&key, id, Lock::default(), now);
+            Some(((key, id), None))
+        }
+        _ if names.is_empty() => None,
+        5 | 6 => {
+            let (key, id) = dice.pick(&names).clone();
+            let bypass = dice.below(2) == 0;
+            let kept = Model::is_kept(&model.versions[&(key.clone(), id)].lock, now, bypass);
+            let body = delete(w, b, &key, id, bypass);
+            match w.answer(body) {
+                Answer::Done(Done::Deleted(deleted)) => {
+                    assert!(deleted.existed && !kept, "{key} {id} was deleted");
+                    model.versions.remove(&(key, id));
+                }
+                Answer::Refused(Refusal::Locked) => assert!(kept, "{key} {id} was not deleted"),
+                other => panic!("{other:?}"),
+            }
+            None
+        }
+        7 | 8 => {
+            let name = dice.pick(&names).clone();
+            let (new, bypass) = (retention(dice), dice.below(3) == 0);
+            let body = retain(w, b, &name.0, name.1, new, bypass);
+            let known = model.versions.get_mut(&name).unwrap();
+            let allowed = Model::may_retain(&known.lock, new, now, bypass);
+            match w.answer(body) {
+                Answer::Done(Done::Written(_)) => {
+                    assert!(allowed && !known.marker);
+                    known.lock.retention = new;
+                }
+                Answer::Refused(Refusal::Locked) => assert!(!allowed),
+                Answer::Refused(Refusal::NoSuchVersion) => assert!(known.marker),
+                other => panic!("{other:?}"),
+            }
+            None
+        }
+        _ => {
+            let name = dice.pick(&names).clone();
+            let on = dice.below(3) == 0;
+            let body = hold(w, b, &name.0, name.1, on);
+            let known = model.versions.get_mut(&name).unwrap();
+            match w.answer(body) {
+                Answer::Done(Done::Written(_)) => {
+                    assert!(!known.marker);
+                    known.lock.hold = Some(on);
+                }
+                Answer::Refused(Refusal::NoSuchVersion) => assert!(known.marker),
+                other => panic!("{other:?}"),
+            }
+            None
+        }
+    }
+}
+
+/// A copy shares its source's bytes, and nothing of what keeps it.
+fn copy(
+    w: &mut World,
+    dice: &mut Dice,
+    model: &mut Model,
+    b: BucketId,
+    to: &str,
+    names: &[Name],
+    now: u64,
+) -> Option<(Name, Option<(Mode, u64)>)> {
+    let same = |name: &&Name| VShard::of(b, name.0.as_bytes()) == VShard::of(b, to.as_bytes());
+    let sources: Vec<&Name> = names.iter().filter(same).collect();
+    if sources.is_empty() {
+        return None;
+    }
+    let (key, id) = *dice.pick(&sources);
+    let copy = wire::Copy {
+        target: w.target(b, to),
+        conditions: None,
+        version: sized("copy", 4),
+        source_bucket: b.0,
+        source_epoch: w.epoch(b),
+        source_key: key.clone().into(),
+        source_seq: seq(b, key, *id).unwrap(),
+    };
+    match w.answer(Body::Copy(copy)) {
+        Answer::Done(Done::Written(written)) => {
+            model.made(to, written.id, Lock::default(), now);
+            Some(((to.to_owned(), written.id), None))
+        }
+        Answer::Refused(Refusal::NoSuchKey) => {
+            assert!(model.versions[&(key.clone(), *id)].marker);
+            None
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An entry of a leader on its own account (lifecycle deletes that way) gets around nothing.
+#[test]
+fn what_a_leader_proposes_by_itself_is_refused_too() {
+    let (mut w, b) = world(Some((Mode::Governance, 1)));
+    let id = put(&mut w, b, "k", Lock::default());
+    let own = Entry {
+        now_ms: w.now_ms + 1,
+        command: None,
+        payload_len: 0,
+        body: Some(delete(&w, b, "k", id, false)),
+    };
+    assert_eq!(w.apply(&own).answer, Answer::Refused(Refusal::Locked));
+    assert!(w.find(b, "k", VersionSelector::Id(id)).is_some());
+    w.check();
+}
