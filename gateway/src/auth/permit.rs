@@ -45,6 +45,8 @@ pub enum Action {
     PutBucketCors,
     GetEncryptionConfiguration,
     PutEncryptionConfiguration,
+    GetLifecycleConfiguration,
+    PutLifecycleConfiguration,
     AbortMultipartUpload,
     ListMultipartUploadParts,
 }

@@ -7,6 +7,7 @@ use prost::Message;
 
 use super::cors::CorsRule;
 use super::encryption::{self, BucketDefault};
+use super::lifecycle::{self, Lifecycle};
 use super::record::RecordError;
 use super::tags::{self, Tags};
 
@@ -19,6 +20,8 @@ pub struct BucketSettings {
     pub cors: Vec<CorsRule>,
     /// How writes are encrypted that do not say.
     pub encryption: Option<BucketDefault>,
+    /// What in it ages.
+    pub lifecycle: Option<Lifecycle>,
 }
 
 mod wire {
@@ -32,6 +35,15 @@ mod wire {
         pub cors: Vec<CorsRule>,
         #[prost(message, optional, tag = "8")]
         pub encryption: Option<super::encryption::wire::BucketDefault>,
+        #[prost(message, optional, tag = "20")]
+        pub lifecycle: Option<super::lifecycle::wire::Rules>,
+    }
+
+    /// Whether anything ages, alone: reading it copies nothing.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct OnlyLifecycle {
+        #[prost(bytes = "bytes", optional, tag = "20")]
+        pub lifecycle: Option<bytes::Bytes>,
     }
 
     /// What every write must know, alone: reading it skips the rest without copying any.
@@ -64,10 +76,12 @@ impl BucketSettings {
         let tags = (!self.tags.is_empty()).then(|| self.tags.to_wire());
         let cors = self.cors.iter().cloned().map(rule_to_wire).collect();
         let encryption = self.encryption.as_ref().map(BucketDefault::to_wire);
+        let lifecycle = self.lifecycle.as_ref().map(Lifecycle::to_wire);
         wire::Settings {
             tags,
             cors,
             encryption,
+            lifecycle,
         }
         .encode_to_vec()
         .into()
@@ -80,7 +94,27 @@ impl BucketSettings {
             tags: stored.tags.map(Tags::of_wire).unwrap_or_default(),
             cors: stored.cors.into_iter().map(rule_of_wire).collect(),
             encryption: stored.encryption.map(BucketDefault::of_wire).transpose()?,
+            lifecycle: stored.lifecycle.map(Lifecycle::of_wire).transpose()?,
         })
+    }
+
+    /// Whether it has lifecycle rules. Asked with every request: it copies nothing, and mostly there is nothing.
+    pub fn has_lifecycle(bytes: &Bytes) -> bool {
+        !bytes.is_empty()
+            && wire::OnlyLifecycle::decode(bytes.clone()).is_ok_and(|only| only.lifecycle.is_some())
+    }
+
+    /// The lifecycle rules alone.
+    pub fn lifecycle_of(bytes: &Bytes) -> Result<Option<Lifecycle>, RecordError> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let only = wire::OnlyLifecycle::decode(bytes.clone()).map_err(RecordError::new)?;
+        let Some(rules) = only.lifecycle else {
+            return Ok(None);
+        };
+        let rules = lifecycle::wire::Rules::decode(rules).map_err(RecordError::new)?;
+        Lifecycle::of_wire(rules).map(Some)
     }
 
     /// The default encryption alone.
@@ -143,7 +177,7 @@ mod tests {
         let settings = BucketSettings {
             tags,
             cors: vec![rule],
-            encryption: None,
+            ..BucketSettings::default()
         };
         insta::assert_snapshot!(hex(&settings.encode()), @"0a080a060a016112013112180a017212012a1a034745541a035055542201782a01793005");
         assert_eq!(
@@ -174,5 +208,55 @@ mod tests {
             );
             assert_eq!(BucketSettings::decode(&bytes).unwrap(), settings);
         }
+    }
+
+    #[test]
+    fn the_bytes_of_lifecycle_rules_never_change() {
+        use crate::object::lifecycle::{Expiration, Filter, Form, Noncurrent, Rule};
+        let rule = Rule {
+            id: "r".into(),
+            enabled: false,
+            filter: Filter {
+                form: Form::And,
+                prefix: Some("p".into()),
+                tags: vec![("a".into(), "b".into())],
+                larger_than: Some(1),
+                smaller_than: Some(300),
+            },
+            expiration: Some(Expiration::Days(3)),
+            noncurrent: Some(Noncurrent { days: 4, keep: 5 }),
+            abort_days: Some(6),
+        };
+        let with = |form, expiration| Rule {
+            id: "s".into(),
+            enabled: true,
+            filter: Filter {
+                form,
+                ..Filter::default()
+            },
+            expiration: Some(expiration),
+            ..Rule::default()
+        };
+        let lifecycle = Lifecycle {
+            rules: vec![
+                rule,
+                with(Form::One, Expiration::Date(86_400_000)),
+                with(Form::Prefix, Expiration::Marker(true)),
+            ],
+            minimum_varies: true,
+        };
+        let settings = BucketSettings {
+            lifecycle: Some(lifecycle),
+            ..BucketSettings::default()
+        };
+        let bytes = settings.encode();
+        insta::assert_snapshot!(hex(&bytes), @"");
+        assert_eq!(BucketSettings::decode(&bytes).unwrap(), settings);
+        assert_eq!(
+            BucketSettings::lifecycle_of(&bytes).unwrap(),
+            settings.lifecycle
+        );
+        let others = BucketSettings::default().encode();
+        assert_eq!(BucketSettings::lifecycle_of(&others), Ok(None));
     }
 }

@@ -20,8 +20,8 @@ use crate::ops::encryption::{self, Guarded};
 use crate::ops::error::while_replaced;
 use crate::ops::head_object::find_version;
 use crate::ops::put_object::{owner, permit_tags};
-use crate::ops::version_name::record_of;
-use crate::ops::{OpContext, OpError, VersionName};
+use crate::ops::version_name::{record_of, tags_of};
+use crate::ops::{OpContext, OpError, VersionName, lifecycle};
 use crate::store::{
     Bucket, Conditions, Content, Hashing, KvError, NewVersion, Refusal, Version, VersionSelector,
     Written,
@@ -80,6 +80,8 @@ pub struct CopyReply {
     pub version: Option<VersionName>,
     /// Of the source, where its bucket shows names.
     pub source_version: Option<VersionName>,
+    /// `x-amz-expiration` of the copy.
+    pub expiration: Option<String>,
 }
 
 /// Copies it.
@@ -163,8 +165,21 @@ async fn attempt(
             rewrite(ctx, content, target, &mut record, guarded, algorithm).await?
         }
     };
+    let tags = match &request.tags {
+        Some(tags) => tags.clone(),
+        None => tags_of(&source_bucket, &source)?,
+    };
+    let expiration = lifecycle::expiration(
+        ctx,
+        bucket,
+        key.as_str().as_bytes(),
+        &tags,
+        of_source.size(source.new.size),
+        written.modified_ms,
+    );
     Ok(CopyReply {
         etag,
+        expiration,
         modified_ms: written.modified_ms,
         guard: record.guard().cloned(),
         record,

@@ -9,6 +9,7 @@ use crate::object::name::ObjectKey;
 use crate::object::record::{ContentHeaders, ObjectRecord};
 use crate::object::tags::Tags;
 use crate::ops::encryption::{self, Guarded};
+use crate::ops::lifecycle;
 use crate::ops::{OpContext, OpError, VersionName};
 use crate::store::payload::Payload;
 use crate::store::{Bucket, Conditions, Hashing, NewVersion};
@@ -47,6 +48,8 @@ pub struct PutReply {
     pub guard: Option<Guard>,
     /// Its name, where the bucket shows names.
     pub version: Option<VersionName>,
+    /// `x-amz-expiration`.
+    pub expiration: Option<String>,
 }
 
 /// Writes it.
@@ -101,6 +104,14 @@ pub async fn put_object(
         size,
         guard,
         version: VersionName::written(&bucket, &written),
+        expiration: lifecycle::expiration(
+            ctx,
+            &bucket,
+            key.as_str().as_bytes(),
+            &request.tags,
+            size,
+            written.modified_ms,
+        ),
     })
 }
 

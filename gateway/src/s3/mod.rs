@@ -23,6 +23,7 @@ mod front;
 pub mod header_rules;
 mod headers;
 pub mod host;
+mod lifecycle;
 mod listings;
 mod objects;
 mod post_object;

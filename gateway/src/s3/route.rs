@@ -21,7 +21,7 @@ const fn route(name: &'static str, takes: &'static [&'static str]) -> Route {
     Route { name, takes }
 }
 
-const ROUTES: [Route; 52] = [
+const ROUTES: [Route; 54] = [
     route("AbortMultipartUpload", &["uploadId"]),
     route("CompleteMultipartUpload", &["uploadId"]),
     route("CopyObject", &[]),
@@ -30,6 +30,7 @@ const ROUTES: [Route; 52] = [
     route("DeleteBucket", &[]),
     route("DeleteBucketCors", &["cors"]),
     route("DeleteBucketEncryption", &["encryption"]),
+    route("DeleteBucketLifecycle", &["lifecycle"]),
     route("DeleteBucketTagging", &["tagging"]),
     route("DeleteObject", &["versionId"]),
     route("DeleteObjectTagging", &["tagging", "versionId"]),
@@ -68,6 +69,7 @@ const ROUTES: [Route; 52] = [
     route("ListParts", &["uploadId"]),
     route("PutBucketCors", &["cors"]),
     route("PutBucketEncryption", &["encryption"]),
+    route("PutBucketLifecycleConfiguration", &["lifecycle"]),
     route("PutBucketTagging", &["tagging"]),
     route("PutBucketVersioning", &["versioning"]),
     route("PutObject", &[]),

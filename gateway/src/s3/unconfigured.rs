@@ -83,8 +83,6 @@ not_found! {
         "NoSuchPublicAccessBlockConfiguration", "The public access block configuration was not found";
     get_bucket_website: GetBucketWebsiteInput -> GetBucketWebsiteOutput =
         "NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration";
-    get_bucket_lifecycle_configuration: GetBucketLifecycleConfigurationInput -> GetBucketLifecycleConfigurationOutput =
-        "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist";
     get_bucket_replication: GetBucketReplicationInput -> GetBucketReplicationOutput =
         "ReplicationConfigurationNotFoundError", "The replication configuration was not found";
     get_object_lock_configuration: GetObjectLockConfigurationInput -> GetObjectLockConfigurationOutput =
