@@ -250,7 +250,7 @@ mod tests {
             ..BucketSettings::default()
         };
         let bytes = settings.encode();
-        insta::assert_snapshot!(hex(&bytes), @"");
+        insta::assert_snapshot!(hex(&bytes), @"a201360a1f0a0172100118012201702a060a0161120162300138ac0240035804600568060a080a01734880b899290a070a0173180250011001");
         assert_eq!(BucketSettings::decode(&bytes).unwrap(), settings);
         assert_eq!(
             BucketSettings::lifecycle_of(&bytes).unwrap(),

@@ -195,9 +195,9 @@ fn aging_of<'a>(key: &'a Bytes, version: &'a row::Version, rank: Rank) -> Aging<
     }
 }
 
-fn next_key<'r>(
-    rows: &'r mut std::iter::Peekable<impl Iterator<Item = Result<(Bytes, Bytes), EngineError>>>,
-) -> Result<Option<&'r Bytes>, EngineError> {
+fn next_key(
+    rows: &mut std::iter::Peekable<impl Iterator<Item = Result<(Bytes, Bytes), EngineError>>>,
+) -> Result<Option<&Bytes>, EngineError> {
     match rows.peek() {
         None => Ok(None),
         Some(Ok((key, _))) => Ok(Some(key)),
