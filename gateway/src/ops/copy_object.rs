@@ -20,7 +20,7 @@ use crate::ops::encryption::{self, Guarded};
 use crate::ops::error::while_replaced;
 use crate::ops::head_object::find_version;
 use crate::ops::put_object::{owner, permit_tags};
-use crate::ops::version_name::{record_of, tags_of};
+use crate::ops::version_name::record_of;
 use crate::ops::{OpContext, OpError, VersionName, lifecycle};
 use crate::store::{
     Bucket, Conditions, Content, Hashing, KvError, NewVersion, Refusal, Version, VersionSelector,
@@ -167,7 +167,8 @@ async fn attempt(
     };
     let tags = match &request.tags {
         Some(tags) => tags.clone(),
-        None => tags_of(&source_bucket, &source)?,
+        // The copy is made by now: tags that cannot be read only leave the header out.
+        None => Tags::decode(&source.new.tags).unwrap_or_default(),
     };
     let expiration = lifecycle::expiration(
         ctx,
