@@ -23,6 +23,9 @@ use crate::tenancy::bucket::{self, BucketRef};
 /// Buckets whose rules are kept in memory; more of them begin anew.
 const CACHED: usize = 1024;
 
+/// What rules may take up of the 256 KiB that the core keeps with a bucket: it is read with every request.
+const MAX_BYTES: usize = 224 << 10;
+
 /// Rules that were read, by bucket and the epoch of its facts.
 #[derive(Default)]
 pub(super) struct RulesRead(RwLock<BTreeMap<BucketId, (u64, Arc<Lifecycle>)>>);
@@ -46,6 +49,16 @@ pub async fn put_bucket_lifecycle(
     rules: Option<&Lifecycle>,
 ) -> Result<(), OpError> {
     let bucket = bucket::find(ctx, who, Action::PutLifecycleConfiguration, asked).await?;
+    let alone = BucketSettings {
+        lifecycle: rules.cloned(),
+        ..BucketSettings::default()
+    };
+    let bytes = alone.encode().len();
+    if bytes > MAX_BYTES {
+        return Err(OpError::Request(format!(
+            "The rules take up {bytes} bytes, and may take up {MAX_BYTES}: use fewer or shorter ones."
+        )));
+    }
     change_settings(ctx, &bucket, |settings| {
         settings.lifecycle = rules.cloned();
     })

@@ -225,6 +225,20 @@ async fn rules_that_make_no_sense_are_refused() {
         world.get("/bucket?lifecycle").send().await.all("ID"),
         ["kept"]
     );
+    let long = |n: usize| {
+        rule(
+            &n.to_string(),
+            &format!("<Prefix>{n}{}</Prefix>", "p".repeat(500)),
+            &days(1),
+        )
+    };
+    let large = put(&world, &(0..900).map(long).collect::<String>()).await;
+    large.refused(400, "InvalidRequest");
+    assert!(
+        large.one("Message").starts_with("The rules take up"),
+        "{}",
+        large.text()
+    );
     set(&world, &many(1000)).await;
     world
         .put("/nowhere?lifecycle")
