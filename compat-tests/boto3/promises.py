@@ -1,6 +1,7 @@
 """boto3's view of minikv: each function below is one promise; its name is printed with the outcome."""
 
 import datetime
+import email.utils
 import hashlib
 import os
 import pathlib
@@ -482,6 +483,53 @@ def the_acl_that_is_there_may_be_set_and_no_other():
     s3.delete_bucket_policy(Bucket=BUCKET)
 
 
+def lifecycle_rules_come_back_and_are_told():
+    days = datetime.timedelta(days=1)
+    date = datetime.datetime(2031, 5, 1, tzinfo=datetime.timezone.utc)
+    rules = [
+        {"ID": "all of it", "Filter": {}, "Status": "Enabled", "Expiration": {"Days": 300},
+         "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 20}},
+        {"ID": "tag", "Filter": {"Tag": {"Key": "colour", "Value": "red"}}, "Status": "Enabled", "Expiration": {"Days": 30}},
+        {"ID": "date", "Filter": {"Prefix": "dated/"}, "Status": "Disabled", "Expiration": {"Date": date}},
+        {"ID": "and", "Filter": {"And": {"Prefix": "x/", "Tags": [{"Key": "a", "Value": "b"}], "ObjectSizeGreaterThan": 5, "ObjectSizeLessThan": 50}},
+         "Status": "Enabled", "NoncurrentVersionExpiration": {"NoncurrentDays": 3, "NewerNoncurrentVersions": 2}},
+        {"ID": "markers", "Filter": {"Prefix": ""}, "Status": "Enabled", "Expiration": {"ExpiredObjectDeleteMarker": True}},
+    ]
+    put = s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": rules})
+    assert put["TransitionDefaultMinimumObjectSize"] == "all_storage_classes_128K"
+    got = s3.get_bucket_lifecycle_configuration(Bucket=BUCKET)
+    assert got["Rules"] == rules and got["TransitionDefaultMinimumObjectSize"] == "all_storage_classes_128K"
+
+    def midnight(days_from_now):
+        today = datetime.datetime.now(datetime.timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+        return today + (days_from_now + 1) * days
+
+    def told(answer, days_from_now, rule):
+        date = email.utils.format_datetime(midnight(days_from_now), usegmt=True)
+        assert answer["Expiration"] == f'expiry-date="{date}", rule-id="{rule}"', answer["Expiration"]
+
+    told(s3.put_object(Bucket=BUCKET, Key="aging", Body=b"v"), 300, "all%20of%20it")
+    told(s3.head_object(Bucket=BUCKET, Key="aging"), 300, "all%20of%20it")
+    told(s3.put_object(Bucket=BUCKET, Key="red", Body=b"v", Tagging="colour=red"), 30, "tag")
+    told(s3.get_object(Bucket=BUCKET, Key="red"), 30, "tag")
+    upload = s3.create_multipart_upload(Bucket=BUCKET, Key="aging")
+    assert upload["AbortDate"] == midnight(20) and upload["AbortRuleId"] == "all%20of%20it"
+    listed = s3.list_parts(Bucket=BUCKET, Key="aging", UploadId=upload["UploadId"])
+    assert listed["AbortDate"] == midnight(20)
+    s3.abort_multipart_upload(Bucket=BUCKET, Key="aging", UploadId=upload["UploadId"])
+
+    refused = lambda rule: code_of(s3.put_bucket_lifecycle_configuration, Bucket=BUCKET, LifecycleConfiguration={"Rules": [{"Status": "Enabled", "Filter": {}, **rule}]})
+    assert refused({"Expiration": {"Days": 0}}) == "InvalidArgument"
+    assert refused({}) == "InvalidRequest"
+    assert refused({"Transitions": [{"Days": 30, "StorageClass": "GLACIER"}]}) == "NotImplemented"
+    old = [{"ID": "old form", "Prefix": "logs/", "Status": "Enabled", "Expiration": {"Days": 1}}]
+    s3.put_bucket_lifecycle(Bucket=BUCKET, LifecycleConfiguration={"Rules": old})
+    assert s3.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"] == old
+    s3.delete_bucket_lifecycle(Bucket=BUCKET)
+    assert code_of(s3.get_bucket_lifecycle_configuration, Bucket=BUCKET) == "NoSuchLifecycleConfiguration"
+    assert "Expiration" not in s3.head_object(Bucket=BUCKET, Key="aging")
+
+
 def the_bucket_can_be_emptied_and_removed():
     for upload in s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []):
         s3.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
@@ -526,7 +574,7 @@ PROMISES = [
     object_lock_is_turned_on_later_where_versions_are_kept, retentions_are_set_lengthened_and_bypassed,
     compliance_ends_at_its_date_and_for_nobody_before, a_legal_hold_holds_until_it_is_turned_off,
     uploads_and_copies_are_locked_as_they_ask, a_locked_bucket_is_emptied_once_nothing_keeps_it,
-    the_acl_that_is_there_may_be_set_and_no_other, the_bucket_can_be_emptied_and_removed,
+    the_acl_that_is_there_may_be_set_and_no_other, lifecycle_rules_come_back_and_are_told, the_bucket_can_be_emptied_and_removed,
     unconfigured_gets_answer_like_aws,
 ]
 

@@ -9,6 +9,7 @@
 pub(crate) mod checkpoint;
 pub(crate) mod command;
 pub(crate) mod leader_memory;
+pub(crate) mod lifecycle;
 pub(crate) mod pending;
 pub(crate) mod propose;
 pub(crate) mod raft_handle;

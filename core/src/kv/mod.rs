@@ -10,6 +10,7 @@
 //! (epochs) and the request is planned anew in here (`plan`); a gateway need not care.
 
 mod content;
+pub mod lifecycle;
 mod listing;
 mod objects;
 mod plan;

@@ -31,6 +31,13 @@ pub(super) fn begin(node: &Arc<Node>) {
             tracing::debug!(%error, "a sweep was not finished");
         }
     });
+    if let Some(walker) = &node.walker {
+        every(node, walker.tick(), |node| async move {
+            if let Err(error) = node.age_now().await {
+                tracing::debug!(%error, "a walk for lifecycle rules was not finished");
+            }
+        });
+    }
     every(node, node.options.limits.compact_every, |node| async move {
         if let Err(error) = node.compact().await {
             tracing::warn!(%error, "compaction was given up for now");

@@ -6,6 +6,8 @@ mod founding;
 mod healer;
 mod housekeeping;
 mod identity;
+#[cfg(test)]
+mod lifecycle_tests;
 mod recover;
 mod running;
 #[cfg(test)]
@@ -17,10 +19,12 @@ mod twin_file;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::env::disk::Space;
 use crate::ids::GroupId;
+use crate::kv::lifecycle::{Lifecycle, LifecycleCounts};
 use crate::kv::{Credentials, Usage};
 pub use crate::log::FsyncPolicy;
 pub use recover::{LostEntry, RecoverError, Recovery, recover};
@@ -41,6 +45,8 @@ pub struct NodeOptions {
     pub root: Option<Credentials>,
     /// Sizes and times, for tests and small machines.
     pub limits: Limits,
+    /// Who says what in a bucket has come of age; `None`: nobody, and nothing does.
+    pub lifecycle: Option<Arc<dyn Lifecycle>>,
 }
 
 /// Which engine holds the rows; the log is the truth, so it may be exchanged between starts.
@@ -126,6 +132,7 @@ impl NodeOptions {
             data_groups: 8,
             root: None,
             limits: Limits::default(),
+            lifecycle: None,
         }
     }
 }
@@ -238,6 +245,8 @@ pub struct NodeStatus {
     pub log_bytes: u64,
     /// Bytes in log segments that something still needs.
     pub log_live_bytes: u64,
+    /// What lifecycle rules have done since the start.
+    pub lifecycle: LifecycleCounts,
 }
 
 /// One group, as `status` tells it.

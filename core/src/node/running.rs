@@ -17,6 +17,7 @@ use crate::env::disk::DirLock;
 use crate::env::task::JoinHandle;
 use crate::env::{Env, clock};
 use crate::group::checkpoint::{self, Checkpoints};
+use crate::group::lifecycle::Walker;
 use crate::group::sweep::{self, SweepLimits};
 use crate::group::{Group, Standing};
 use crate::kv::{Kv, KvError, Usage};
@@ -38,6 +39,7 @@ pub(super) struct Parts {
     pub checkpoints: Arc<Checkpoints>,
     pub kv: Kv,
     pub replayed: u64,
+    pub walker: Option<Walker>,
 }
 
 /// A running node. Stop it with `shutdown`; dropped without, it is as after a process kill.
@@ -53,6 +55,7 @@ pub struct Node {
     pub(super) checkpoints: Arc<Checkpoints>,
     kv: Kv,
     replayed: u64,
+    pub(super) walker: Option<Walker>,
     pub(super) compacting: tokio::sync::Mutex<()>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Given up when the node has stopped.
@@ -98,6 +101,7 @@ impl Node {
             checkpoints: parts.checkpoints,
             kv: parts.kv,
             replayed: parts.replayed,
+            walker: parts.walker,
             compacting: tokio::sync::Mutex::new(()),
             tasks: Mutex::default(),
             lock: Mutex::new(Some(parts.lock)),
@@ -192,6 +196,7 @@ impl Node {
             sick: self.log.is_sick(),
             log_bytes: metrics.log_bytes,
             log_live_bytes: metrics.log_live_bytes,
+            lifecycle: self.walker.as_ref().map(Walker::counts).unwrap_or_default(),
         }
     }
 
@@ -259,6 +264,14 @@ impl Node {
     /// Abandons, expires and releases everything that is due by now.
     pub async fn sweep_now(&self) -> Result<(), KvError> {
         sweep::round(&self.router, &self.sweep_limits()).await
+    }
+
+    /// One round of lifecycle: what has come of age goes.
+    pub async fn age_now(&self) -> Result<(), KvError> {
+        match &self.walker {
+            Some(walker) => walker.round(&self.router).await,
+            None => Ok(()),
+        }
     }
 
     pub(super) fn sweep_limits(&self) -> SweepLimits {

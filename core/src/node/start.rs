@@ -35,6 +35,7 @@ use crate::engine::{Engine, EngineError};
 use crate::env::disk::{DirLock, Disk};
 use crate::env::{Env, task};
 use crate::group::checkpoint::{CheckpointLimits, Checkpoints, Pressure};
+use crate::group::lifecycle::Walker;
 use crate::group::raft_handle::RaftHandle;
 use crate::group::raft_log::RaftLog;
 use crate::group::raft_network::NoPeers;
@@ -151,6 +152,7 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
         limits: limits(&options),
         grown,
     });
+    let walker = options.lifecycle.clone().map(Walker::new);
     let node = Node::new(Parts {
         env,
         options,
@@ -164,6 +166,7 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
         checkpoints,
         kv,
         replayed,
+        walker,
     });
     housekeeping::begin(&node);
     Ok(node)

@@ -150,6 +150,7 @@ fn follow(applying: &mut Applying, body: &Body) -> Result<Done, Stop> {
 
         Body::Release(release) => applying.release(release),
         Body::AdvanceFree(_) => applying.advance_free(),
+        Body::Expire(expire) => applying.expire(expire),
         Body::SetFacts(set) => applying.set_facts(set),
 
         Body::Transact(transact) => applying.transact(transact),

@@ -17,6 +17,7 @@ mod decide;
 mod delete;
 mod directory;
 pub mod entry;
+mod expire;
 mod facts;
 mod forming;
 mod free_list;

@@ -235,7 +235,7 @@ impl Applying<'_> {
     }
 
     /// An open upload ends without a version. Its parts stay charged until they are moved to the free list.
-    fn end_upload(
+    pub fn end_upload(
         &mut self,
         vshard: VShard,
         name: &UploadName,

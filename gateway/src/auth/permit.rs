@@ -57,6 +57,8 @@ pub enum Action {
     GetObjectLegalHold,
     PutObjectLegalHold,
     BypassGovernanceRetention,
+    GetLifecycleConfiguration,
+    PutLifecycleConfiguration,
     AbortMultipartUpload,
     ListMultipartUploadParts,
 }

@@ -9,7 +9,7 @@ use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::target::{Prefer, Target, TargetArgs};
 use crate::config::Environment;
-use crate::http::admin::Status;
+use crate::http::admin::{Lifecycle, Status};
 
 /// What the server says of itself.
 #[derive(Args, Debug)]
@@ -72,6 +72,7 @@ fn text(status: &Status) -> String {
         size(status.log_bytes),
         size(status.log_live_bytes)
     ));
+    text.push_str(&lifecycle(&status.lifecycle));
     for check in status.checks.iter().filter(|check| !check.ok) {
         text.push_str(&format!(
             "{}  {}: {}\n",
@@ -120,6 +121,29 @@ fn text(status: &Status) -> String {
     }
     text.push_str(&table.to_string());
     text.push('\n');
+    text
+}
+
+/// A line about lifecycle rules, where there are any.
+fn lifecycle(done: &Lifecycle) -> String {
+    let mut text = String::new();
+    if done.walks > 0 {
+        text.push_str(&format!(
+            "rules  {} seen; expired {} objects, {} noncurrent versions, {} markers; aborted {} uploads",
+            done.seen,
+            done.expired_objects,
+            done.expired_noncurrent,
+            done.expired_markers,
+            done.aborted_uploads,
+        ));
+        if done.protected > 0 {
+            text.push_str(&format!("; {} protected by object lock", done.protected));
+        }
+        text.push('\n');
+    }
+    for line in &done.trouble {
+        text.push_str(&format!("WARNS  {line}\n"));
+    }
     text
 }
 

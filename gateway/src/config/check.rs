@@ -157,6 +157,12 @@ pub fn startable(config: &Config) -> Result<(), ConfigError> {
             range: "between 1 and 3650",
         });
     }
+    if !(1..=86_400).contains(&store.lifecycle_day_seconds) {
+        return Err(ConfigError::OutOfRange {
+            key: "store.lifecycle-day-seconds",
+            range: "between 1 and 86400",
+        });
+    }
     if store.release_after_seconds > 30 * 86_400 {
         return Err(ConfigError::OutOfRange {
             key: "store.release-after-seconds",

@@ -145,6 +145,10 @@ documented! {
         pub release_after_seconds: u64,
         /// Days after which an unfinished multipart upload is aborted.
         pub upload_expiry_days: u64,
+        /// Length of a day in lifecycle rules, in seconds; shorter than 86400 for tests only.
+        ///
+        /// What clients are told (x-amz-expiration) stays in real days.
+        pub lifecycle_day_seconds: u64,
     }
 }
 
@@ -156,6 +160,7 @@ impl Default for Store {
             block_cache_mib: 16,
             release_after_seconds: 900,
             upload_expiry_days: 7,
+            lifecycle_day_seconds: 86_400,
         }
     }
 }

@@ -41,8 +41,38 @@ pub struct Status {
     /// What was damaged and has been written anew from its twin since the start.
     #[serde(default)]
     pub healed: Vec<String>,
+    /// What lifecycle rules did since the process started.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
     /// The groups of this node.
     pub groups: Vec<Group>,
+}
+
+/// What lifecycle rules did.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Lifecycle {
+    /// Walks through a bucket with rules, in one group each.
+    pub walks: u64,
+    /// When the last one ended, ms since 1970; 0: none did.
+    pub last_walk_ms: u64,
+    /// Versions and uploads that were looked at.
+    pub seen: u64,
+    /// Objects that were deleted, or hidden behind a delete marker.
+    pub expired_objects: u64,
+    /// Noncurrent versions that were deleted.
+    pub expired_noncurrent: u64,
+    /// Delete markers that hid nothing and were deleted.
+    pub expired_markers: u64,
+    /// Uploads that were aborted.
+    pub aborted_uploads: u64,
+    /// Due when looked at, something else when it was to go.
+    pub overtaken: u64,
+    /// Due, and protected by object lock.
+    pub protected: u64,
+    /// Due, and held up until the next round.
+    pub waiting: u64,
+    /// Buckets whose rules cannot be read: nothing in them ages.
+    pub trouble: Vec<String>,
 }
 
 /// A file system.
@@ -102,6 +132,19 @@ impl Status {
             replayed_entries: node.replayed,
             damage: node.damage,
             healed: node.healed,
+            lifecycle: Lifecycle {
+                walks: node.lifecycle.walks,
+                last_walk_ms: node.lifecycle.last_walk_ms,
+                seen: node.lifecycle.seen,
+                expired_objects: node.lifecycle.objects,
+                expired_noncurrent: node.lifecycle.noncurrent,
+                expired_markers: node.lifecycle.markers,
+                aborted_uploads: node.lifecycle.uploads,
+                overtaken: node.lifecycle.overtaken,
+                protected: node.lifecycle.protected,
+                waiting: node.lifecycle.waiting,
+                trouble: node.lifecycle.trouble,
+            },
             groups: node
                 .groups
                 .into_iter()

@@ -243,6 +243,7 @@ mod tests {
             sick: false,
             log_bytes: 7,
             log_live_bytes: 6,
+            lifecycle: Default::default(),
         };
         metrics.node(Reading {
             ready: true,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use minikv_core::kv::lifecycle::LifecycleCounts;
 use minikv_core::log::{FSYNC_BOUNDS, StreamMetrics};
 use minikv_core::node::{GroupStatus, NodeMetrics, NodeStatus};
 use parking_lot::Mutex;
@@ -44,6 +45,11 @@ struct OfStream {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct OfGroup {
     group: u16,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Removed {
+    what: &'static str,
 }
 
 type Encoded = Result<(), fmt::Error>;
@@ -103,6 +109,8 @@ impl Collector for NodeCollector {
             "Checkpoints made",
             metrics.checkpoints,
         )?;
+
+        to.lifecycle(&status.lifecycle)?;
 
         let streams = [("meta", &metrics.meta), ("blob", &metrics.blob)];
         to.streams(
@@ -193,6 +201,58 @@ impl Encoder<'_, '_> {
                 .encode(family.encode_family(&OfStream { stream })?)?;
         }
         Ok(())
+    }
+
+    fn lifecycle(&mut self, counts: &LifecycleCounts) -> Encoded {
+        for (name, help, value) in [
+            (
+                "minikv_lifecycle_walks",
+                "Walks through a bucket with lifecycle rules, per group",
+                counts.walks,
+            ),
+            (
+                "minikv_lifecycle_seen",
+                "Versions and uploads that walks looked at",
+                counts.seen,
+            ),
+            (
+                "minikv_lifecycle_overtaken",
+                "Due when looked at, something else when it was to go",
+                counts.overtaken,
+            ),
+            (
+                "minikv_lifecycle_protected",
+                "Due, and protected by object lock",
+                counts.protected,
+            ),
+            (
+                "minikv_lifecycle_waiting",
+                "Due, and held up until the next round",
+                counts.waiting,
+            ),
+        ] {
+            self.count(name, help, value)?;
+        }
+        let help = "What lifecycle rules removed";
+        let mut family = self.named("minikv_lifecycle_removed", help, MetricType::Counter)?;
+        for (what, value) in [
+            ("object", counts.objects),
+            ("noncurrent", counts.noncurrent),
+            ("marker", counts.markers),
+            ("upload", counts.uploads),
+        ] {
+            ConstCounter::new(value).encode(family.encode_family(&Removed { what })?)?;
+        }
+        self.level(
+            "minikv_lifecycle_last_walk_seconds",
+            "When the last walk ended, since 1970; 0: none did",
+            counts.last_walk_ms / 1000,
+        )?;
+        self.level(
+            "minikv_lifecycle_unreadable_buckets",
+            "Buckets whose lifecycle rules cannot be read",
+            counts.trouble.len() as u64,
+        )
     }
 
     fn fsyncs(&mut self, streams: [(&'static str, &StreamMetrics); 2]) -> Encoded {

@@ -7,6 +7,7 @@ use prost::Message;
 
 use super::cors::CorsRule;
 use super::encryption::{self, BucketDefault};
+use super::lifecycle::{self, Lifecycle};
 use super::record::RecordError;
 use super::tags::{self, Tags};
 
@@ -23,6 +24,8 @@ pub struct BucketSettings {
     pub public_access_blocked: bool,
     /// The ownership controls that every bucket has were taken away.
     pub no_ownership_controls: bool,
+    /// What in it ages.
+    pub lifecycle: Option<Lifecycle>,
 }
 
 mod wire {
@@ -40,6 +43,15 @@ mod wire {
         pub public_access_blocked: bool,
         #[prost(bool, tag = "10")]
         pub no_ownership_controls: bool,
+        #[prost(message, optional, tag = "20")]
+        pub lifecycle: Option<super::lifecycle::wire::Rules>,
+    }
+
+    /// Whether anything ages, alone: reading it copies nothing.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct OnlyLifecycle {
+        #[prost(bytes = "bytes", optional, tag = "20")]
+        pub lifecycle: Option<bytes::Bytes>,
     }
 
     /// What every write must know, alone: reading it skips the rest without copying any.
@@ -72,12 +84,14 @@ impl BucketSettings {
         let tags = (!self.tags.is_empty()).then(|| self.tags.to_wire());
         let cors = self.cors.iter().cloned().map(rule_to_wire).collect();
         let encryption = self.encryption.as_ref().map(BucketDefault::to_wire);
+        let lifecycle = self.lifecycle.as_ref().map(Lifecycle::to_wire);
         wire::Settings {
             tags,
             cors,
             encryption,
             public_access_blocked: self.public_access_blocked,
             no_ownership_controls: self.no_ownership_controls,
+            lifecycle,
         }
         .encode_to_vec()
         .into()
@@ -92,7 +106,27 @@ impl BucketSettings {
             encryption: stored.encryption.map(BucketDefault::of_wire).transpose()?,
             public_access_blocked: stored.public_access_blocked,
             no_ownership_controls: stored.no_ownership_controls,
+            lifecycle: stored.lifecycle.map(Lifecycle::of_wire).transpose()?,
         })
+    }
+
+    /// Whether it has lifecycle rules. Asked with every request: it copies nothing, and mostly there is nothing.
+    pub fn has_lifecycle(bytes: &Bytes) -> bool {
+        !bytes.is_empty()
+            && wire::OnlyLifecycle::decode(bytes.clone()).is_ok_and(|only| only.lifecycle.is_some())
+    }
+
+    /// The lifecycle rules alone.
+    pub fn lifecycle_of(bytes: &Bytes) -> Result<Option<Lifecycle>, RecordError> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let only = wire::OnlyLifecycle::decode(bytes.clone()).map_err(RecordError::new)?;
+        let Some(rules) = only.lifecycle else {
+            return Ok(None);
+        };
+        let rules = lifecycle::wire::Rules::decode(rules).map_err(RecordError::new)?;
+        Lifecycle::of_wire(rules).map(Some)
     }
 
     /// The default encryption alone.
@@ -200,5 +234,55 @@ mod tests {
             );
             assert_eq!(BucketSettings::decode(&bytes).unwrap(), settings);
         }
+    }
+
+    #[test]
+    fn the_bytes_of_lifecycle_rules_never_change() {
+        use crate::object::lifecycle::{Expiration, Filter, Form, Noncurrent, Rule};
+        let rule = Rule {
+            id: "r".into(),
+            enabled: false,
+            filter: Filter {
+                form: Form::And,
+                prefix: Some("p".into()),
+                tags: vec![("a".into(), "b".into())],
+                larger_than: Some(1),
+                smaller_than: Some(300),
+            },
+            expiration: Some(Expiration::Days(3)),
+            noncurrent: Some(Noncurrent { days: 4, keep: 5 }),
+            abort_days: Some(6),
+        };
+        let with = |form, expiration| Rule {
+            id: "s".into(),
+            enabled: true,
+            filter: Filter {
+                form,
+                ..Filter::default()
+            },
+            expiration: Some(expiration),
+            ..Rule::default()
+        };
+        let lifecycle = Lifecycle {
+            rules: vec![
+                rule,
+                with(Form::One, Expiration::Date(86_400_000)),
+                with(Form::Prefix, Expiration::Marker(true)),
+            ],
+            minimum_varies: true,
+        };
+        let settings = BucketSettings {
+            lifecycle: Some(lifecycle),
+            ..BucketSettings::default()
+        };
+        let bytes = settings.encode();
+        insta::assert_snapshot!(hex(&bytes), @"a201360a1f0a0172100118012201702a060a0161120162300138ac0240035804600568060a080a01734880b899290a070a0173180250011001");
+        assert_eq!(BucketSettings::decode(&bytes).unwrap(), settings);
+        assert_eq!(
+            BucketSettings::lifecycle_of(&bytes).unwrap(),
+            settings.lifecycle
+        );
+        let others = BucketSettings::default().encode();
+        assert_eq!(BucketSettings::lifecycle_of(&others), Ok(None));
     }
 }

@@ -15,6 +15,7 @@ pub mod dates;
 pub mod encryption;
 pub mod etag;
 pub mod get_plan;
+pub mod lifecycle;
 pub mod listing;
 pub mod lock;
 pub mod metadata;

@@ -161,7 +161,7 @@ pub async fn cors_rules(ctx: &OpContext, name: &str) -> Result<Vec<CorsRule>, Op
     Ok(settings_of(&bucket)?.cors)
 }
 
-async fn change_settings(
+pub(super) async fn change_settings(
     ctx: &OpContext,
     bucket: &Bucket,
     how: impl Fn(&mut BucketSettings) + Send,
@@ -177,7 +177,7 @@ async fn change_settings(
     .await
 }
 
-fn settings_of(bucket: &Bucket) -> Result<BucketSettings, OpError> {
+pub(super) fn settings_of(bucket: &Bucket) -> Result<BucketSettings, OpError> {
     BucketSettings::decode(&bucket.settings).map_err(|error| OpError::Damaged {
         object: format!("the settings of bucket {}", bucket.name),
         what: error.to_string(),

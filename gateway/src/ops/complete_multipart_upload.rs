@@ -14,7 +14,7 @@ use crate::object::etag;
 use crate::object::name::ObjectKey;
 use crate::object::record::{ObjectRecord, PartRecord, UploadRecord};
 use crate::ops::upload_part::find_upload;
-use crate::ops::{OpContext, OpError, VersionName, encryption};
+use crate::ops::{OpContext, OpError, VersionName, encryption, lifecycle};
 use crate::store::{
     Bucket, Completed, Conditions, KvError, Lock, NewVersion, Part, UploadId, VersionSelector,
     Written,
@@ -51,6 +51,8 @@ pub struct CompleteReply {
     pub guard: Option<Guard>,
     /// Its name, where the bucket shows names.
     pub version: Option<VersionName>,
+    /// `x-amz-expiration`.
+    pub expiration: Option<String>,
 }
 
 /// Completes it.
@@ -62,7 +64,7 @@ pub async fn complete_multipart_upload(
     let bucket = bucket::find(ctx, who, Action::PutObject, &request.bucket).await?;
     let key = ObjectKey::new(request.key.as_str())?;
     complete_plan::check_order(&request.parts)?;
-    let (upload, record) = match find_upload(ctx, &bucket, &key, &request.upload).await {
+    let (upload, record, _) = match find_upload(ctx, &bucket, &key, &request.upload).await {
         Err(OpError::NoSuchUpload { .. }) => {
             return completed_before(ctx, &bucket, &key, &request).await;
         }
@@ -151,6 +153,14 @@ async fn attempt(
             checksum,
             guard,
             version: VersionName::written(bucket, &written),
+            expiration: lifecycle::expiration(
+                ctx,
+                bucket,
+                key.as_str().as_bytes(),
+                &record.tags,
+                size,
+                written.modified_ms,
+            ),
         }),
         Completed::PartsChanged => None,
     })
@@ -226,6 +236,7 @@ async fn completed_before(
         guard: record.as_ref().and_then(ObjectRecord::guard).cloned(),
         checksum: record.and_then(|record| record.checksum),
         version: VersionName::written(bucket, &written),
+        expiration: None,
     })
 }
 

@@ -22,7 +22,7 @@ use crate::ops::head_object::find_version;
 use crate::ops::object_lock::permit_lock;
 use crate::ops::put_object::{owner, permit_tags};
 use crate::ops::version_name::record_of;
-use crate::ops::{OpContext, OpError, VersionName};
+use crate::ops::{OpContext, OpError, VersionName, lifecycle};
 use crate::store::{
     Bucket, Conditions, Content, Hashing, KvError, Lock, NewVersion, Refusal, Version,
     VersionSelector, Written,
@@ -83,6 +83,8 @@ pub struct CopyReply {
     pub version: Option<VersionName>,
     /// Of the source, where its bucket shows names.
     pub source_version: Option<VersionName>,
+    /// `x-amz-expiration` of the copy.
+    pub expiration: Option<String>,
 }
 
 /// Copies it.
@@ -168,8 +170,22 @@ async fn attempt(
             rewrite(ctx, content, target, &mut record, guarded, algorithm).await?
         }
     };
+    let tags = match &request.tags {
+        Some(tags) => tags.clone(),
+        // The copy is made by now: tags that cannot be read only leave the header out.
+        None => Tags::decode(&source.new.tags).unwrap_or_default(),
+    };
+    let expiration = lifecycle::expiration(
+        ctx,
+        bucket,
+        key.as_str().as_bytes(),
+        &tags,
+        of_source.size(source.new.size),
+        written.modified_ms,
+    );
     Ok(CopyReply {
         etag,
+        expiration,
         modified_ms: written.modified_ms,
         guard: record.guard().cloned(),
         record,

@@ -11,7 +11,7 @@ use crate::object::tags::Tags;
 use crate::ops::encryption::{self, Guarded};
 use crate::ops::object_lock::permit_lock;
 use crate::ops::put_object::{owner, permit_tags};
-use crate::ops::{OpContext, OpError};
+use crate::ops::{Abort, OpContext, OpError, lifecycle};
 use crate::store::Lock;
 use crate::tenancy::bucket::{self, BucketRef};
 
@@ -47,6 +47,8 @@ pub struct CreateUploadReply {
     pub checksum: Option<(Algorithm, Kind)>,
     /// Who holds its key, if it is encrypted.
     pub guard: Option<Guard>,
+    /// When a rule aborts it.
+    pub abort: Option<Abort>,
 }
 
 /// Opens it.
@@ -98,5 +100,6 @@ pub async fn create_multipart_upload(
         upload: opened.id.to_string(),
         checksum: request.algorithm.map(|a| (a, kind)),
         guard,
+        abort: lifecycle::abort(ctx, &bucket, key.as_str().as_bytes(), opened.created_ms),
     })
 }

@@ -10,6 +10,7 @@ use crate::object::record::ObjectRecord;
 use crate::ops::encryption;
 use crate::ops::error::while_replaced;
 use crate::ops::get_object_attributes::{part_record, parts_of};
+use crate::ops::lifecycle;
 use crate::ops::version_name::{record_of, tags_of};
 use crate::ops::{GetObject, Marker, OpContext, OpError, VersionName};
 use crate::store::{Bucket, Lock, Version, VersionSelector};
@@ -36,6 +37,8 @@ pub struct ObjectHead {
     pub tags: usize,
     /// What keeps it.
     pub lock: Lock,
+    /// `x-amz-expiration`: the newest version has one where a rule says so.
+    pub expiration: Option<String>,
     /// Which bytes are answered.
     pub plan: GetPlan,
 }
@@ -112,6 +115,12 @@ pub(super) async fn find(
         .iter()
         .find(|part| Some(part.number) == request.part)
         .and_then(|part| part_record(part).checksum(algorithm?).cloned());
+    let tags = tags_of(&bucket, &version)?;
+    let key = request.key.as_bytes();
+    let expiration = match version.is_latest {
+        true => lifecycle::expiration(ctx, &bucket, key, &tags, size, version.modified_ms),
+        false => None,
+    };
     let head = ObjectHead {
         etag: version.new.etag.clone(),
         size,
@@ -123,8 +132,9 @@ pub(super) async fn find(
             .and(Some(version.parts))
             .filter(|parts| *parts > 0),
         part_checksum,
-        tags: tags_of(&bucket, &version)?.len(),
+        tags: tags.len(),
         lock: version.new.lock,
+        expiration,
         plan,
     };
     Ok((version, head))

@@ -7,7 +7,7 @@ use crate::object::name::ObjectKey;
 use crate::ops::get_object_attributes::part_record;
 use crate::ops::list_objects::page_size;
 use crate::ops::upload_part::find_upload;
-use crate::ops::{OpContext, OpError};
+use crate::ops::{Abort, OpContext, OpError, lifecycle};
 use crate::tenancy::bucket::{self, BucketRef};
 
 /// The call.
@@ -55,6 +55,8 @@ pub struct PartsReply {
     pub owner: String,
     /// When the client named one.
     pub checksum: Option<(Algorithm, Kind)>,
+    /// When a rule aborts the upload.
+    pub abort: Option<Abort>,
 }
 
 /// Lists them.
@@ -72,7 +74,7 @@ pub async fn list_parts(
             "part-number-marker must not be negative",
         )
     })?;
-    let (upload, record) = find_upload(ctx, &bucket, &key, &request.upload).await?;
+    let (upload, record, created_ms) = find_upload(ctx, &bucket, &key, &request.upload).await?;
     let mut reply = PartsReply {
         max: page.asked,
         after,
@@ -80,6 +82,7 @@ pub async fn list_parts(
         truncated: false,
         owner: record.object.owner.unwrap_or_else(|| bucket.owner.clone()),
         checksum: record.named.then_some((record.algorithm, record.kind)),
+        abort: lifecycle::abort(ctx, &bucket, key.as_str().as_bytes(), created_ms),
     };
     if page.lines == 0 {
         return Ok(reply);

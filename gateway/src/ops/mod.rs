@@ -19,6 +19,7 @@ mod get_object_attributes;
 mod get_object_tagging;
 mod head_bucket;
 mod head_object;
+mod lifecycle;
 mod list_buckets;
 mod list_multipart_uploads;
 mod list_object_versions;
@@ -66,6 +67,7 @@ pub use get_object_attributes::{GetObjectAttributes, ObjectAttributes, get_objec
 pub use get_object_tagging::{TaggedObject, get_object_tagging};
 pub use head_bucket::head_bucket;
 pub use head_object::{ObjectHead, head_object, object_owner};
+pub use lifecycle::{Abort, get_bucket_lifecycle, put_bucket_lifecycle};
 pub use list_buckets::{BucketsPage, ListBuckets, list_buckets};
 pub use list_multipart_uploads::{ListUploads, UploadLine, UploadsReply, list_multipart_uploads};
 pub use list_object_versions::{ListVersions, VersionLine, VersionsReply, list_object_versions};
@@ -95,6 +97,7 @@ struct Inner {
     keys: Arc<KeyStore>,
     tokens: TokenKey,
     ring: RwLock<Arc<KeyRing>>,
+    rules: lifecycle::RulesRead,
 }
 
 impl OpContext {
@@ -113,6 +116,7 @@ impl OpContext {
                 keys: Arc::new(keys),
                 tokens,
                 ring: RwLock::new(Arc::new(ring)),
+                rules: lifecycle::RulesRead::default(),
             }),
         }
     }

@@ -9,6 +9,7 @@ use crate::object::name::ObjectKey;
 use crate::object::record::{ContentHeaders, ObjectRecord};
 use crate::object::tags::Tags;
 use crate::ops::encryption::{self, Guarded};
+use crate::ops::lifecycle;
 use crate::ops::object_lock::{needs_checksum, permit_lock};
 use crate::ops::{OpContext, OpError, VersionName};
 use crate::store::payload::Payload;
@@ -50,6 +51,8 @@ pub struct PutReply {
     pub guard: Option<Guard>,
     /// Its name, where the bucket shows names.
     pub version: Option<VersionName>,
+    /// `x-amz-expiration`.
+    pub expiration: Option<String>,
 }
 
 /// Writes it.
@@ -107,6 +110,14 @@ pub async fn put_object(
         size,
         guard,
         version: VersionName::written(&bucket, &written),
+        expiration: lifecycle::expiration(
+            ctx,
+            &bucket,
+            key.as_str().as_bytes(),
+            &request.tags,
+            size,
+            written.modified_ms,
+        ),
     })
 }
 

@@ -102,7 +102,7 @@ impl<'a> Target<'a> {
                 )
             })?;
         let key = ObjectKey::new(key)?;
-        let (id, record) = find_upload(ctx, bucket, &key, upload).await?;
+        let (id, record, _) = find_upload(ctx, bucket, &key, upload).await?;
         let data_key = encryption::of_upload(ctx, bucket, &key, &record.object, customer_key)?;
         let guard = record.object.encryption.map(|encryption| encryption.guard);
         Ok(Target {
@@ -194,7 +194,7 @@ pub(super) async fn find_upload(
     bucket: &Bucket,
     key: &ObjectKey,
     upload: &str,
-) -> Result<(UploadId, UploadRecord), OpError> {
+) -> Result<(UploadId, UploadRecord, u64), OpError> {
     let none = || OpError::NoSuchUpload {
         upload: upload.to_owned(),
     };
@@ -206,10 +206,11 @@ pub(super) async fn find_upload(
         .await;
     let found =
         found.map_err(|error| OpError::kv(error, &bucket.name, key.as_str()).of_upload(upload))?;
-    let record = UploadRecord::decode(&found.ok_or_else(none)?.meta);
+    let found = found.ok_or_else(none)?;
+    let record = UploadRecord::decode(&found.meta);
     let record = record.map_err(|error| OpError::Damaged {
         object: format!("upload {upload} of {}/{}", bucket.name, key.as_str()),
         what: error.to_string(),
     })?;
-    Ok((id, record))
+    Ok((id, record, found.created_ms))
 }

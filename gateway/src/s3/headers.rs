@@ -249,6 +249,9 @@ pub fn of_object(call: &Call, head: &ObjectHead) -> Result<HeaderMap, WireError>
             &parts.to_string(),
         );
     }
+    if let Some(expiration) = &head.expiration {
+        put(HeaderName::from_static("x-amz-expiration"), expiration);
+    }
     if head.tags > 0 {
         put(
             HeaderName::from_static("x-amz-tagging-count"),

@@ -24,6 +24,7 @@ mod front;
 pub mod header_rules;
 mod headers;
 pub mod host;
+mod lifecycle;
 mod listings;
 mod lock;
 mod objects;

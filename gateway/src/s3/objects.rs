@@ -78,6 +78,9 @@ pub async fn put_object(
     if let Some(version) = reply.version {
         header(&mut out, "x-amz-version-id", &version.to_string());
     }
+    if let Some(expiration) = &reply.expiration {
+        header(&mut out, "x-amz-expiration", expiration);
+    }
     encryption::tell_writer(&mut out, reply.guard.as_ref(), call);
     Ok(S3Response::with_headers(PutObjectOutput::default(), out))
 }
@@ -325,6 +328,7 @@ pub async fn copy_object(
     let mut out = HeaderMap::with_capacity(4);
     encryption::tell_writer(&mut out, reply.guard.as_ref(), call);
     let output = CopyObjectOutput {
+        expiration: reply.expiration,
         copy_object_result: Some(result),
         copy_source_version_id: reply.source_version.map(|version| version.to_string()),
         version_id: reply.version.map(|version| version.to_string()),

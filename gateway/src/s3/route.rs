@@ -21,7 +21,7 @@ const fn route(name: &'static str, takes: &'static [&'static str]) -> Route {
     Route { name, takes }
 }
 
-const ROUTES: [Route; 62] = [
+const ROUTES: [Route; 64] = [
     route("AbortMultipartUpload", &["uploadId"]),
     route("CompleteMultipartUpload", &["uploadId"]),
     route("CopyObject", &[]),
@@ -30,6 +30,7 @@ const ROUTES: [Route; 62] = [
     route("DeleteBucket", &[]),
     route("DeleteBucketCors", &["cors"]),
     route("DeleteBucketEncryption", &["encryption"]),
+    route("DeleteBucketLifecycle", &["lifecycle"]),
     route("DeleteBucketOwnershipControls", &["ownershipControls"]),
     route("DeleteBucketPolicy", &["policy"]),
     route("DeleteBucketTagging", &["tagging"]),
@@ -72,6 +73,7 @@ const ROUTES: [Route; 62] = [
     route("PutBucketAcl", &["acl"]),
     route("PutBucketCors", &["cors"]),
     route("PutBucketEncryption", &["encryption"]),
+    route("PutBucketLifecycleConfiguration", &["lifecycle"]),
     route("PutBucketOwnershipControls", &["ownershipControls"]),
     route("PutBucketTagging", &["tagging"]),
     route("PutBucketVersioning", &["versioning"]),

@@ -48,8 +48,6 @@ not_found! {
         "NoSuchBucketPolicy", "The bucket policy does not exist";
     get_bucket_website: GetBucketWebsiteInput -> GetBucketWebsiteOutput =
         "NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration";
-    get_bucket_lifecycle_configuration: GetBucketLifecycleConfigurationInput -> GetBucketLifecycleConfigurationOutput =
-        "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist";
     get_bucket_replication: GetBucketReplicationInput -> GetBucketReplicationOutput =
         "ReplicationConfigurationNotFoundError", "The replication configuration was not found";
 }

@@ -15,7 +15,7 @@ use super::objects::{Reply, set_checksum, source, strong, timestamp};
 use crate::object::checksum::{Algorithm, Kind};
 use crate::object::complete_plan::{ListedPart, WholeClaims};
 use crate::object::etag;
-use crate::ops::{self, OpContext, PartLine, UploadLine};
+use crate::ops::{self, Abort, OpContext, PartLine, UploadLine};
 
 fn initiator(ctx: &OpContext, id: String) -> Initiator {
     Initiator {
@@ -34,6 +34,12 @@ fn checksum_names(
         Some(ChecksumAlgorithm::from_static(algorithm.name())),
         Some(ChecksumType::from_static(kind.name())),
     )
+}
+
+fn abort(abort: Option<Abort>) -> (Option<Timestamp>, Option<String>) {
+    abort
+        .map(|abort| (timestamp(abort.at_ms), abort.rule))
+        .unzip()
 }
 
 pub async fn create_multipart_upload(
@@ -56,7 +62,10 @@ pub async fn create_multipart_upload(
     let (checksum_algorithm, checksum_type) = checksum_names(reply.checksum);
     let mut out = HeaderMap::with_capacity(4);
     encryption::tell_writer(&mut out, reply.guard.as_ref(), call);
+    let (abort_date, abort_rule_id) = abort(reply.abort);
     let output = CreateMultipartUploadOutput {
+        abort_date,
+        abort_rule_id,
         bucket: Some(input.bucket),
         checksum_algorithm,
         checksum_type,
@@ -207,6 +216,7 @@ pub async fn complete_multipart_upload(
         bucket: Some(input.bucket),
         key: Some(input.key),
         e_tag: Some(strong(reply.etag)),
+        expiration: reply.expiration,
         version_id: reply.version.map(|version| version.to_string()),
         ..Default::default()
     };
@@ -252,7 +262,10 @@ pub async fn list_parts(
         .last()
         .filter(|_| reply.truncated)
         .map(|part| part.number);
+    let (abort_date, abort_rule_id) = abort(reply.abort);
     Ok(S3Response::new(ListPartsOutput {
+        abort_date,
+        abort_rule_id,
         bucket: Some(input.bucket),
         checksum_algorithm,
         checksum_type,

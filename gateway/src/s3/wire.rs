@@ -7,8 +7,8 @@ use s3s::{S3, S3Request, S3Response, S3Result};
 
 use super::call::Call;
 use super::{
-    acl, attributes, buckets, cors, encryption, listings, lock, objects, tagging, unconfigured,
-    uploads,
+    acl, attributes, buckets, cors, encryption, lifecycle, listings, lock, objects, tagging,
+    unconfigured, uploads,
 };
 use crate::ops::OpContext;
 
@@ -53,6 +53,7 @@ translated! {
     delete_bucket: DeleteBucketInput -> DeleteBucketOutput = buckets;
     delete_bucket_cors: DeleteBucketCorsInput -> DeleteBucketCorsOutput = cors;
     delete_bucket_encryption: DeleteBucketEncryptionInput -> DeleteBucketEncryptionOutput = encryption;
+    delete_bucket_lifecycle: DeleteBucketLifecycleInput -> DeleteBucketLifecycleOutput = lifecycle;
     delete_bucket_ownership_controls: DeleteBucketOwnershipControlsInput -> DeleteBucketOwnershipControlsOutput = acl;
     delete_bucket_policy: DeleteBucketPolicyInput -> DeleteBucketPolicyOutput = acl;
     delete_bucket_tagging: DeleteBucketTaggingInput -> DeleteBucketTaggingOutput = tagging;
@@ -64,7 +65,7 @@ translated! {
     get_bucket_acl: GetBucketAclInput -> GetBucketAclOutput = acl;
     get_bucket_cors: GetBucketCorsInput -> GetBucketCorsOutput = cors;
     get_bucket_encryption: GetBucketEncryptionInput -> GetBucketEncryptionOutput = encryption;
-    get_bucket_lifecycle_configuration: GetBucketLifecycleConfigurationInput -> GetBucketLifecycleConfigurationOutput = unconfigured;
+    get_bucket_lifecycle_configuration: GetBucketLifecycleConfigurationInput -> GetBucketLifecycleConfigurationOutput = lifecycle;
     get_bucket_location: GetBucketLocationInput -> GetBucketLocationOutput = buckets;
     get_bucket_logging: GetBucketLoggingInput -> GetBucketLoggingOutput = unconfigured;
     get_bucket_notification_configuration: GetBucketNotificationConfigurationInput -> GetBucketNotificationConfigurationOutput = unconfigured;
@@ -95,6 +96,7 @@ translated! {
     put_bucket_acl: PutBucketAclInput -> PutBucketAclOutput = acl;
     put_bucket_cors: PutBucketCorsInput -> PutBucketCorsOutput = cors;
     put_bucket_encryption: PutBucketEncryptionInput -> PutBucketEncryptionOutput = encryption;
+    put_bucket_lifecycle_configuration: PutBucketLifecycleConfigurationInput -> PutBucketLifecycleConfigurationOutput = lifecycle;
     put_bucket_ownership_controls: PutBucketOwnershipControlsInput -> PutBucketOwnershipControlsOutput = acl;
     put_bucket_tagging: PutBucketTaggingInput -> PutBucketTaggingOutput = tagging;
     put_bucket_versioning: PutBucketVersioningInput -> PutBucketVersioningOutput = buckets;

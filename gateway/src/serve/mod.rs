@@ -46,6 +46,7 @@ use crate::http::demo::{DEMO, Demo};
 use crate::http::health::Probes;
 use crate::http::metrics::Metrics;
 use crate::http::{HttpState, router};
+use crate::store::lifecycle::Calendar;
 use admission::Admission;
 use banner::Banner;
 use credentials::CredentialsFile;
@@ -394,6 +395,15 @@ fn node_options(config: &Config) -> NodeOptions {
     options.limits.block_cache_bytes = (store.block_cache_mib as usize) << 20;
     options.limits.release_after = Duration::from_secs(store.release_after_seconds);
     options.limits.upload_expiry = Duration::from_secs(store.upload_expiry_days * 24 * 3600);
+    let day = Duration::from_secs(store.lifecycle_day_seconds);
+    if store.lifecycle_day_seconds < 86_400 {
+        let seconds = store.lifecycle_day_seconds;
+        tracing::warn!(
+            seconds,
+            "days of lifecycle rules are this short: for tests only"
+        );
+    }
+    options.lifecycle = Some(Arc::new(Calendar::new(day)));
     options
 }
 

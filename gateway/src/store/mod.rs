@@ -6,6 +6,7 @@
 
 mod fetch;
 mod intake;
+pub mod lifecycle;
 pub mod payload;
 mod scan;
 

@@ -11,6 +11,7 @@ mod copies;
 mod cors;
 mod encryption;
 mod forms;
+mod lifecycle;
 mod listings;
 mod locks;
 mod multipart;

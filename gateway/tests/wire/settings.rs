@@ -99,10 +99,6 @@ async fn what_is_not_done_is_refused_by_name() {
     let xml = "<X/>";
     for (call, name) in [
         (world.put("/bucket?policy").body("{}"), "PutBucketPolicy"),
-        (
-            world.put("/bucket?lifecycle").body(xml),
-            "PutBucketLifecycleConfiguration",
-        ),
         (world.get("/bucket/key?torrent"), "GetObjectTorrent"),
         (world.put("/bucket?website").body(xml), "PutBucketWebsite"),
         (

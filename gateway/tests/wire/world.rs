@@ -21,9 +21,11 @@ use minikv::ops::OpContext;
 use minikv::s3::ApiName;
 use minikv::s3::service::{S3Options, S3Service};
 use minikv::serve::keyring::new_key;
+use minikv::store::lifecycle::Calendar;
 use minikv::store::{Credentials, Store};
 use minikv_core::env::{Env, clock};
 use minikv_core::ids::TenantId;
+use minikv_core::kv::lifecycle::LifecycleCounts;
 use minikv_core::node::{Limits, Node, NodeOptions};
 use sha2::{Digest, Sha256};
 
@@ -46,6 +48,17 @@ impl World {
 
     /// Whether clients may send keys of their own, as over TLS.
     pub async fn start_with(customer_keys: bool) -> World {
+        World::begin(customer_keys, Duration::from_secs(86_400)).await
+    }
+
+    /// With days of lifecycle rules that are so short, and a bucket `bucket`.
+    pub async fn with_days_of(day: Duration) -> World {
+        let world = World::begin(true, day).await;
+        assert_eq!(world.put("/bucket").send().await.status, 200);
+        world
+    }
+
+    async fn begin(customer_keys: bool, day: Duration) -> World {
         let dir = tempfile::tempdir().unwrap();
         let root = Credentials {
             access_key: ACCESS_KEY.to_owned(),
@@ -59,6 +72,7 @@ impl World {
         let options = NodeOptions {
             root: Some(root.clone()),
             limits,
+            lifecycle: Some(Arc::new(Calendar::new(day))),
             ..NodeOptions::new(dir.path())
         };
         let node = Node::start(Env::real(), options).await.unwrap();
@@ -107,6 +121,11 @@ impl World {
     /// The tenant of this name.
     pub async fn tenant(&self, name: &str) -> TenantId {
         self.node.kv().tenant(name).await.unwrap()
+    }
+
+    /// What lifecycle rules have done.
+    pub async fn aged(&self) -> LifecycleCounts {
+        self.node.status().await.lifecycle
     }
 
     pub async fn stop(self) {

@@ -4,6 +4,7 @@
 //! * what cannot be decoded is damage, never "absent";
 //! * a key under an undecided intent is not answered: the caller asks the coordinator and looks again.
 
+mod aging;
 mod directory;
 mod group;
 mod named;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message;
 
+pub use aging::*;
 pub use directory::*;
 pub use group::*;
 pub use named::*;

@@ -640,6 +640,7 @@ fn file_of(body: &Body) -> &'static str {
         Body::ExpireUploads(_) => "expire_uploads",
         Body::Release(_) => "release",
         Body::AdvanceFree(_) => "advance_free",
+        Body::Expire(_) => "expire",
         Body::SetFacts(_) => "set_facts",
         Body::Transact(_) => "transact",
         Body::Pending(_) => "pending",
@@ -876,6 +877,12 @@ pub(super) fn all_entries() -> Vec<Body> {
             }],
         }),
         Body::AdvanceFree(wire::AdvanceFree {}),
+        Body::Expire(wire::Expire {
+            target: target(),
+            what: Some(wire::expire::What::Noncurrent(4)),
+            tags_crc64: 0x1122_3344_5566_7788,
+            newer: 3,
+        }),
         Body::SetFacts(wire::SetFacts {
             facts: Some(facts()),
         }),

@@ -3,6 +3,7 @@
 
 pub(crate) mod world;
 
+mod aging;
 mod allowances;
 mod golden;
 mod golden_lock;
