@@ -6,11 +6,11 @@ use http::StatusCode;
 use s3s::S3Response;
 use s3s::dto::*;
 
-use super::buckets::named_owner;
 use super::call::Call;
 use super::error::WireError;
 use super::headers;
 use super::objects::Reply;
+use super::xml::Document;
 use crate::auth::permit::Action;
 use crate::ops::{self, OpContext};
 use crate::store::Bucket as Facts;
@@ -50,18 +50,17 @@ async fn object(
     Ok(ops::object_owner(ctx, &call.principal, request).await?)
 }
 
-fn full_control(ctx: &OpContext, id: String) -> Grants {
-    let grantee = Grantee {
-        display_name: ctx.keys().name_of(&id),
-        email_address: None,
-        id: Some(id),
-        type_: Type::from_static(Type::CANONICAL_USER),
-        uri: None,
-    };
-    vec![Grant {
-        grantee: Some(grantee),
-        permission: Some(Permission::from_static(Permission::FULL_CONTROL)),
-    }]
+fn answer_full_control(ctx: &OpContext, call: &Call, id: &str) {
+    const GRANTEE: &str = "Grantee xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xsi:type=\"CanonicalUser\"";
+    let mut document = Document::new("AccessControlPolicy");
+    document.somebody(ctx, "Owner", id);
+    document.inside("AccessControlList", |list| {
+        list.inside("Grant", |grant| {
+            grant.inside(GRANTEE, |grantee| grantee.identity(ctx, id));
+            grant.element("Permission", "FULL_CONTROL");
+        });
+    });
+    call.answer_with(document);
 }
 
 macro_rules! not_found {
@@ -91,15 +90,24 @@ not_found! {
         "ObjectLockConfigurationNotFoundError", "Object Lock configuration does not exist for this bucket";
 }
 
-pub async fn get_bucket_accelerate_configuration(
-    ctx: &OpContext,
-    call: &Call,
-    input: GetBucketAccelerateConfigurationInput,
-) -> Reply<GetBucketAccelerateConfigurationOutput> {
-    facts(ctx, call, input.bucket).await?;
-    Ok(S3Response::new(
-        GetBucketAccelerateConfigurationOutput::default(),
-    ))
+macro_rules! empty {
+    ($($method:ident: $input:ident -> $output:ident = $root:literal;)*) => {
+        $(
+            pub async fn $method(ctx: &OpContext, call: &Call, input: $input) -> Reply<$output> {
+                facts(ctx, call, input.bucket).await?;
+                call.answer_with(Document::new($root));
+                Ok(S3Response::new($output::default()))
+            }
+        )*
+    };
+}
+
+empty! {
+    get_bucket_accelerate_configuration: GetBucketAccelerateConfigurationInput -> GetBucketAccelerateConfigurationOutput =
+        "AccelerateConfiguration";
+    get_bucket_logging: GetBucketLoggingInput -> GetBucketLoggingOutput = "BucketLoggingStatus";
+    get_bucket_notification_configuration: GetBucketNotificationConfigurationInput -> GetBucketNotificationConfigurationOutput =
+        "NotificationConfiguration";
 }
 
 pub async fn get_bucket_request_payment(
@@ -108,28 +116,10 @@ pub async fn get_bucket_request_payment(
     input: GetBucketRequestPaymentInput,
 ) -> Reply<GetBucketRequestPaymentOutput> {
     facts(ctx, call, input.bucket).await?;
-    let payer = Some(Payer::from_static(Payer::BUCKET_OWNER));
-    Ok(S3Response::new(GetBucketRequestPaymentOutput { payer }))
-}
-
-pub async fn get_bucket_logging(
-    ctx: &OpContext,
-    call: &Call,
-    input: GetBucketLoggingInput,
-) -> Reply<GetBucketLoggingOutput> {
-    facts(ctx, call, input.bucket).await?;
-    Ok(S3Response::new(GetBucketLoggingOutput::default()))
-}
-
-pub async fn get_bucket_notification_configuration(
-    ctx: &OpContext,
-    call: &Call,
-    input: GetBucketNotificationConfigurationInput,
-) -> Reply<GetBucketNotificationConfigurationOutput> {
-    facts(ctx, call, input.bucket).await?;
-    Ok(S3Response::new(
-        GetBucketNotificationConfigurationOutput::default(),
-    ))
+    let mut document = Document::new("RequestPaymentConfiguration");
+    document.element("Payer", "BucketOwner");
+    call.answer_with(document);
+    Ok(S3Response::new(GetBucketRequestPaymentOutput::default()))
 }
 
 /// What is true here, and what S3 gives new buckets: the bucket's owner owns everything, ACLs do not count.
@@ -139,11 +129,12 @@ pub async fn get_bucket_ownership_controls(
     input: GetBucketOwnershipControlsInput,
 ) -> Reply<GetBucketOwnershipControlsOutput> {
     facts(ctx, call, input.bucket).await?;
-    let object_ownership = ObjectOwnership::from_static(ObjectOwnership::BUCKET_OWNER_ENFORCED);
-    let rules = vec![OwnershipControlsRule { object_ownership }];
-    Ok(S3Response::new(GetBucketOwnershipControlsOutput {
-        ownership_controls: Some(OwnershipControls { rules }),
-    }))
+    let mut document = Document::new("OwnershipControls");
+    document.inside("Rule", |rule| {
+        rule.element("ObjectOwnership", ObjectOwnership::BUCKET_OWNER_ENFORCED);
+    });
+    call.answer_with(document);
+    Ok(S3Response::new(GetBucketOwnershipControlsOutput::default()))
 }
 
 pub async fn get_bucket_acl(
@@ -152,11 +143,8 @@ pub async fn get_bucket_acl(
     input: GetBucketAclInput,
 ) -> Reply<GetBucketAclOutput> {
     let facts = facts(ctx, call, input.bucket).await?;
-    let output = GetBucketAclOutput {
-        grants: Some(full_control(ctx, facts.owner.clone())),
-        owner: Some(named_owner(ctx, facts.owner)),
-    };
-    Ok(S3Response::new(output))
+    answer_full_control(ctx, call, &facts.owner);
+    Ok(S3Response::new(GetBucketAclOutput::default()))
 }
 
 pub async fn get_object_acl(
@@ -165,11 +153,8 @@ pub async fn get_object_acl(
     input: GetObjectAclInput,
 ) -> Reply<GetObjectAclOutput> {
     let id = object(ctx, call, input.bucket, input.key, input.version_id).await?;
-    Ok(S3Response::new(GetObjectAclOutput {
-        grants: Some(full_control(ctx, id.clone())),
-        owner: Some(named_owner(ctx, id)),
-        ..Default::default()
-    }))
+    answer_full_control(ctx, call, &id);
+    Ok(S3Response::new(GetObjectAclOutput::default()))
 }
 
 fn no_lock() -> WireError {

@@ -9,6 +9,7 @@ mod buckets;
 mod checksums;
 mod copies;
 mod cors;
+mod documents;
 mod encryption;
 mod forms;
 mod listings;
