@@ -21,7 +21,7 @@ if [ "${1:-}" = --full ]; then full=yes; shift; fi
 clients=("$@")
 if [ ${#clients[@]} -eq 0 ]; then
   clients=(aws-cli boto3 rclone mc)
-  [ $full = no ] || clients+=(s3cmd minio-py s5cmd aws-sdk-js minio-js restic)
+  [ $full = no ] || clients+=(aws-cli-v2 s3cmd minio-py s5cmd aws-sdk-js minio-js aws-sdk-rust object_store opendal restic)
 fi
 case ${SCHEME:-both} in
   both) schemes=(http https) ;;

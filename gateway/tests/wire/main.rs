@@ -15,6 +15,7 @@ mod forms;
 mod listings;
 mod multipart;
 mod objects;
+mod operations;
 mod settings;
 mod tagging;
 mod users;
