@@ -28,11 +28,6 @@ refused() {
 same() { cmp -- "$1" "$2"; }
 same_tree() { diff -r -- "$1" "$2"; }
 
-# Makes or removes the bucket, for clients that do not.
-bucket_by_curl() { # PUT|DELETE
-  curl -sSf -X "$1" --aws-sigv4 aws:amz:us-east-1:s3 -u "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" "$ENDPOINT/$BUCKET"
-}
-
 # The version of a crate that minikv-compat was built with.
 rust_version() { # CRATE
   echo "$1 $(sed -n "/^name = \"$1\"$/{n;s/^version = \"\(.*\)\"/\1/p}" "$(dirname "$0")/../rust/Cargo.lock")"

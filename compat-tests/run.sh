@@ -76,7 +76,7 @@ skipped=0
 for scheme in "${schemes[@]}"; do
   start_server "$scheme"
   for client in "${clients[@]}"; do
-    export CLIENT=$client BUCKET="compat-$client" WORK="$scratch/work-$client"
+    export CLIENT=$client BUCKET="compat-${client//_/-}" WORK="$scratch/work-$client"
     mkdir -p "$WORK"
     echo "== $client over $SCHEME"
     began=$SECONDS

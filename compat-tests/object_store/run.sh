@@ -4,6 +4,4 @@ set -u
 . "$(dirname "$0")/../check.sh"
 command -v minikv-compat >/dev/null || exit 77
 rust_version object_store
-bucket_by_curl PUT
 minikv-compat object_store
-check "the bucket is empty and goes" bucket_by_curl DELETE

@@ -29,9 +29,14 @@ async fn put(s3: &Client, bucket: &str, key: &str, body: &[u8]) {
     put.send().await.unwrap();
 }
 
-pub async fn run() {
+/// As the environment says.
+pub async fn client() -> Client {
     let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
-    let s3 = Client::new(&config);
+    Client::new(&config)
+}
+
+pub async fn run() {
+    let s3 = client().await;
     let bucket = &said("BUCKET");
 
     promise("create a bucket", async {

@@ -62,13 +62,25 @@ pub async fn promise(name: &str, keep: impl Future<Output = ()>) {
     .unwrap();
 }
 
+/// For clients that make no buckets.
+async fn in_a_bucket(run: impl Future<Output = ()>) {
+    let s3 = aws_sdk::client().await;
+    let bucket = said("BUCKET");
+    s3.create_bucket().bucket(&bucket).send().await.unwrap();
+    run.await;
+    promise("nothing is left in the bucket", async {
+        s3.delete_bucket().bucket(&bucket).send().await.unwrap();
+    })
+    .await;
+}
+
 #[tokio::main]
 async fn main() {
     std::panic::set_hook(Box::new(|_| {}));
     match std::env::args().nth(1).as_deref() {
         Some("aws-sdk-rust") => aws_sdk::run().await,
-        Some("object_store") => object_store::run().await,
-        Some("opendal") => opendal::run().await,
+        Some("object_store") => in_a_bucket(object_store::run()).await,
+        Some("opendal") => in_a_bucket(opendal::run()).await,
         other => {
             eprintln!("no such client: {other:?}");
             std::process::exit(2);

@@ -95,7 +95,7 @@ pub async fn run() {
             .unwrap();
         let meta = store.stat("meta").await.unwrap();
         assert_eq!(meta.content_type(), Some("text/x-test"));
-        assert_eq!(meta.user_metadata().unwrap().get("colour").map(|value| &**value), Some("blue"));
+        assert_eq!(meta.user_metadata().unwrap().get("colour"), Some("blue"));
     })
     .await;
     promise("conditional writes decide who writes", async {
