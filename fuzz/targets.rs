@@ -173,9 +173,11 @@ pub fn sigv4_query(data: &[u8]) {
     let Ok(pairs) = canonical::query_pairs(query) else {
         return;
     };
-    let once = canonical::query(&pairs, "\0");
+    // A name that is left out, and that nobody has.
+    let nobody = "\0\0".repeat(1 + query.len());
+    let once = canonical::query(&pairs, &nobody);
     let mut again = canonical::query_pairs(&once).unwrap();
-    assert_eq!(canonical::query(&again, "\0"), once);
+    assert_eq!(canonical::query(&again, &nobody), once);
     let mut sorted = pairs.clone();
     sorted.sort();
     again.sort();

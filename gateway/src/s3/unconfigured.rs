@@ -51,12 +51,13 @@ async fn object(
 }
 
 fn answer_full_control(ctx: &OpContext, call: &Call, id: &str) {
-    const GRANTEE: &str = "Grantee xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xsi:type=\"CanonicalUser\"";
+    const GRANTEE: &str =
+        "xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xsi:type=\"CanonicalUser\"";
     let mut document = Document::new("AccessControlPolicy");
     document.somebody(ctx, "Owner", id);
     document.inside("AccessControlList", |list| {
         list.inside("Grant", |grant| {
-            grant.inside(GRANTEE, |grantee| grantee.identity(ctx, id));
+            grant.inside_with("Grantee", GRANTEE, |grantee| grantee.identity(ctx, id));
             grant.element("Permission", "FULL_CONTROL");
         });
     });

@@ -201,7 +201,10 @@ async fn every_operation_of_s3_answers_what_is_documented() {
         if let (Done(_), false) = (answer, name.ends_with("Notification")) {
             assert_eq!(reply.api, name);
         }
-        assert!(documented.contains(name), "docs/s3.md says nothing of {name}");
+        assert!(
+            documented.contains(name),
+            "docs/s3.md says nothing of {name}"
+        );
     }
     world.stop().await;
 }
