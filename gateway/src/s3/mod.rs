@@ -15,6 +15,7 @@ mod attributes;
 pub mod aws_chunked;
 mod buckets;
 mod call;
+pub mod copy_source;
 mod cors;
 mod encryption;
 pub mod error;

@@ -5,6 +5,7 @@ use s3s::S3Response;
 use s3s::dto::*;
 
 use super::call::Call;
+use super::copy_source::SourceName;
 use super::encryption;
 use super::error::WireError;
 use super::headers;
@@ -228,27 +229,22 @@ fn milliseconds(time: &Timestamp) -> Result<u64, WireError> {
         .ok_or_else(|| WireError::bad("InvalidArgument", "LastModifiedTime is out of range"))
 }
 
-/// The source of a copy. Access points are S3's own and nobody has them here.
-pub fn source(call: &Call, source: CopySource) -> Result<ops::CopySource, WireError> {
-    let CopySource::Bucket {
+/// The source of a copy.
+pub fn source(call: &Call) -> Result<ops::CopySource, WireError> {
+    let SourceName {
         bucket,
         key,
-        version_id,
-    } = source
-    else {
-        return Err(WireError::not_implemented(
-            "access points in x-amz-copy-source",
-        ));
-    };
+        version,
+    } = SourceName::parse(call.header("x-amz-copy-source").unwrap_or_default())?;
     Ok(ops::CopySource {
         bucket: BucketRef {
-            name: bucket.into_string(),
+            name: bucket,
             expected_owner: call
                 .header("x-amz-source-expected-bucket-owner")
                 .map(str::to_owned),
         },
-        key: key.into_string(),
-        version: version_id.map(str::into_string),
+        key,
+        version,
         conditions: headers::source_conditions(call)?,
         customer_key: encryption::source_key(call)?,
     })
@@ -260,7 +256,7 @@ pub async fn copy_object(
     input: CopyObjectInput,
 ) -> Reply<CopyObjectOutput> {
     let request = ops::CopyObject {
-        source: source(call, input.copy_source)?,
+        source: source(call)?,
         bucket: headers::bucket(call, input.bucket),
         key: input.key,
         directive: headers::directive(call, "x-amz-metadata-directive")?,

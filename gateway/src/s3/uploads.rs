@@ -77,7 +77,7 @@ pub async fn upload_part_copy(
     input: UploadPartCopyInput,
 ) -> Reply<UploadPartCopyOutput> {
     let request = ops::UploadPartCopy {
-        source: source(call, input.copy_source)?,
+        source: source(call)?,
         range: call.header("x-amz-copy-source-range").map(str::to_owned),
         bucket: headers::bucket(call, input.bucket),
         key: input.key,
