@@ -184,6 +184,13 @@ pub async fn list_objects(
     call: &Call,
     input: ListObjectsInput,
 ) -> Reply<ListObjectsOutput> {
+    // 2 is another call; there is no third.
+    if let Some(other) = call.parameter("list-type") {
+        let message = "Invalid List Type specified in Request";
+        return Err(WireError::bad("InvalidArgument", message)
+            .detail("ArgumentName", "list-type")
+            .detail("ArgumentValue", other));
+    }
     let naming = naming(input.encoding_type.as_ref())?;
     let prefix = input.prefix.unwrap_or_default();
     let marker = input.marker.unwrap_or_default();
