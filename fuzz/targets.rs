@@ -202,6 +202,8 @@ pub fn sigv4_query(data: &[u8]) {
     let Ok(uri) = format!("/b/k?{query}").parse::<Uri>() else {
         return;
     };
+    // Not the same: a URI ends at a `#`.
+    let pairs = canonical::query_pairs(uri.query().unwrap_or("")).unwrap_or_default();
     if pairs.iter().any(|(name, _)| own(name)) {
         return;
     }
