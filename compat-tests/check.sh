@@ -27,3 +27,8 @@ refused() {
 
 same() { cmp -- "$1" "$2"; }
 same_tree() { diff -r -- "$1" "$2"; }
+
+# The version of a crate that minikv-compat was built with.
+rust_version() { # CRATE
+  echo "$1 $(sed -n "/^name = \"$1\"$/{n;s/^version = \"\(.*\)\"/\1/p}" "$(dirname "$0")/../rust/Cargo.lock")"
+}

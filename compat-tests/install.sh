@@ -2,7 +2,8 @@
 # Installs other people's clients, pinned, into a directory of their own (default: ~/.cache/minikv-compat).
 #
 #   compat-tests/install.sh          those of the fast lane: aws CLI, boto3, rclone, mc
-#   compat-tests/install.sh --full   also s3cmd, minio-py, s5cmd, restic, and for Node @aws-sdk/client-s3 and minio
+#   compat-tests/install.sh --full   also s3cmd, minio-py, s5cmd, restic, for Node @aws-sdk/client-s3 and minio, for Rust
+#                                    aws-sdk-s3, object_store and opendal, and Debian's aws CLI 2 (beside the pinned one)
 #
 # Prints what it could not install; `run.sh` then reports that client as skipped and never stands in for it.
 set -u
@@ -43,6 +44,18 @@ if [ "$full" = --full ]; then
       || echo "install: npm could not install @aws-sdk/client-s3 and minio" >&2
   else
     echo "install: no npm here, so no @aws-sdk/client-s3 and minio-js" >&2
+  fi
+  if command -v cargo >/dev/null 2>&1; then
+    here=$(cd "$(dirname "$0")" && pwd)
+    cargo build --quiet --locked --manifest-path "$here/rust/Cargo.toml" --target-dir "$cache/rust" \
+      && cp "$cache/rust/debug/minikv-compat" "$cache/bin/" \
+      || echo "install: cargo could not build the Rust clients" >&2
+  else
+    echo "install: no cargo here, so no aws-sdk-s3, object_store and opendal" >&2
+  fi
+  # In /usr/bin, behind the pinned one in the PATH of run.sh.
+  if [ ! -x /usr/bin/aws ] && command -v apt-get >/dev/null 2>&1; then
+    apt-get install -qqy --no-install-recommends awscli >/dev/null || echo "install: apt could not install awscli" >&2
   fi
 fi
 echo "$cache"

@@ -21,7 +21,7 @@ if [ "${1:-}" = --full ]; then full=yes; shift; fi
 clients=("$@")
 if [ ${#clients[@]} -eq 0 ]; then
   clients=(aws-cli boto3 rclone mc)
-  [ $full = no ] || clients+=(s3cmd minio-py s5cmd aws-sdk-js minio-js restic)
+  [ $full = no ] || clients+=(aws-cli-v2 s3cmd minio-py s5cmd aws-sdk-js minio-js aws-sdk-rust object_store opendal restic)
 fi
 case ${SCHEME:-both} in
   both) schemes=(http https) ;;
@@ -76,7 +76,7 @@ skipped=0
 for scheme in "${schemes[@]}"; do
   start_server "$scheme"
   for client in "${clients[@]}"; do
-    export CLIENT=$client BUCKET="compat-$client" WORK="$scratch/work-$client"
+    export CLIENT=$client BUCKET="compat-${client//_/-}" WORK="$scratch/work-$client"
     mkdir -p "$WORK"
     echo "== $client over $SCHEME"
     began=$SECONDS

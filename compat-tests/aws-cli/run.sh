@@ -28,12 +28,14 @@ check "checksum comes back" bash -c "$api put-object --bucket $BUCKET --key sum 
 check "range" bash -c "$api get-object --bucket $BUCKET --key files/5MiB --range bytes=100-199 '$WORK/range' >/dev/null && cmp '$WORK/range' <(tail -c +101 '$DATA/5MiB' | head -c 100)"
 check "server-side copy" bash -c "$s3 cp s3://$BUCKET/files/5MiB s3://$BUCKET/copied && $s3 cp s3://$BUCKET/copied '$WORK/copied' && cmp '$WORK/copied' '$DATA/5MiB'"
 check "server-side copy in parts" bash -c "$s3 cp s3://$BUCKET/files/100MiB s3://$BUCKET/copied100 && $s3 cp s3://$BUCKET/copied100 '$WORK/copied100' && cmp '$WORK/copied100' '$DATA/100MiB'"
-# For us-east-1 the CLI still presigns with the retired SigV2 unless it is told otherwise; `minikv client-config aws` tells it.
-printf '[default]\ns3 =\n  signature_version = s3v4\n' >"$WORK/presign-config"
-check "presigned GET with SigV2 is refused by name" bash -c "curl -s \"\$(aws s3 presign s3://$BUCKET/files/five)\" | grep AWS4-HMAC-SHA256"
-export AWS_CONFIG_FILE="$WORK/presign-config"
+if [ -z "${OLD_AWS:-}" ]; then
+  # For us-east-1 the CLI still presigns with the retired SigV2 unless it is told otherwise; `minikv client-config aws` tells it.
+  check "presigned GET with SigV2 is refused by name" bash -c "curl -s \"\$(aws s3 presign s3://$BUCKET/files/five)\" | grep AWS4-HMAC-SHA256"
+  printf '[default]\ns3 =\n  signature_version = s3v4\n' >"$WORK/presign-config"
+  export AWS_CONFIG_FILE="$WORK/presign-config"
+  check "if-none-match refuses the second writer" refused "PreconditionFailed" $api put-object --bucket "$BUCKET" --key files/five --body "$DATA/five" --if-none-match '*'
+fi
 check "presigned GET" bash -c "curl -sf \"\$(aws s3 presign s3://$BUCKET/files/five)\" | cmp - '$DATA/five'"
-check "if-none-match refuses the second writer" refused "PreconditionFailed" $api put-object --bucket "$BUCKET" --key files/five --body "$DATA/five" --if-none-match '*'
 check "missing key" refused "NoSuchKey" $api get-object --bucket "$BUCKET" --key no/such "$WORK/none"
 check "missing bucket" refused "NoSuchBucket" $api list-objects-v2 --bucket no-such-bucket-here
 check "non-empty bucket stays" refused "BucketNotEmpty" aws s3 rb "s3://$BUCKET"

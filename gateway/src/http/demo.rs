@@ -211,7 +211,10 @@ impl Demo {
         let mut text: String = page
             .objects
             .iter()
-            .map(|line| format!("{:>12}  {}\n", line.size, line.key))
+            .map(|line| {
+                let key = String::from_utf8_lossy(&line.key);
+                format!("{:>12}  {key}\n", line.size)
+            })
             .collect();
         if page.truncated {
             text.push_str("… and more\n");

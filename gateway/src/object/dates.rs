@@ -173,9 +173,15 @@ pub fn parse_amz_date(text: &str) -> Option<u64> {
 
 /// `2015-10-21T07:28:00.123Z` of milliseconds.
 pub fn rfc3339(ms: u64) -> String {
-    let c = civil(ms / 1_000);
     let mut out = String::with_capacity(24);
-    digits(&mut out, c.year, 4);
+    write_rfc3339(&mut out, ms);
+    out
+}
+
+/// The same, behind what is there already.
+pub fn write_rfc3339(out: &mut String, ms: u64) {
+    let c = civil(ms / 1_000);
+    digits(out, c.year, 4);
     for (before, value) in [
         ('-', c.month),
         ('-', c.day),
@@ -184,12 +190,11 @@ pub fn rfc3339(ms: u64) -> String {
         (':', c.second),
     ] {
         out.push(before);
-        digits(&mut out, value, 2);
+        digits(out, value, 2);
     }
     out.push('.');
-    digits(&mut out, (ms % 1_000) as u32, 3);
+    digits(out, (ms % 1_000) as u32, 3);
     out.push('Z');
-    out
 }
 
 /// Milliseconds of `2015-10-21T07:28:00Z`, with a fraction of a second or not, with `Z` or an offset like `+02:00`.

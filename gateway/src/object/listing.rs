@@ -2,6 +2,8 @@
 //!
 //! Always true: a page has at most 1000 lines, whatever was asked for; asked for none, it has none and is not truncated.
 
+use std::borrow::Cow;
+
 /// S3's page size.
 pub const MAX_PAGE: u32 = 1_000;
 
@@ -37,10 +39,10 @@ pub enum Naming {
 
 impl Naming {
     /// A name, as the answer has it.
-    pub fn write(self, name: &str) -> String {
+    pub fn write(self, name: &str) -> Cow<'_, str> {
         match self {
-            Naming::Plain => name.to_owned(),
-            Naming::Url => url_encode(name),
+            Naming::Plain => Cow::Borrowed(name),
+            Naming::Url => Cow::Owned(url_encode(name)),
         }
     }
 }

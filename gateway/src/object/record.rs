@@ -112,8 +112,67 @@ impl PartRecord {
     }
 }
 
+/// What a line of a listing shows of a version's record. The rest is skipped over unread: a page has a thousand.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListedRecord {
+    /// Algorithm and kind of the checksum.
+    pub checksum: Option<(Algorithm, Kind)>,
+    /// Canonical id of who wrote it, UTF-8; none: the bucket's owner.
+    pub owner: Option<Bytes>,
+    /// Bytes as clients see them, of an encrypted version.
+    plain: Option<u64>,
+}
+
+impl ListedRecord {
+    /// As the core gave it back.
+    pub fn decode(bytes: Bytes) -> Result<ListedRecord, RecordError> {
+        let stored = wire::Listed::decode(bytes).map_err(|error| RecordError(error.to_string()))?;
+        let checksum = match stored.checksum {
+            None => None,
+            Some(found) => Some((algorithm(found.algorithm)?, kind_of(found.composite_of))),
+        };
+        Ok(ListedRecord {
+            checksum,
+            owner: stored.owner,
+            plain: stored.encryption.map(|encryption| encryption.plain),
+        })
+    }
+
+    /// Bytes as clients see them, of a version that takes `stored` bytes.
+    pub fn size(&self, stored: u64) -> u64 {
+        self.plain.unwrap_or(stored)
+    }
+}
+
 mod wire {
     //! The bytes. Numbers are final.
+
+    use bytes::Bytes;
+
+    /// `Object`, as far as a listing reads it.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Listed {
+        #[prost(message, optional, tag = "8")]
+        pub checksum: Option<ListedChecksum>,
+        #[prost(bytes = "bytes", optional, tag = "9")]
+        pub owner: Option<Bytes>,
+        #[prost(message, optional, tag = "12")]
+        pub encryption: Option<ListedEncryption>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct ListedChecksum {
+        #[prost(uint32, tag = "1")]
+        pub algorithm: u32,
+        #[prost(uint32, tag = "3")]
+        pub composite_of: u32,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct ListedEncryption {
+        #[prost(uint64, tag = "3")]
+        pub plain: u64,
+    }
 
     #[derive(Clone, PartialEq, prost::Message)]
     pub struct Object {
@@ -218,12 +277,15 @@ fn checksum_to_wire(checksum: &Checksum) -> wire::Checksum {
     }
 }
 
+fn kind_of(composite_of: u32) -> Kind {
+    match composite_of {
+        0 => Kind::FullObject,
+        _ => Kind::Composite,
+    }
+}
+
 fn checksum_from_wire(stored: wire::Checksum) -> Result<Checksum, RecordError> {
-    let kind = if stored.composite_of == 0 {
-        Kind::FullObject
-    } else {
-        Kind::Composite
-    };
+    let kind = kind_of(stored.composite_of);
     let algorithm = algorithm(stored.algorithm)?;
     if stored.value.len() != algorithm.value_len() {
         return Err(RecordError(format!(
@@ -455,6 +517,23 @@ mod tests {
             (part.size(116), PartRecord::default().size(116)),
             (100, 116)
         );
+    }
+
+    /// A listing shows of a record what a HEAD would.
+    #[test]
+    fn a_listing_reads_the_same_record() {
+        let records = guards().map(encrypted);
+        for record in records.into_iter().chain([full(), ObjectRecord::default()]) {
+            let listed = ListedRecord::decode(record.encode()).unwrap();
+            let checksum = record.checksum.as_ref();
+            assert_eq!(listed.checksum, checksum.map(|c| (c.algorithm, c.kind)));
+            assert_eq!(
+                listed.owner.as_deref(),
+                record.owner.as_ref().map(|o| o.as_bytes())
+            );
+            assert_eq!(listed.size(7), record.size(7));
+        }
+        assert!(ListedRecord::decode(Bytes::from_static(&[0xff, 0xff])).is_err());
     }
 
     #[test]

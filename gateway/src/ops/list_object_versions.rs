@@ -1,11 +1,13 @@
 //! ListObjectVersions: every version and delete marker, newest first within a key. On a bucket without versioning each
 //! object is its own version `null`.
 
+use bytes::Bytes;
+
 use crate::auth::permit::Action;
 use crate::auth::principal::Principal;
-use crate::object::checksum::Checksum;
+use crate::object::checksum::{Algorithm, Kind};
 use crate::ops::list_objects::{page_size, text};
-use crate::ops::version_name::record_of;
+use crate::ops::version_name::listed_record_of;
 use crate::ops::{OpContext, OpError, VersionName};
 use crate::store::{ListItem, ListRequest, VersionSelector, Versioning};
 use crate::tenancy::bucket::{self, BucketRef};
@@ -31,7 +33,7 @@ pub struct ListVersions {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VersionLine {
     /// Its key.
-    pub key: String,
+    pub key: Bytes,
     /// Its name.
     pub version: VersionName,
     /// The newest of its key.
@@ -45,9 +47,9 @@ pub struct VersionLine {
     /// Ms since 1970.
     pub modified_ms: u64,
     /// Of the content.
-    pub checksum: Option<Checksum>,
-    /// Canonical id.
-    pub owner: String,
+    pub checksum: Option<(Algorithm, Kind)>,
+    /// Canonical id; none: the bucket's owner.
+    pub owner: Option<Bytes>,
 }
 
 /// The answer.
@@ -55,10 +57,12 @@ pub struct VersionLine {
 pub struct VersionsReply {
     /// As it was asked for, at most 1000.
     pub max: u32,
+    /// Canonical id of the bucket's owner.
+    pub owner: String,
     /// In order.
     pub versions: Vec<VersionLine>,
     /// In order.
-    pub prefixes: Vec<String>,
+    pub prefixes: Vec<Bytes>,
     /// There is more; goes on after this key and version. Where a key may have several, a null one is named by its id,
     /// too: a client that deletes page by page would otherwise name one that is gone, and miss those behind it.
     pub next: Option<(String, Option<VersionName>)>,
@@ -74,6 +78,7 @@ pub async fn list_object_versions(
     let page = page_size("max-keys", request.max)?;
     let mut reply = VersionsReply {
         max: page.asked,
+        owner: bucket.owner.clone(),
         versions: Vec::new(),
         prefixes: Vec::new(),
         next: None,
@@ -125,16 +130,16 @@ pub async fn list_object_versions(
         match item {
             ListItem::Prefix(prefix) => {
                 last = Some((text(&prefix), None));
-                reply.prefixes.push(text(&prefix));
+                reply.prefixes.push(prefix);
             }
             ListItem::Version(version) => {
                 let name = VersionName::of(version.id, version.is_null);
-                let record = record_of(&bucket, &version)?;
+                let record = listed_record_of(&bucket, &version)?;
                 let alone = version.is_null && bucket.versioning == Versioning::Off;
                 let place = VersionName::of(version.id, alone);
                 last = Some((text(&version.key), Some(place)));
                 reply.versions.push(VersionLine {
-                    key: text(&version.key),
+                    key: version.key,
                     version: name,
                     is_latest: version.is_latest,
                     is_marker: version.is_delete_marker,
@@ -142,7 +147,7 @@ pub async fn list_object_versions(
                     size: record.size(version.new.size),
                     modified_ms: version.modified_ms,
                     checksum: record.checksum,
-                    owner: record.owner.unwrap_or_else(|| bucket.owner.clone()),
+                    owner: record.owner,
                 });
             }
         }

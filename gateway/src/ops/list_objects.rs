@@ -4,10 +4,10 @@ use bytes::Bytes;
 
 use crate::auth::permit::Action;
 use crate::auth::principal::Principal;
-use crate::object::checksum::Checksum;
+use crate::object::checksum::{Algorithm, Kind};
 use crate::object::listing::PageSize;
 use crate::object::token::Listing;
-use crate::ops::version_name::record_of;
+use crate::ops::version_name::listed_record_of;
 use crate::ops::{OpContext, OpError};
 use crate::store::{ListItem, ListRequest};
 use crate::tenancy::bucket::{self, BucketRef};
@@ -43,7 +43,7 @@ pub struct ListObjects {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ObjectLine {
     /// The key.
-    pub key: String,
+    pub key: Bytes,
     /// Without quotes.
     pub etag: String,
     /// Bytes.
@@ -51,9 +51,9 @@ pub struct ObjectLine {
     /// Ms since 1970.
     pub modified_ms: u64,
     /// Of the content.
-    pub checksum: Option<Checksum>,
-    /// Canonical id.
-    pub owner: String,
+    pub checksum: Option<(Algorithm, Kind)>,
+    /// Canonical id; none: the bucket's owner.
+    pub owner: Option<Bytes>,
 }
 
 /// The answer.
@@ -61,10 +61,12 @@ pub struct ObjectLine {
 pub struct ObjectsReply {
     /// As it was asked for, at most 1000.
     pub max: u32,
+    /// Canonical id of the bucket's owner.
+    pub owner: String,
     /// In order.
     pub objects: Vec<ObjectLine>,
     /// In order.
-    pub prefixes: Vec<String>,
+    pub prefixes: Vec<Bytes>,
     /// There is more.
     pub truncated: bool,
     /// For the next page of V2.
@@ -114,6 +116,7 @@ pub async fn list_objects(
     };
     let mut reply = ObjectsReply {
         max: page.asked,
+        owner: bucket.owner.clone(),
         objects: Vec::new(),
         prefixes: Vec::new(),
         truncated: false,
@@ -138,16 +141,16 @@ pub async fn list_objects(
     reply.objects.reserve(scanned.items.len());
     for item in scanned.items {
         match item {
-            ListItem::Prefix(prefix) => reply.prefixes.push(text(&prefix)),
+            ListItem::Prefix(prefix) => reply.prefixes.push(prefix),
             ListItem::Version(version) => {
-                let record = record_of(&bucket, &version)?;
+                let record = listed_record_of(&bucket, &version)?;
                 reply.objects.push(ObjectLine {
-                    key: text(&version.key),
+                    key: version.key,
                     etag: version.new.etag,
                     size: record.size(version.new.size),
                     modified_ms: version.modified_ms,
                     checksum: record.checksum,
-                    owner: record.owner.unwrap_or_else(|| bucket.owner.clone()),
+                    owner: record.owner,
                 });
             }
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::object::record::{ObjectRecord, RecordError};
+use crate::object::record::{ListedRecord, ObjectRecord, RecordError};
 use crate::object::tags::Tags;
 use crate::ops::OpError;
 use crate::store::{Bucket, Version, VersionId, VersionSelector, Versioning, Written};
@@ -71,6 +71,11 @@ pub fn tags_of(bucket: &Bucket, version: &Version) -> Result<Tags, OpError> {
 /// The record of a version. One that cannot be read is damage, and named so.
 pub fn record_of(bucket: &Bucket, version: &Version) -> Result<ObjectRecord, OpError> {
     ObjectRecord::decode(&version.new.meta).map_err(|error| damaged(bucket, version, &error))
+}
+
+/// What a listing shows of a version's record. One that cannot be read is damage, and named so.
+pub fn listed_record_of(bucket: &Bucket, version: &Version) -> Result<ListedRecord, OpError> {
+    ListedRecord::decode(version.new.meta.clone()).map_err(|error| damaged(bucket, version, &error))
 }
 
 fn damaged(bucket: &Bucket, version: &Version, error: &RecordError) -> OpError {

@@ -6,27 +6,27 @@
 use s3s::S3Response;
 use s3s::dto::*;
 
-use super::buckets::named_owner;
 use super::call::Call;
 use super::error::WireError;
 use super::headers;
 use super::objects::Reply;
+use super::xml::Document;
 use crate::auth::permit::Action;
 use crate::ops::{self, OpContext};
 
 /// The list of whatever belongs to this owner.
-fn full_control(ctx: &OpContext, id: String) -> Grants {
-    let grantee = Grantee {
-        display_name: ctx.keys().name_of(&id),
-        email_address: None,
-        id: Some(id),
-        type_: Type::from_static(Type::CANONICAL_USER),
-        uri: None,
-    };
-    vec![Grant {
-        grantee: Some(grantee),
-        permission: Some(Permission::from_static(Permission::FULL_CONTROL)),
-    }]
+fn answer_full_control(ctx: &OpContext, call: &Call, id: &str) {
+    const GRANTEE: &str =
+        "xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xsi:type=\"CanonicalUser\"";
+    let mut document = Document::new("AccessControlPolicy");
+    document.somebody(ctx, "Owner", id);
+    document.inside("AccessControlList", |list| {
+        list.inside("Grant", |grant| {
+            grant.inside_with("Grantee", GRANTEE, |grantee| grantee.identity(ctx, id));
+            grant.element("Permission", Permission::FULL_CONTROL);
+        });
+    });
+    call.answer_with(document);
 }
 
 /// Whether a list, in a header or a document, says what is true anyway. Headers that say more were refused before.
@@ -72,11 +72,8 @@ pub async fn get_bucket_acl(
 ) -> Reply<GetBucketAclOutput> {
     let bucket = headers::bucket(call, input.bucket);
     let facts = ops::head_bucket(ctx, &call.principal, Action::GetBucketSettings, &bucket).await?;
-    let output = GetBucketAclOutput {
-        grants: Some(full_control(ctx, facts.owner.clone())),
-        owner: Some(named_owner(ctx, facts.owner)),
-    };
-    Ok(S3Response::new(output))
+    answer_full_control(ctx, call, &facts.owner);
+    Ok(S3Response::new(GetBucketAclOutput::default()))
 }
 
 pub async fn put_bucket_acl(
@@ -113,11 +110,8 @@ pub async fn get_object_acl(
     input: GetObjectAclInput,
 ) -> Reply<GetObjectAclOutput> {
     let id = object_owner(ctx, call, input.bucket, input.key, input.version_id).await?;
-    Ok(S3Response::new(GetObjectAclOutput {
-        grants: Some(full_control(ctx, id.clone())),
-        owner: Some(named_owner(ctx, id)),
-        ..Default::default()
-    }))
+    answer_full_control(ctx, call, &id);
+    Ok(S3Response::new(GetObjectAclOutput::default()))
 }
 
 pub async fn put_object_acl(
@@ -140,11 +134,12 @@ pub async fn get_bucket_ownership_controls(
 ) -> Reply<GetBucketOwnershipControlsOutput> {
     let bucket = headers::bucket(call, input.bucket);
     ops::get_ownership_controls(ctx, &call.principal, &bucket).await?;
-    let object_ownership = ObjectOwnership::from_static(ObjectOwnership::BUCKET_OWNER_ENFORCED);
-    let rules = vec![OwnershipControlsRule { object_ownership }];
-    Ok(S3Response::new(GetBucketOwnershipControlsOutput {
-        ownership_controls: Some(OwnershipControls { rules }),
-    }))
+    let mut document = Document::new("OwnershipControls");
+    document.inside("Rule", |rule| {
+        rule.element("ObjectOwnership", ObjectOwnership::BUCKET_OWNER_ENFORCED);
+    });
+    call.answer_with(document);
+    Ok(S3Response::new(GetBucketOwnershipControlsOutput::default()))
 }
 
 pub async fn put_bucket_ownership_controls(
@@ -187,15 +182,17 @@ pub async fn get_public_access_block(
 ) -> Reply<GetPublicAccessBlockOutput> {
     let bucket = headers::bucket(call, input.bucket);
     ops::get_public_access_block(ctx, &call.principal, &bucket).await?;
-    let blocked = PublicAccessBlockConfiguration {
-        block_public_acls: Some(true),
-        block_public_policy: Some(true),
-        ignore_public_acls: Some(true),
-        restrict_public_buckets: Some(true),
-    };
-    Ok(S3Response::new(GetPublicAccessBlockOutput {
-        public_access_block_configuration: Some(blocked),
-    }))
+    let mut document = Document::new("PublicAccessBlockConfiguration");
+    for name in [
+        "BlockPublicAcls",
+        "IgnorePublicAcls",
+        "BlockPublicPolicy",
+        "RestrictPublicBuckets",
+    ] {
+        document.flag(name, true);
+    }
+    call.answer_with(document);
+    Ok(S3Response::new(GetPublicAccessBlockOutput::default()))
 }
 
 /// Nothing here is ever public, so everything may be blocked, and nothing may be let through.

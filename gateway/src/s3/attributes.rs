@@ -12,7 +12,6 @@ use super::headers;
 use super::objects::{Reply, header};
 use super::xml::Document;
 use crate::object::attributes::{self, Attribute, AttributesError, PartsPage};
-use crate::object::checksum::Checksum;
 use crate::object::dates;
 use crate::object::listing::MAX_PAGE;
 use crate::ops::{self, OpContext};
@@ -69,7 +68,7 @@ pub async fn get_object_attributes(
     }
     if let Some(checksum) = found.checksum.filter(|_| wants(Attribute::Checksum)) {
         document.inside("Checksum", |inner| {
-            write_checksum(inner, &checksum);
+            inner.checksum(&checksum);
             inner.element("ChecksumType", checksum.kind.name());
         });
     }
@@ -80,7 +79,7 @@ pub async fn get_object_attributes(
         document.element("StorageClass", "STANDARD");
     }
     if wants(Attribute::ObjectSize) {
-        document.element("ObjectSize", found.size.to_string());
+        document.number("ObjectSize", found.size);
     }
     call.answer_with(document);
     let mut out = HeaderMap::with_capacity(4);
@@ -96,28 +95,21 @@ pub async fn get_object_attributes(
     ))
 }
 
-fn write_checksum(document: &mut Document, checksum: &Checksum) {
-    document.element(
-        &format!("Checksum{}", checksum.algorithm.name()),
-        checksum.text(),
-    );
-}
-
 fn write_parts(document: &mut Document, page: &PartsPage) {
-    document.element("PartsCount", page.total.to_string());
-    document.element("PartNumberMarker", page.after.to_string());
+    document.number("PartsCount", page.total.into());
+    document.number("PartNumberMarker", page.after.into());
     if let Some(last) = page.parts.last().filter(|_| page.truncated) {
-        document.element("NextPartNumberMarker", last.number.to_string());
+        document.number("NextPartNumberMarker", last.number.into());
     }
-    document.element("MaxParts", page.max.to_string());
-    document.element("IsTruncated", if page.truncated { "true" } else { "false" });
+    document.number("MaxParts", page.max.into());
+    document.flag("IsTruncated", page.truncated);
     for part in &page.parts {
         document.inside("Part", |line| {
             if let Some(checksum) = &part.checksum {
-                write_checksum(line, checksum);
+                line.checksum(checksum);
             }
-            line.element("PartNumber", part.number.to_string());
-            line.element("Size", part.size.to_string());
+            line.number("PartNumber", part.number.into());
+            line.number("Size", part.size);
         });
     }
 }

@@ -6,7 +6,8 @@ use s3s::dto::*;
 use super::call::Call;
 use super::error::WireError;
 use super::headers;
-use super::objects::{Reply, timestamp};
+use super::objects::Reply;
+use super::xml::Document;
 use crate::auth::permit::Action;
 use crate::ops::{self, OpContext, REGION};
 use crate::store::Versioning;
@@ -23,33 +24,22 @@ pub async fn list_buckets(
         token: input.continuation_token,
     };
     let page = ops::list_buckets(ctx, &call.principal, request).await?;
-    let bucket = |bucket: crate::store::Bucket| Bucket {
-        bucket_region: Some(REGION.to_owned()),
-        creation_date: Some(timestamp(bucket.created_ms)),
-        name: Some(bucket.name),
-    };
-    Ok(S3Response::new(ListBucketsOutput {
-        buckets: Some(page.buckets.into_iter().map(bucket).collect()),
-        continuation_token: page.token,
-        owner: Some(named_owner(ctx, call.principal.owner_id())),
-        prefix: input.prefix,
-    }))
-}
-
-/// An owner as lists of objects name it, once for each.
-pub fn owner(id: String) -> Owner {
-    Owner {
-        display_name: None,
-        id: Some(id),
-    }
-}
-
-/// An owner with what he is called.
-pub fn named_owner(ctx: &OpContext, id: String) -> Owner {
-    Owner {
-        display_name: ctx.keys().name_of(&id),
-        id: Some(id),
-    }
+    let mut document =
+        Document::with_capacity("ListAllMyBucketsResult", 512 + page.buckets.len() * 192);
+    document.somebody(ctx, "Owner", &call.principal.owner_id());
+    document.inside("Buckets", |list| {
+        for bucket in &page.buckets {
+            list.inside("Bucket", |line| {
+                line.element("Name", &bucket.name);
+                line.moment("CreationDate", bucket.created_ms);
+                line.element("BucketRegion", REGION);
+            });
+        }
+    });
+    document.maybe("ContinuationToken", page.token);
+    document.maybe("Prefix", input.prefix);
+    call.answer_with(document);
+    Ok(S3Response::new(ListBucketsOutput::default()))
 }
 
 pub async fn create_bucket(
@@ -103,6 +93,7 @@ pub async fn get_bucket_location(
 ) -> Reply<GetBucketLocationOutput> {
     let bucket = headers::bucket(call, input.bucket);
     ops::head_bucket(ctx, &call.principal, Action::GetBucketLocation, &bucket).await?;
+    call.answer_with(Document::new("LocationConstraint"));
     Ok(S3Response::new(GetBucketLocationOutput::default()))
 }
 
@@ -115,17 +106,13 @@ pub async fn get_bucket_versioning(
     let bucket = ops::head_bucket(ctx, &call.principal, Action::GetBucketSettings, &bucket).await?;
     let status = match bucket.versioning {
         Versioning::Off => None,
-        Versioning::Enabled => Some(BucketVersioningStatus::from_static(
-            BucketVersioningStatus::ENABLED,
-        )),
-        Versioning::Suspended => Some(BucketVersioningStatus::from_static(
-            BucketVersioningStatus::SUSPENDED,
-        )),
+        Versioning::Enabled => Some(BucketVersioningStatus::ENABLED),
+        Versioning::Suspended => Some(BucketVersioningStatus::SUSPENDED),
     };
-    Ok(S3Response::new(GetBucketVersioningOutput {
-        status,
-        ..Default::default()
-    }))
+    let mut document = Document::new("VersioningConfiguration");
+    document.maybe("Status", status);
+    call.answer_with(document);
+    Ok(S3Response::new(GetBucketVersioningOutput::default()))
 }
 
 pub async fn put_bucket_versioning(

@@ -24,8 +24,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// The query, decoded.
     pub query: Vec<(String, String)>,
-    /// Path as it came, for messages.
-    pub resource: String,
+    /// `http` or `https`, as URLs in answers begin.
+    pub scheme: &'static str,
     payload: Mutex<Option<Payload>>,
     outcome: Mutex<Outcome>,
     operation: OnceLock<&'static str>,
@@ -40,6 +40,8 @@ pub struct Outcome {
     pub body: Option<ReplyBody>,
     /// Instead of the answer's status.
     pub status: Option<StatusCode>,
+    /// The body is a document.
+    pub is_xml: bool,
 }
 
 impl Call {
@@ -48,14 +50,14 @@ impl Call {
         principal: Arc<Principal>,
         headers: HeaderMap,
         query: Vec<(String, String)>,
-        resource: String,
+        scheme: &'static str,
         payload: Option<Payload>,
     ) -> Call {
         Call {
             principal,
             headers,
             query,
-            resource,
+            scheme,
             payload: Mutex::new(payload),
             outcome: Mutex::default(),
             operation: OnceLock::new(),
@@ -92,6 +94,7 @@ impl Call {
     /// Answers 200 with a document of our own, instead of the one that s3s would write.
     pub fn answer_with(&self, document: Document) {
         self.answer(StatusCode::OK, ReplyBody::from(document.finish()));
+        self.outcome.lock().is_xml = true;
     }
 
     /// What came of it.

@@ -23,6 +23,7 @@ use super::host::Hosts;
 use super::objects::Reply;
 use super::reply_body::ReplyBody;
 use super::request_id::RequestId;
+use super::xml::Document;
 use crate::auth::canonical;
 use crate::object::cors::{self, CorsError, CorsRule};
 use crate::ops::{self, OpContext};
@@ -72,17 +73,27 @@ pub async fn get_bucket_cors(
         let error = WireError::new("NoSuchCORSConfiguration", StatusCode::NOT_FOUND, message);
         return Err(error.detail("BucketName", bucket.name));
     }
-    let rule = |rule: CorsRule| CORSRule {
-        allowed_headers: Some(rule.headers).filter(|list| !list.is_empty()),
-        allowed_methods: rule.methods,
-        allowed_origins: rule.origins,
-        expose_headers: Some(rule.exposed).filter(|list| !list.is_empty()),
-        id: rule.id,
-        max_age_seconds: rule.max_age_seconds.and_then(|age| i32::try_from(age).ok()),
-    };
-    Ok(S3Response::new(GetBucketCorsOutput {
-        cors_rules: Some(rules.into_iter().map(rule).collect()),
-    }))
+    let mut document = Document::new("CORSConfiguration");
+    for rule in &rules {
+        document.inside("CORSRule", |inner| {
+            inner.maybe("ID", rule.id.as_deref());
+            for (name, list) in [
+                ("AllowedOrigin", &rule.origins),
+                ("AllowedMethod", &rule.methods),
+                ("AllowedHeader", &rule.headers),
+            ] {
+                list.iter().for_each(|value| inner.element(name, value));
+            }
+            if let Some(age) = rule.max_age_seconds {
+                inner.number("MaxAgeSeconds", age.into());
+            }
+            for value in &rule.exposed {
+                inner.element("ExposeHeader", value);
+            }
+        });
+    }
+    call.answer_with(document);
+    Ok(S3Response::new(GetBucketCorsOutput::default()))
 }
 
 pub async fn delete_bucket_cors(

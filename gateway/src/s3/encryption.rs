@@ -10,14 +10,14 @@ use s3s::S3Response;
 use s3s::dto::{
     DeleteBucketEncryptionInput, DeleteBucketEncryptionOutput, GetBucketEncryptionInput,
     GetBucketEncryptionOutput, PutBucketEncryptionInput, PutBucketEncryptionOutput,
-    ServerSideEncryption, ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration,
-    ServerSideEncryptionRule,
+    ServerSideEncryption, ServerSideEncryptionRule,
 };
 
 use super::call::Call;
 use super::error::WireError;
 use super::headers;
 use super::objects::{Reply, header};
+use super::xml::Document;
 use crate::object::encryption::keys::{CustomerKey, CustomerKeyError};
 use crate::object::encryption::{
     Asked, AskedKms, BucketDefault, DefaultMethod, EncryptionError, Guard,
@@ -262,17 +262,16 @@ pub async fn get_bucket_encryption(
         DefaultMethod::S3 => (ServerSideEncryption::AES256, None),
         DefaultMethod::Kms(key) => (ServerSideEncryption::AWS_KMS, key),
     };
-    let rule = ServerSideEncryptionRule {
-        apply_server_side_encryption_by_default: Some(ServerSideEncryptionByDefault {
-            kms_master_key_id: key,
-            sse_algorithm: ServerSideEncryption::from_static(name),
-        }),
-        bucket_key_enabled: Some(bucket_key.unwrap_or(false)),
-    };
-    let configuration = ServerSideEncryptionConfiguration { rules: vec![rule] };
-    Ok(S3Response::new(GetBucketEncryptionOutput {
-        server_side_encryption_configuration: Some(configuration),
-    }))
+    let mut document = Document::new("ServerSideEncryptionConfiguration");
+    document.inside("Rule", |rule| {
+        rule.inside("ApplyServerSideEncryptionByDefault", |apply| {
+            apply.element("SSEAlgorithm", name);
+            apply.maybe("KMSMasterKeyID", key);
+        });
+        rule.flag("BucketKeyEnabled", bucket_key.unwrap_or(false));
+    });
+    call.answer_with(document);
+    Ok(S3Response::new(GetBucketEncryptionOutput::default()))
 }
 
 pub async fn put_bucket_encryption(

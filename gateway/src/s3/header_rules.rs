@@ -85,6 +85,10 @@ pub fn check_supported(headers: &HeaderMap) -> Result<(), WireError> {
         let Some(rest) = name.as_str().strip_prefix("x-amz-") else {
             continue;
         };
+        // Its path is no bucket's name, so that nothing else would name it.
+        if rest == "request-route" {
+            return Err(WireError::not_implemented("WriteGetObjectResponse"));
+        }
         let value = value.as_bytes();
         let allowed = match rest {
             "acl" => matches!(value, b"private" | b"bucket-owner-full-control" | b""),

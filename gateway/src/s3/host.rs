@@ -1,4 +1,4 @@
-//! Which bucket a `Host` names: virtual-host style requests.
+//! Under which names, and by which scheme, this server is reached; which bucket a `Host` names (virtual-host style).
 //!
 //! `photos.s3.example.org` is bucket `photos` when `s3.example.org` is one of our domains; a host that ends in none of
 //! them is just a name of this server. `localhost` is always one, so that `photos.localhost:9000` works out of the box.
@@ -10,11 +10,12 @@ use s3s::host::{S3Host, VirtualHost};
 #[derive(Clone, Debug)]
 pub struct Hosts {
     domains: Vec<String>,
+    https: bool,
 }
 
 impl Hosts {
-    /// `localhost` and these.
-    pub fn new(domains: &[String]) -> Hosts {
+    /// `localhost` and these; over TLS or not.
+    pub fn new(domains: &[String], https: bool) -> Hosts {
         let mut domains: Vec<String> = domains
             .iter()
             .map(|domain| domain.to_ascii_lowercase())
@@ -22,7 +23,12 @@ impl Hosts {
         domains.push("localhost".to_owned());
         // The longest that fits counts, so that a domain within a domain is found.
         domains.sort_by_key(|domain| std::cmp::Reverse(domain.len()));
-        Hosts { domains }
+        Hosts { domains, https }
+    }
+
+    /// How URLs to us begin.
+    pub fn scheme(&self) -> &'static str {
+        if self.https { "https" } else { "http" }
     }
 
     /// The bucket that a `Host` header names.
@@ -63,7 +69,10 @@ mod tests {
 
     #[test]
     fn buckets_are_found_in_hosts_of_our_domains_only() {
-        let hosts = Hosts::new(&["S3.example.org".to_owned(), "example.org".to_owned()]);
+        let hosts = Hosts::new(
+            &["S3.example.org".to_owned(), "example.org".to_owned()],
+            true,
+        );
         for (host, bucket) in [
             ("photos.s3.example.org", Some("photos")),
             ("photos.s3.example.org:9000", Some("photos")),

@@ -7,7 +7,8 @@ use s3s::dto::*;
 use super::call::Call;
 use super::error::WireError;
 use super::headers;
-use super::objects::{Reply, header, timestamp};
+use super::objects::{Reply, header};
+use super::xml::Document;
 use crate::object::etag::hex;
 use crate::object::lifecycle::check::{
     Conditions, Draft, DraftAbort, DraftExpiration, DraftFilter, DraftNoncurrent, LifecycleError,
@@ -82,10 +83,12 @@ pub async fn get_bucket_lifecycle_configuration(
     };
     let mut out = HeaderMap::with_capacity(1);
     header(&mut out, MINIMUM, minimum(minimum_varies));
-    let output = GetBucketLifecycleConfigurationOutput {
-        rules: Some(rules.into_iter().map(shown).collect()),
-        ..Default::default()
-    };
+    let mut document = Document::new("LifecycleConfiguration");
+    for rule in &rules {
+        document.inside("Rule", |inner| show(inner, rule));
+    }
+    call.answer_with(document);
+    let output = GetBucketLifecycleConfigurationOutput::default();
     Ok(S3Response::with_headers(output, out))
 }
 
@@ -155,73 +158,52 @@ fn milliseconds(date: &Timestamp) -> Option<i64> {
     seconds.checked_mul(1000)?.checked_add(i64::from(beside))
 }
 
-fn shown(rule: Rule) -> LifecycleRule {
-    let status = match rule.enabled {
-        true => ExpirationStatus::ENABLED,
-        false => ExpirationStatus::DISABLED,
-    };
-    let (prefix, filter) = match rule.filter.form {
-        Form::Prefix => (rule.filter.prefix, None),
-        Form::One | Form::And => (None, Some(shown_filter(rule.filter))),
-    };
-    let expiration = rule.expiration.map(|expiration| match expiration {
-        lifecycle::Expiration::Days(days) => LifecycleExpiration {
-            days: i32::try_from(days).ok(),
-            ..Default::default()
-        },
-        lifecycle::Expiration::Date(at) => LifecycleExpiration {
-            date: Some(timestamp(at)),
-            ..Default::default()
-        },
-        lifecycle::Expiration::Marker(goes) => LifecycleExpiration {
-            expired_object_delete_marker: Some(goes),
-            ..Default::default()
-        },
-    });
-    LifecycleRule {
-        id: Some(rule.id),
-        status: ExpirationStatus::from_static(status),
-        prefix,
-        filter,
-        expiration,
-        noncurrent_version_expiration: rule.noncurrent.map(|rule| NoncurrentVersionExpiration {
-            noncurrent_days: i32::try_from(rule.days).ok(),
-            newer_noncurrent_versions: i32::try_from(rule.keep).ok().filter(|keep| *keep > 0),
+fn show(document: &mut Document, rule: &Rule) {
+    document.element("ID", &rule.id);
+    match rule.filter.form {
+        Form::Prefix => document.maybe("Prefix", rule.filter.prefix.as_ref()),
+        Form::One => document.inside("Filter", |inner| show_filter(inner, &rule.filter)),
+        Form::And => document.inside("Filter", |inner| {
+            inner.inside("And", |and| show_filter(and, &rule.filter));
         }),
-        abort_incomplete_multipart_upload: rule.abort_days.map(|days| {
-            AbortIncompleteMultipartUpload {
-                days_after_initiation: i32::try_from(days).ok(),
+    }
+    document.element("Status", if rule.enabled { "Enabled" } else { "Disabled" });
+    if let Some(expiration) = &rule.expiration {
+        document.inside("Expiration", |inner| match expiration {
+            lifecycle::Expiration::Days(days) => inner.number("Days", u64::from(*days)),
+            lifecycle::Expiration::Date(at_ms) => inner.moment("Date", *at_ms),
+            lifecycle::Expiration::Marker(goes) => inner.flag("ExpiredObjectDeleteMarker", *goes),
+        });
+    }
+    if let Some(noncurrent) = &rule.noncurrent {
+        document.inside("NoncurrentVersionExpiration", |inner| {
+            inner.number("NoncurrentDays", noncurrent.days.into());
+            if noncurrent.keep > 0 {
+                inner.number("NewerNoncurrentVersions", noncurrent.keep.into());
             }
-        }),
-        noncurrent_version_transitions: None,
-        transitions: None,
+        });
+    }
+    if let Some(days) = rule.abort_days {
+        document.inside("AbortIncompleteMultipartUpload", |inner| {
+            inner.number("DaysAfterInitiation", days.into());
+        });
     }
 }
 
-fn shown_filter(filter: Filter) -> LifecycleRuleFilter {
-    let tag = |(key, value): (String, String)| Tag {
-        key: Some(key),
-        value: Some(value),
-    };
-    let mut tags: Vec<Tag> = filter.tags.into_iter().map(tag).collect();
-    let size = |size: Option<u64>| size.and_then(|size| i64::try_from(size).ok());
-    let (larger, smaller) = (size(filter.larger_than), size(filter.smaller_than));
-    if filter.form == Form::And {
-        return LifecycleRuleFilter {
-            and: Some(LifecycleRuleAndOperator {
-                object_size_greater_than: larger,
-                object_size_less_than: smaller,
-                prefix: filter.prefix,
-                tags: Some(tags).filter(|tags| !tags.is_empty()),
-            }),
-            ..Default::default()
-        };
+fn show_filter(document: &mut Document, filter: &Filter) {
+    document.maybe("Prefix", filter.prefix.as_ref());
+    for (key, value) in &filter.tags {
+        document.inside("Tag", |tag| {
+            tag.element("Key", key);
+            tag.element("Value", value);
+        });
     }
-    LifecycleRuleFilter {
-        object_size_greater_than: larger,
-        object_size_less_than: smaller,
-        prefix: filter.prefix,
-        tag: tags.pop(),
-        ..Default::default()
+    for (name, size) in [
+        ("ObjectSizeGreaterThan", filter.larger_than),
+        ("ObjectSizeLessThan", filter.smaller_than),
+    ] {
+        if let Some(size) = size {
+            document.number(name, size);
+        }
     }
 }

@@ -1,21 +1,26 @@
 //! Lists of objects and versions.
 //!
+//! A page of a thousand lines is written straight from the store's rows into one buffer.
+//!
 //! Always true: `IsTruncated`, `Name`, `Prefix` and `MaxKeys` are there even when they say nothing: clients look for them.
 
+use std::borrow::Cow;
+
+use bytes::Bytes;
 use s3s::S3Response;
 use s3s::dto::*;
 
-use super::buckets::owner;
 use super::call::Call;
 use super::error::WireError;
 use super::headers;
-use super::objects::{Reply, strong, timestamp};
+use super::objects::Reply;
 use super::xml::Document;
-use crate::object::checksum::Checksum;
-use crate::object::dates;
-use crate::object::etag;
+use crate::object::checksum::{Algorithm, Kind};
 use crate::object::listing::Naming;
-use crate::ops::{self, ObjectLine, OpContext, Start, VersionLine};
+use crate::ops::{self, ObjectLine, ObjectsReply, OpContext, Start, VersionLine};
+
+/// About how long a line of a page is, without its key.
+const LINE_BYTES: usize = 320;
 
 /// How the answer writes names.
 pub fn naming(encoding: Option<&EncodingType>) -> Result<Naming, WireError> {
@@ -30,49 +35,95 @@ pub fn naming(encoding: Option<&EncodingType>) -> Result<Naming, WireError> {
     }
 }
 
+/// Names in the store are UTF-8, because keys are checked when they come in.
+fn name(bytes: &Bytes) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
 /// Rolled-up names.
-pub fn prefixes(names: Vec<String>, naming: Naming) -> CommonPrefixList {
-    names
-        .into_iter()
-        .map(|name| CommonPrefix {
-            prefix: Some(naming.write(&name)),
-        })
-        .collect()
-}
-
-fn algorithms(
-    checksum: Option<&Checksum>,
-) -> (Option<ChecksumAlgorithmList>, Option<ChecksumType>) {
-    match checksum {
-        None => (None, None),
-        Some(checksum) => (
-            Some(vec![ChecksumAlgorithm::from_static(
-                checksum.algorithm.name(),
-            )]),
-            Some(ChecksumType::from_static(checksum.kind.name())),
-        ),
+pub fn prefixes<'a>(
+    document: &mut Document,
+    names: impl Iterator<Item = Cow<'a, str>>,
+    naming: Naming,
+) {
+    for name in names {
+        document.inside("CommonPrefixes", |inner| {
+            inner.element("Prefix", naming.write(&name));
+        });
     }
 }
 
-fn object(line: ObjectLine, naming: Naming, with_owner: bool) -> Object {
-    let (checksum_algorithm, checksum_type) = algorithms(line.checksum.as_ref());
-    Object {
-        checksum_algorithm,
-        checksum_type,
-        e_tag: Some(strong(line.etag)),
-        key: Some(naming.write(&line.key)),
-        last_modified: Some(timestamp(line.modified_ms)),
-        owner: with_owner.then(|| owner(line.owner)),
-        restore_status: None,
-        size: i64::try_from(line.size).ok(),
-        storage_class: Some(ObjectStorageClass::from_static(
-            ObjectStorageClass::STANDARD,
-        )),
+/// Algorithm and kind of a checksum, where there is one.
+pub fn checksum(document: &mut Document, checksum: Option<(Algorithm, Kind)>) {
+    if let Some((algorithm, kind)) = checksum {
+        document.element("ChecksumAlgorithm", algorithm.name());
+        document.element("ChecksumType", kind.name());
     }
 }
 
-fn max(lines: u32) -> Option<i32> {
-    i32::try_from(lines).ok()
+/// The owners of a page's lines. Mostly it is one, and is written out once.
+struct Owners<'a> {
+    ctx: &'a OpContext,
+    /// Of the bucket, and so of the lines that name none.
+    bucket: &'a str,
+    last: Option<(Option<Bytes>, String)>,
+}
+
+impl<'a> Owners<'a> {
+    fn new(ctx: &'a OpContext, bucket: &'a str) -> Owners<'a> {
+        let last = None;
+        Owners { ctx, bucket, last }
+    }
+
+    fn write(&mut self, document: &mut Document, owner: Option<&Bytes>) {
+        if self.last.as_ref().map(|(last, _)| last.as_ref()) != Some(owner) {
+            let id = owner.map_or(Cow::Borrowed(self.bucket), name);
+            let written = Document::part(|part| part.somebody(self.ctx, "Owner", &id));
+            self.last = Some((owner.cloned(), written));
+        }
+        if let Some((_, written)) = &self.last {
+            document.again(written);
+        }
+    }
+}
+
+/// The lines of a page and what is rolled up in it.
+fn contents(
+    document: &mut Document,
+    page: &ObjectsReply,
+    naming: Naming,
+    mut owners: Option<Owners<'_>>,
+) {
+    for line in &page.objects {
+        document.inside("Contents", |inner| object(inner, line, naming, &mut owners));
+    }
+    prefixes(document, page.prefixes.iter().map(name), naming);
+}
+
+fn object(
+    document: &mut Document,
+    line: &ObjectLine,
+    naming: Naming,
+    owners: &mut Option<Owners<'_>>,
+) {
+    document.element("Key", naming.write(&name(&line.key)));
+    document.moment("LastModified", line.modified_ms);
+    document.etag(&line.etag);
+    checksum(document, line.checksum);
+    document.number("Size", line.size);
+    if let Some(owners) = owners {
+        owners.write(document, line.owner.as_ref());
+    }
+    document.element("StorageClass", "STANDARD");
+}
+
+fn page_document(page: &ObjectsReply, with_owner: bool) -> Document {
+    let keys: usize = page.objects.iter().map(|line| line.key.len()).sum();
+    let line = LINE_BYTES + if with_owner { 160 } else { 0 };
+    Document::with_capacity(
+        "ListBucketResult",
+        1024 + keys + page.objects.len() * line + page.prefixes.len() * 128,
+    )
 }
 
 pub async fn list_objects_v2(
@@ -93,36 +144,39 @@ pub async fn list_objects_v2(
         (None, Some(name)) => Start::After(name),
         (None, None) => Start::Beginning,
     };
+    let prefix = input.prefix.unwrap_or_default();
     let request = ops::ListObjects {
         bucket: headers::bucket(call, input.bucket.clone()),
-        prefix: input.prefix.clone().unwrap_or_default(),
+        prefix: prefix.clone(),
         delimiter: input.delimiter.clone().unwrap_or_default(),
         start,
         max: input.max_keys,
     };
     let page = ops::list_objects(ctx, &call.principal, request).await?;
     let with_owner = input.fetch_owner.unwrap_or(false);
-    let written = |name: Option<String>| name.map(|name| naming.write(&name));
-    Ok(S3Response::new(ListObjectsV2Output {
-        key_count: i32::try_from(page.objects.len() + page.prefixes.len()).ok(),
-        common_prefixes: Some(prefixes(page.prefixes, naming)),
-        contents: Some(
-            page.objects
-                .into_iter()
-                .map(|line| object(line, naming, with_owner))
-                .collect(),
-        ),
-        continuation_token: input.continuation_token,
-        delimiter: written(input.delimiter),
-        encoding_type: input.encoding_type,
-        is_truncated: Some(page.truncated),
-        max_keys: max(page.max),
-        name: Some(input.bucket),
-        next_continuation_token: page.next_token,
-        prefix: Some(naming.write(&input.prefix.unwrap_or_default())),
-        start_after: written(input.start_after),
-        ..Default::default()
-    }))
+
+    let mut document = page_document(&page, with_owner);
+    document.element("Name", &input.bucket);
+    document.element("Prefix", naming.write(&prefix));
+    let written = |name: &'static str, value: &Option<String>, document: &mut Document| {
+        document.maybe(name, value.as_deref().map(|value| naming.write(value)));
+    };
+    written("StartAfter", &input.start_after, &mut document);
+    document.maybe("ContinuationToken", input.continuation_token);
+    document.maybe("NextContinuationToken", page.next_token.as_ref());
+    document.number(
+        "KeyCount",
+        (page.objects.len() + page.prefixes.len()) as u64,
+    );
+    document.number("MaxKeys", page.max.into());
+    written("Delimiter", &input.delimiter, &mut document);
+    let encoding = input.encoding_type.as_ref();
+    document.maybe("EncodingType", encoding.map(EncodingType::as_str));
+    document.flag("IsTruncated", page.truncated);
+    let owners = with_owner.then(|| Owners::new(ctx, &page.owner));
+    contents(&mut document, &page, naming, owners);
+    call.answer_with(document);
+    Ok(S3Response::new(ListObjectsV2Output::default()))
 }
 
 pub async fn list_objects(
@@ -130,44 +184,47 @@ pub async fn list_objects(
     call: &Call,
     input: ListObjectsInput,
 ) -> Reply<ListObjectsOutput> {
+    // 2 is another call; there is no third.
+    if let Some(other) = call.parameter("list-type") {
+        let message = "Invalid List Type specified in Request";
+        return Err(WireError::bad("InvalidArgument", message)
+            .detail("ArgumentName", "list-type")
+            .detail("ArgumentValue", other));
+    }
     let naming = naming(input.encoding_type.as_ref())?;
+    let prefix = input.prefix.unwrap_or_default();
+    let marker = input.marker.unwrap_or_default();
     let request = ops::ListObjects {
         bucket: headers::bucket(call, input.bucket.clone()),
-        prefix: input.prefix.clone().unwrap_or_default(),
+        prefix: prefix.clone(),
         delimiter: input.delimiter.clone().unwrap_or_default(),
-        start: input
-            .marker
-            .clone()
-            .filter(|marker| !marker.is_empty())
-            .map_or(Start::Beginning, Start::After),
+        start: if marker.is_empty() {
+            Start::Beginning
+        } else {
+            Start::After(marker.clone())
+        },
         max: input.max_keys,
     };
     let page = ops::list_objects(ctx, &call.principal, request).await?;
     // S3 names the next marker only where a page may end with a rolled-up prefix; else it is the last key.
-    let next = page.next_marker.filter(|_| {
-        input
-            .delimiter
-            .as_deref()
-            .is_some_and(|delimiter| !delimiter.is_empty())
-    });
-    Ok(S3Response::new(ListObjectsOutput {
-        common_prefixes: Some(prefixes(page.prefixes, naming)),
-        contents: Some(
-            page.objects
-                .into_iter()
-                .map(|line| object(line, naming, true))
-                .collect(),
-        ),
-        delimiter: input.delimiter.map(|name| naming.write(&name)),
-        encoding_type: input.encoding_type,
-        is_truncated: Some(page.truncated),
-        marker: Some(naming.write(&input.marker.unwrap_or_default())),
-        max_keys: max(page.max),
-        name: Some(input.bucket),
-        next_marker: next.map(|name| naming.write(&name)),
-        prefix: Some(naming.write(&input.prefix.unwrap_or_default())),
-        ..Default::default()
-    }))
+    let delimiter = input.delimiter.as_deref();
+    let rolls_up = delimiter.is_some_and(|delimiter| !delimiter.is_empty());
+    let next = page.next_marker.as_deref().filter(|_| rolls_up);
+
+    let mut document = page_document(&page, true);
+    document.element("Name", &input.bucket);
+    document.element("Prefix", naming.write(&prefix));
+    document.element("Marker", naming.write(&marker));
+    document.maybe("NextMarker", next.map(|name| naming.write(name)));
+    document.number("MaxKeys", page.max.into());
+    document.maybe("Delimiter", delimiter.map(|name| naming.write(name)));
+    let encoding = input.encoding_type.as_ref();
+    document.maybe("EncodingType", encoding.map(EncodingType::as_str));
+    document.flag("IsTruncated", page.truncated);
+    let owners = Owners::new(ctx, &page.owner);
+    contents(&mut document, &page, naming, Some(owners));
+    call.answer_with(document);
+    Ok(S3Response::new(ListObjectsOutput::default()))
 }
 
 pub async fn list_object_versions(
@@ -176,9 +233,10 @@ pub async fn list_object_versions(
     input: ListObjectVersionsInput,
 ) -> Reply<ListObjectVersionsOutput> {
     let naming = naming(input.encoding_type.as_ref())?;
+    let prefix = input.prefix.unwrap_or_default();
     let request = ops::ListVersions {
         bucket: headers::bucket(call, input.bucket.clone()),
-        prefix: input.prefix.clone().unwrap_or_default(),
+        prefix: prefix.clone(),
         delimiter: input.delimiter.clone().unwrap_or_default(),
         key_marker: input.key_marker.clone(),
         version_marker: input.version_id_marker.clone(),
@@ -189,9 +247,10 @@ pub async fn list_object_versions(
         .next
         .map_or((None, None), |(key, version)| (Some(key), version));
     // Versions and markers come as they follow each other, in one row: mc and minio-go take their order for the truth.
-    let mut document = Document::new("ListVersionsResult");
+    let bytes = 1024 + page.versions.len() * 2 * LINE_BYTES;
+    let mut document = Document::with_capacity("ListVersionsResult", bytes);
     document.element("Name", &input.bucket);
-    document.element("Prefix", naming.write(&input.prefix.unwrap_or_default()));
+    document.element("Prefix", naming.write(&prefix));
     document.element(
         "KeyMarker",
         naming.write(&input.key_marker.unwrap_or_default()),
@@ -205,47 +264,37 @@ pub async fn list_object_versions(
         "NextVersionIdMarker",
         next_version.map(|version| version.to_string()),
     );
-    document.element("MaxKeys", page.max.to_string());
-    document.maybe("Delimiter", input.delimiter.map(|name| naming.write(&name)));
-    document.maybe(
-        "EncodingType",
-        input.encoding_type.as_ref().map(EncodingType::as_str),
-    );
-    document.element(
-        "IsTruncated",
-        if next_key.is_some() { "true" } else { "false" },
-    );
-    for line in page.versions {
+    document.number("MaxKeys", page.max.into());
+    let delimiter = input.delimiter.as_deref();
+    document.maybe("Delimiter", delimiter.map(|name| naming.write(name)));
+    let encoding = input.encoding_type.as_ref();
+    document.maybe("EncodingType", encoding.map(EncodingType::as_str));
+    document.flag("IsTruncated", next_key.is_some());
+    let mut owners = Owners::new(ctx, &page.owner);
+    for line in &page.versions {
         let name = if line.is_marker {
             "DeleteMarker"
         } else {
             "Version"
         };
-        document.inside(name, |inner| write_version(inner, &line, naming));
+        document.inside(name, |inner| version(inner, line, naming, &mut owners));
     }
-    for prefix in page.prefixes {
-        document.inside("CommonPrefixes", |inner| {
-            inner.element("Prefix", naming.write(&prefix));
-        });
-    }
+    prefixes(&mut document, page.prefixes.iter().map(name), naming);
     call.answer_with(document);
     Ok(S3Response::new(ListObjectVersionsOutput::default()))
 }
 
-fn write_version(document: &mut Document, line: &VersionLine, naming: Naming) {
-    document.element("Key", naming.write(&line.key));
+fn version(document: &mut Document, line: &VersionLine, naming: Naming, owners: &mut Owners<'_>) {
+    document.element("Key", naming.write(&name(&line.key)));
     document.element("VersionId", line.version.to_string());
-    document.element("IsLatest", if line.is_latest { "true" } else { "false" });
-    document.element("LastModified", dates::rfc3339(line.modified_ms));
+    document.flag("IsLatest", line.is_latest);
+    document.moment("LastModified", line.modified_ms);
     if !line.is_marker {
-        document.element("ETag", etag::quoted(&line.etag));
-        if let Some(checksum) = &line.checksum {
-            document.element("ChecksumAlgorithm", checksum.algorithm.name());
-            document.element("ChecksumType", checksum.kind.name());
-        }
-        document.element("Size", line.size.to_string());
+        document.etag(&line.etag);
+        checksum(document, line.checksum);
+        document.number("Size", line.size);
     }
-    document.inside("Owner", |owner| owner.element("ID", &line.owner));
+    owners.write(document, line.owner.as_ref());
     if !line.is_marker {
         document.element("StorageClass", "STANDARD");
     }

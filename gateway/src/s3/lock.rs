@@ -10,7 +10,7 @@ use s3s::dto::*;
 use super::call::Call;
 use super::error::WireError;
 use super::headers;
-use super::objects::{Reply, header, timestamp};
+use super::objects::{Reply, header};
 use super::xml::Document;
 use crate::object::dates;
 use crate::object::lock::{self, LockError};
@@ -113,7 +113,6 @@ pub async fn get_object_lock_configuration(
 ) -> Reply<GetObjectLockConfigurationOutput> {
     let bucket = headers::bucket(call, input.bucket);
     let found = ops::get_object_lock_configuration(ctx, &call.principal, &bucket).await?;
-    // s3s has the elements of a default in another order.
     let mut document = Document::new("ObjectLockConfiguration");
     document.element("ObjectLockEnabled", "Enabled");
     if let Some(default) = found.default {
@@ -164,13 +163,11 @@ pub async fn get_object_retention(
 ) -> Reply<GetObjectRetentionOutput> {
     let asked = object(call, input.bucket, input.key, input.version_id);
     let found = ops::get_object_retention(ctx, &call.principal, asked).await?;
-    let mode = ObjectLockRetentionMode::from_static(lock::mode_name(found.mode));
-    Ok(S3Response::new(GetObjectRetentionOutput {
-        retention: Some(ObjectLockRetention {
-            mode: Some(mode),
-            retain_until_date: Some(timestamp(found.until_ms)),
-        }),
-    }))
+    let mut document = Document::new("Retention");
+    document.element("Mode", lock::mode_name(found.mode));
+    document.moment("RetainUntilDate", found.until_ms);
+    call.answer_with(document);
+    Ok(S3Response::new(GetObjectRetentionOutput::default()))
 }
 
 pub async fn put_object_retention(
@@ -208,12 +205,10 @@ pub async fn get_object_legal_hold(
 ) -> Reply<GetObjectLegalHoldOutput> {
     let asked = object(call, input.bucket, input.key, input.version_id);
     let on = ops::get_object_legal_hold(ctx, &call.principal, asked).await?;
-    let status = ObjectLockLegalHoldStatus::from_static(lock::hold_name(on));
-    Ok(S3Response::new(GetObjectLegalHoldOutput {
-        legal_hold: Some(ObjectLockLegalHold {
-            status: Some(status),
-        }),
-    }))
+    let mut document = Document::new("LegalHold");
+    document.element("Status", lock::hold_name(on));
+    call.answer_with(document);
+    Ok(S3Response::new(GetObjectLegalHoldOutput::default()))
 }
 
 pub async fn put_object_legal_hold(

@@ -5,11 +5,13 @@ use s3s::S3Response;
 use s3s::dto::*;
 
 use super::call::Call;
+use super::copy_source::SourceName;
 use super::encryption;
 use super::error::WireError;
 use super::headers;
 use super::lock;
 use super::reply_body::ReplyBody;
+use super::xml::Document;
 use crate::object::dates;
 use crate::object::etag;
 use crate::object::get_plan::AskedRange;
@@ -20,33 +22,6 @@ use crate::tenancy::bucket::BucketRef;
 
 /// An answer of a translation.
 pub type Reply<T> = Result<S3Response<T>, WireError>;
-
-/// An ETag as s3s writes it.
-pub fn strong(etag: String) -> ETag {
-    ETag::Strong(etag)
-}
-
-/// A moment as s3s writes it.
-pub fn timestamp(ms: u64) -> Timestamp {
-    Timestamp::from(std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms))
-}
-
-/// Puts a checksum into the field of its algorithm.
-macro_rules! set_checksum {
-    ($target:expr, $checksum:expr) => {
-        if let Some(checksum) = $checksum {
-            let text = Some(checksum.text());
-            match checksum.algorithm {
-                $crate::object::checksum::Algorithm::Crc32 => $target.checksum_crc32 = text,
-                $crate::object::checksum::Algorithm::Crc32c => $target.checksum_crc32c = text,
-                $crate::object::checksum::Algorithm::Crc64Nvme => $target.checksum_crc64nvme = text,
-                $crate::object::checksum::Algorithm::Sha1 => $target.checksum_sha1 = text,
-                $crate::object::checksum::Algorithm::Sha256 => $target.checksum_sha256 = text,
-            }
-        }
-    };
-}
-pub(super) use set_checksum;
 
 pub(super) fn header(out: &mut HeaderMap, name: &'static str, value: &str) {
     if let Ok(value) = HeaderValue::try_from(value) {
@@ -189,45 +164,40 @@ pub async fn delete_objects(
         bypass_governance: lock::bypass(call)?,
     };
     let outcomes = ops::delete_objects(ctx, &call.principal, request).await?;
-    let (mut deleted, mut errors) = (Vec::new(), Vec::new());
-    for ops::DeleteOutcome {
+    let mut document = Document::new("DeleteResult");
+    for outcome in outcomes {
+        delete_outcome(&mut document, outcome, quiet);
+    }
+    call.answer_with(document);
+    Ok(S3Response::new(DeleteObjectsOutput::default()))
+}
+
+fn delete_outcome(document: &mut Document, outcome: ops::DeleteOutcome, quiet: bool) {
+    let ops::DeleteOutcome {
         key,
         version,
         result,
-    } in outcomes
-    {
-        match result {
-            Ok(_) if quiet => {}
-            Ok(reply) => {
-                let made = reply.marker && version.is_none();
-                deleted.push(DeletedObject {
-                    delete_marker: reply.marker.then_some(true),
-                    // Of a marker that was made, or of the marker that went.
-                    delete_marker_version_id: if reply.marker {
-                        reply.version.clone()
-                    } else {
-                        None
-                    },
-                    key: Some(key),
-                    version_id: if made { None } else { version },
-                });
+    } = outcome;
+    match result {
+        Ok(_) if quiet => {}
+        Ok(reply) => document.inside("Deleted", |inner| {
+            inner.element("Key", key);
+            let made = reply.marker && version.is_none();
+            inner.maybe("VersionId", version.filter(|_| !made));
+            if reply.marker {
+                // Of the marker that was made, or of the one that went.
+                inner.flag("DeleteMarker", true);
+                inner.maybe("DeleteMarkerVersionId", reply.version);
             }
-            Err(error) => {
-                let error = WireError::from(error);
-                errors.push(Error {
-                    code: Some(error.code.to_owned()),
-                    key: Some(key),
-                    message: Some(error.message),
-                    version_id: version,
-                });
-            }
-        }
+        }),
+        Err(error) => document.inside("Error", |inner| {
+            let error = WireError::from(error);
+            inner.element("Key", key);
+            inner.maybe("VersionId", version);
+            inner.element("Code", error.code);
+            inner.element("Message", error.message);
+        }),
     }
-    Ok(S3Response::new(DeleteObjectsOutput {
-        deleted: Some(deleted),
-        errors: Some(errors).filter(|errors| !errors.is_empty()),
-        ..Default::default()
-    }))
 }
 
 fn target(object: ObjectIdentifier) -> Result<ops::DeleteTarget, WireError> {
@@ -266,27 +236,22 @@ fn milliseconds(time: &Timestamp) -> Result<u64, WireError> {
         .ok_or_else(|| WireError::bad("InvalidArgument", "LastModifiedTime is out of range"))
 }
 
-/// The source of a copy. Access points are S3's own and nobody has them here.
-pub fn source(call: &Call, source: CopySource) -> Result<ops::CopySource, WireError> {
-    let CopySource::Bucket {
+/// The source of a copy.
+pub fn source(call: &Call) -> Result<ops::CopySource, WireError> {
+    let SourceName {
         bucket,
         key,
-        version_id,
-    } = source
-    else {
-        return Err(WireError::not_implemented(
-            "access points in x-amz-copy-source",
-        ));
-    };
+        version,
+    } = SourceName::parse(call.header("x-amz-copy-source").unwrap_or_default())?;
     Ok(ops::CopySource {
         bucket: BucketRef {
-            name: bucket.into_string(),
+            name: bucket,
             expected_owner: call
                 .header("x-amz-source-expected-bucket-owner")
                 .map(str::to_owned),
         },
-        key: key.into_string(),
-        version: version_id.map(str::into_string),
+        key,
+        version,
         conditions: headers::source_conditions(call)?,
         customer_key: encryption::source_key(call)?,
     })
@@ -298,7 +263,7 @@ pub async fn copy_object(
     input: CopyObjectInput,
 ) -> Reply<CopyObjectOutput> {
     let request = ops::CopyObject {
-        source: source(call, input.copy_source)?,
+        source: source(call)?,
         bucket: headers::bucket(call, input.bucket),
         key: input.key,
         directive: headers::directive(call, "x-amz-metadata-directive")?,
@@ -314,25 +279,26 @@ pub async fn copy_object(
         conditions: headers::write_conditions(call)?,
     };
     let reply = ops::copy_object(ctx, &call.principal, request).await?;
-    let mut result = CopyObjectResult {
-        e_tag: Some(strong(reply.etag)),
-        last_modified: Some(timestamp(reply.modified_ms)),
-        ..Default::default()
-    };
-    set_checksum!(result, &reply.record.checksum);
-    result.checksum_type = reply
-        .record
-        .checksum
-        .as_ref()
-        .map(|checksum| ChecksumType::from_static(checksum.kind.name()));
+    let mut document = Document::new("CopyObjectResult");
+    document.moment("LastModified", reply.modified_ms);
+    document.etag(&reply.etag);
+    if let Some(checksum) = &reply.record.checksum {
+        document.checksum(checksum);
+        document.element("ChecksumType", checksum.kind.name());
+    }
+    call.answer_with(document);
     let mut out = HeaderMap::with_capacity(4);
+    for (name, version) in [
+        ("x-amz-copy-source-version-id", reply.source_version),
+        ("x-amz-version-id", reply.version),
+    ] {
+        if let Some(version) = version {
+            header(&mut out, name, &version.to_string());
+        }
+    }
     encryption::tell_writer(&mut out, reply.guard.as_ref(), call);
-    let output = CopyObjectOutput {
-        expiration: reply.expiration,
-        copy_object_result: Some(result),
-        copy_source_version_id: reply.source_version.map(|version| version.to_string()),
-        version_id: reply.version.map(|version| version.to_string()),
-        ..Default::default()
-    };
-    Ok(S3Response::with_headers(output, out))
+    if let Some(expiration) = &reply.expiration {
+        header(&mut out, "x-amz-expiration", expiration);
+    }
+    Ok(S3Response::with_headers(CopyObjectOutput::default(), out))
 }

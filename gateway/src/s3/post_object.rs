@@ -22,12 +22,14 @@ use super::header_rules;
 use super::host::Hosts;
 use super::reply_body::ReplyBody;
 use super::request_body::Leftover;
+use super::tagging;
 use super::xml::element;
 use crate::auth::access_key::KeyStore;
 use crate::auth::authenticate::{Expected, authenticate_form};
 use crate::auth::canonical;
 use crate::auth::post_policy::Policy;
 use crate::object::checksum::{Algorithm, Claims};
+use crate::object::tags::Tagged;
 use crate::ops::REGION;
 use crate::store::payload::Payload;
 
@@ -139,7 +141,7 @@ pub async fn admit(
         who,
         headers,
         Vec::new(),
-        path.clone(),
+        hosts.scheme(),
         Some(payload),
     ));
     let mut request = http::Request::new(s3s::Body::empty());
@@ -225,8 +227,12 @@ impl Fields {
         for (name, value) in &self.fields {
             let name = match name.as_str() {
                 "acl" => "x-amz-acl",
-                "tagging" if value.trim().is_empty() => continue,
-                "tagging" => return Err(WireError::not_implemented("the form field tagging")),
+                "tagging" => {
+                    if let Some(tags) = tags_header(value)? {
+                        headers.insert("x-amz-tagging", tags);
+                    }
+                    continue;
+                }
                 name if OF_SIGNATURE.contains(&name) => continue,
                 name if name.starts_with("x-amz-") || AS_HEADERS.contains(&name) => name,
                 _ => continue,
@@ -246,6 +252,20 @@ impl Fields {
     }
 }
 
+/// The header that says what the form's field `tagging` says in XML.
+fn tags_header(xml: &str) -> Result<Option<HeaderValue>, WireError> {
+    if xml.trim().is_empty() {
+        return Ok(None);
+    }
+    let tags = tagging::of_xml(Tagged::Object, xml.trim())?;
+    let pairs: Vec<(String, String)> = tags
+        .iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+    let header = HeaderValue::try_from(canonical::query(&pairs, ""));
+    header.map(Some).map_err(|_| WireError::malformed_xml())
+}
+
 impl From<FormError> for WireError {
     fn from(error: FormError) -> WireError {
         let message = error.to_string();
@@ -263,8 +283,8 @@ impl From<FormError> for WireError {
 }
 
 impl FormReply {
-    /// The answer to the PUT, as the form wants it. `https`: how the client came.
-    pub fn render(&self, response: Response<ReplyBody>, https: bool) -> Response<ReplyBody> {
+    /// The answer to the PUT, as the form wants it. `scheme`: how the client came.
+    pub fn render(&self, response: Response<ReplyBody>, scheme: &str) -> Response<ReplyBody> {
         if !response.status().is_success() {
             return response;
         }
@@ -274,7 +294,7 @@ impl FormReply {
             .get("etag")
             .and_then(|etag| etag.to_str().ok());
         let etag = etag.unwrap_or_default().to_owned();
-        let location = format!("http{}://{}", if https { "s" } else { "" }, self.location);
+        let location = format!("{scheme}://{}", self.location);
         let to = match &self.redirect {
             Some(url) => {
                 parts.status = StatusCode::SEE_OTHER;

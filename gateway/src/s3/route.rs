@@ -6,6 +6,9 @@
 //!   do it): `DELETE /b/k?acl` is not a way to delete,
 //!   and `PUT /b/k?uploadId=…` without a part number does not overwrite an object.
 
+use http::StatusCode;
+use http::header::ALLOW;
+
 use super::error::WireError;
 
 /// An operation that is done.
@@ -88,58 +91,177 @@ const ROUTES: [Route; 64] = [
     route("UploadPartCopy", &["uploadId", "partNumber"]),
 ];
 
+/// A sub-resource of S3.
+struct Resource {
+    name: &'static str,
+    /// Methods that S3 has on it, of a bucket and of an object.
+    bucket: &'static [&'static str],
+    object: &'static [&'static str],
+}
+
+const fn resource(
+    name: &'static str,
+    bucket: &'static [&'static str],
+    object: &'static [&'static str],
+) -> Resource {
+    Resource {
+        name,
+        bucket,
+        object,
+    }
+}
+
 /// Sub-resources of S3 of which s3s knows every operation: one that is left over has no such method.
-const RESOURCES: [&str; 32] = [
-    "accelerate",
-    "acl",
-    "analytics",
-    "attributes",
-    "cors",
-    "delete",
-    "encryption",
-    "intelligent-tiering",
-    "inventory",
-    "legal-hold",
-    "lifecycle",
-    "location",
-    "logging",
-    "metrics",
-    "notification",
-    "object-lock",
-    "ownershipControls",
-    "policy",
-    "policyStatus",
-    "publicAccessBlock",
-    "replication",
-    "requestPayment",
-    "restore",
-    "retention",
-    "select",
-    "tagging",
-    "torrent",
-    "uploads",
-    "versioning",
-    "versions",
-    "website",
-    "session",
+const RESOURCES: [Resource; 32] = [
+    resource("accelerate", &["GET", "PUT"], &[]),
+    resource("acl", &["GET", "PUT"], &["GET", "PUT"]),
+    resource("analytics", &["GET", "PUT", "DELETE"], &[]),
+    resource("attributes", &[], &["GET"]),
+    resource("cors", &["GET", "PUT", "DELETE"], &[]),
+    resource("delete", &["POST"], &[]),
+    resource("encryption", &["GET", "PUT", "DELETE"], &["PUT"]),
+    resource("intelligent-tiering", &["GET", "PUT", "DELETE"], &[]),
+    resource("inventory", &["GET", "PUT", "DELETE"], &[]),
+    resource("legal-hold", &[], &["GET", "PUT"]),
+    resource("lifecycle", &["GET", "PUT", "DELETE"], &[]),
+    resource("location", &["GET"], &[]),
+    resource("logging", &["GET", "PUT"], &[]),
+    resource("metrics", &["GET", "PUT", "DELETE"], &[]),
+    resource("notification", &["GET", "PUT"], &[]),
+    resource("object-lock", &["GET", "PUT"], &[]),
+    resource("ownershipControls", &["GET", "PUT", "DELETE"], &[]),
+    resource("policy", &["GET", "PUT", "DELETE"], &[]),
+    resource("policyStatus", &["GET"], &[]),
+    resource("publicAccessBlock", &["GET", "PUT", "DELETE"], &[]),
+    resource("replication", &["GET", "PUT", "DELETE"], &[]),
+    resource("requestPayment", &["GET", "PUT"], &[]),
+    resource("restore", &[], &["POST"]),
+    resource("retention", &[], &["GET", "PUT"]),
+    resource("select", &[], &["POST"]),
+    resource("session", &["GET"], &[]),
+    resource(
+        "tagging",
+        &["GET", "PUT", "DELETE"],
+        &["GET", "PUT", "DELETE"],
+    ),
+    resource("torrent", &[], &["GET"]),
+    resource("uploads", &["GET"], &["POST"]),
+    resource("versioning", &["GET", "PUT"], &[]),
+    resource("versions", &["GET"], &[]),
+    resource("website", &["GET", "PUT", "DELETE"], &[]),
 ];
 
-/// Other query parameters that turn a request into another one, in S3 or in stores like it.
-const OTHERS: [&str; 13] = [
-    "abac",
-    "annotation",
-    "annotations",
-    "append",
-    "events",
-    "lambdaArn",
-    "metadataConfiguration",
-    "metadataInventoryTable",
-    "metadataJournalTable",
-    "metadataTable",
-    "renameObject",
-    "replication-metrics",
-    "select-type",
+fn find_resource(name: &str) -> Option<&'static Resource> {
+    RESOURCES.iter().find(|resource| resource.name == name)
+}
+
+/// Other query parameters that turn a request into another one, in S3 or in stores like it; and where s3s finds another
+/// operation, or none (empty), the one of S3 that it is.
+const OTHERS: [(&str, &[(&str, &str)]); 14] = [
+    (
+        "abac",
+        &[
+            ("CreateBucket", "PutBucketAbac"),
+            ("ListObjects", "GetBucketAbac"),
+        ],
+    ),
+    ("annotation", &[]),
+    ("annotations", &[]),
+    ("append", &[]),
+    ("encryption", &[("PutObject", "UpdateObjectEncryption")]),
+    ("events", &[]),
+    ("lambdaArn", &[]),
+    (
+        "metadataConfiguration",
+        &[
+            ("", "CreateBucketMetadataConfiguration"),
+            ("DeleteBucket", "DeleteBucketMetadataConfiguration"),
+            ("ListObjects", "GetBucketMetadataConfiguration"),
+        ],
+    ),
+    (
+        "metadataInventoryTable",
+        &[(
+            "CreateBucket",
+            "UpdateBucketMetadataInventoryTableConfiguration",
+        )],
+    ),
+    (
+        "metadataJournalTable",
+        &[(
+            "CreateBucket",
+            "UpdateBucketMetadataJournalTableConfiguration",
+        )],
+    ),
+    ("metadataTable", &[]),
+    ("renameObject", &[("PutObject", "RenameObject")]),
+    ("replication-metrics", &[]),
+    ("select", &[("", "SelectObjectContent")]),
 ];
+
+/// The refusal of a parameter that makes another operation of this one.
+fn other(name: &str, operation: &str) -> Option<WireError> {
+    let (_, named) = OTHERS.iter().find(|(other, _)| *other == name)?;
+    let known = named.iter().find(|(found, _)| *found == operation);
+    match known {
+        Some((_, real)) => Some(WireError::not_implemented(real)),
+        // It is a resource of its own, with operations of its own.
+        None if find_resource(name).is_some() => None,
+        None => Some(WireError::not_implemented(
+            format!("?{name} on {operation}").trim_end_matches(" on "),
+        )),
+    }
+}
+
+/// What a path names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// `/`.
+    Service,
+    /// `/bucket`.
+    Bucket,
+    /// `/bucket/key`.
+    Object,
+}
+
+/// The refusal of a method that s3s finds no operation for.
+pub fn no_operation(method: &str, place: Place, query: &[(String, String)]) -> WireError {
+    if let Some(error) = query.iter().find_map(|(name, _)| other(name, "")) {
+        return error;
+    }
+    let plain = !query.iter().any(|(name, _)| find_resource(name).is_some());
+    if method == "POST" && place == Place::Bucket && plain {
+        let message = "Bucket POST must be of the enclosure-type multipart/form-data";
+        return WireError::new(
+            "PreconditionFailed",
+            StatusCode::PRECONDITION_FAILED,
+            message,
+        )
+        .detail("Condition", message);
+    }
+    WireError::method_not_allowed()
+}
+
+/// A 405, with the methods that S3 has there.
+pub fn with_methods(
+    error: WireError,
+    method: &str,
+    place: Place,
+    query: &[(String, String)],
+) -> WireError {
+    let resource = query.iter().find_map(|(name, _)| find_resource(name));
+    let (kind, methods): (&str, &[&str]) = match (resource, place) {
+        (Some(resource), Place::Bucket) => (resource.name, resource.bucket),
+        (Some(resource), Place::Object) => (resource.name, resource.object),
+        (_, Place::Service) => ("SERVICE", &["GET"]),
+        (None, Place::Bucket) => ("BUCKET", &["GET", "HEAD", "PUT", "DELETE", "POST"]),
+        (None, Place::Object) => ("OBJECT", &["GET", "HEAD", "PUT", "DELETE"]),
+    };
+    error
+        .detail("Method", method)
+        .detail("ResourceType", kind)
+        .header(ALLOW, methods.join(", "))
+}
 
 /// Query parameters that select within a resource; on the wrong operation they are a mistake rather than a feature.
 const SELECTORS: [&str; 3] = ["uploadId", "partNumber", "versionId"];
@@ -152,7 +274,7 @@ pub fn admit(operation: &str, query: &[(String, String)]) -> Result<Route, WireE
     };
     let mut resource = None;
     for (name, _) in query {
-        if RESOURCES.contains(&name.as_str())
+        if find_resource(name).is_some()
             && let Some(other) = resource.replace(name).filter(|other| *other != name)
         {
             let message = format!("Conflicting query string parameters: {other}, {name}");
@@ -165,13 +287,11 @@ pub fn admit(operation: &str, query: &[(String, String)]) -> Result<Route, WireE
         if route.takes.contains(&name.as_str()) {
             continue;
         }
-        if RESOURCES.contains(&name.as_str()) {
-            return Err(WireError::method_not_allowed().detail("ResourceType", name));
+        if let Some(error) = other(name, operation) {
+            return Err(error);
         }
-        if OTHERS.contains(&name.as_str()) {
-            return Err(WireError::not_implemented(&format!(
-                "?{name} on {operation}"
-            )));
+        if find_resource(name).is_some() {
+            return Err(WireError::method_not_allowed());
         }
         if SELECTORS.contains(&name.as_str()) {
             let message = format!("{operation} does not accept the query parameter {name}.");
@@ -228,7 +348,11 @@ mod tests {
         ] {
             let error = admit(operation, &query(&[name])).unwrap_err();
             assert_eq!(error.code, "NotImplemented", "{operation} ?{name}");
-            assert!(error.message.contains(name));
+            assert!(
+                error.message.to_lowercase().contains(&name.to_lowercase()),
+                "{}",
+                error.message
+            );
         }
         for (operation, name) in [
             ("DeleteObject", "acl"),
@@ -277,9 +401,10 @@ mod tests {
     #[test]
     fn the_tables_are_sorted_and_single() {
         assert!(ROUTES.windows(2).all(|pair| pair[0].name < pair[1].name));
-        let names = || RESOURCES.iter().chain(&OTHERS).chain(&SELECTORS);
-        let all: std::collections::BTreeSet<_> = names().collect();
-        assert_eq!(all.len(), names().count());
+        assert!(RESOURCES.windows(2).all(|pair| pair[0].name < pair[1].name));
+        assert!(OTHERS.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        let resources = RESOURCES.iter().map(|resource| resource.name);
+        let all: std::collections::BTreeSet<_> = resources.chain(SELECTORS).collect();
         for route in ROUTES {
             assert!(
                 route.takes.iter().all(|name| all.contains(name)),

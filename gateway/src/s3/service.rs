@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::header::EXPECT;
-use http::{Method, Request, Response, StatusCode};
+use http::header::{ALLOW, CONTENT_TYPE, EXPECT, HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use minikv_core::env::clock;
 use s3s::config::{S3Config, StaticConfigProvider};
@@ -26,10 +26,14 @@ use super::post_object;
 use super::reply_body::ReplyBody;
 use super::request_body::{Leftover, StdError, client_body};
 use super::request_id::RequestId;
+use super::route::{self, Place};
 use super::wire::Wire;
+use crate::auth::canonical;
 use crate::object::name::KV_BUCKET;
 use crate::ops::OpContext;
 
+/// What s3s says when it finds no operation.
+const NO_OPERATION: &str = "Unknown operation";
 /// How much of a refused body is read away, so that its sender hears the refusal instead of a reset.
 const DRAIN_BYTES: u64 = 8 << 20;
 /// And for how long.
@@ -64,7 +68,6 @@ pub struct S3Service {
 struct Inner {
     ctx: OpContext,
     hosts: Hosts,
-    https: bool,
     customer_keys: bool,
     s3s: s3s::service::S3Service,
 }
@@ -72,7 +75,7 @@ struct Inner {
 impl S3Service {
     /// On a store.
     pub fn new(ctx: OpContext, options: &S3Options) -> S3Service {
-        let hosts = Hosts::new(&options.domains);
+        let hosts = Hosts::new(&options.domains, options.https);
         let mut builder = S3ServiceBuilder::new(Wire::new(ctx.clone()));
         builder.set_host(hosts.clone());
         builder.set_auth(NoKeys);
@@ -86,7 +89,6 @@ impl S3Service {
             inner: Arc::new(Inner {
                 ctx,
                 hosts,
-                https: options.https,
                 customer_keys: options.customer_keys,
                 s3s: builder.build(),
             }),
@@ -101,8 +103,7 @@ impl S3Service {
     {
         let id = RequestId::next();
         let (parts, body) = request.into_parts();
-        let with_body = parts.method != Method::HEAD;
-        let uri = parts.uri.clone();
+        let asked = Asked::of(&parts, id);
         let waits = parts
             .headers
             .get(EXPECT)
@@ -114,14 +115,15 @@ impl S3Service {
         let page = cors::Asked::of(&parts);
         let (mut response, operation) = if parts.method == Method::OPTIONS {
             let answer = cors::preflight(ctx, hosts, &parts, id).await;
-            let answer = answer.unwrap_or_else(|error| error.render(id, uri.path(), with_body));
+            let answer = answer.unwrap_or_else(|error| asked.refuse(hosts, error));
             (answer, "Preflight")
         } else if post_object::is_form_upload(&parts) {
-            self.post_form(parts, &leftover, id, now).await
+            let answer = self.post_form(parts, &leftover, &asked, now).await;
+            (answer, "PostObject")
         } else {
             match front::admit(parts, &leftover, ctx.keys(), hosts, now).await {
-                Ok(admitted) => self.dispatch(admitted, id, with_body).await,
-                Err(error) => (error.render(id, uri.path(), with_body), "Unknown"),
+                Ok(admitted) => self.dispatch(admitted, &asked).await,
+                Err(error) => (asked.refuse(hosts, error), "Unknown"),
             }
         };
         if let Some(page) = page.filter(|_| operation != "Preflight") {
@@ -139,41 +141,40 @@ impl S3Service {
         &self,
         parts: http::request::Parts,
         leftover: &Leftover,
-        id: RequestId,
+        asked: &Asked,
         now: u64,
-    ) -> (Response<ReplyBody>, &'static str) {
-        let Inner {
-            ctx, hosts, https, ..
-        } = &*self.inner;
-        let path = parts.uri.path().to_owned();
-        let response = match post_object::admit(parts, leftover, ctx.keys(), hosts, now).await {
+    ) -> Response<ReplyBody> {
+        let Inner { ctx, hosts, .. } = &*self.inner;
+        match post_object::admit(parts, leftover, ctx.keys(), hosts, now).await {
             Ok((admitted, reply)) => {
-                let (response, _) = self.dispatch(admitted, id, true).await;
-                reply.render(response, *https)
+                let (response, _) = self.dispatch(admitted, asked).await;
+                reply.render(response, hosts.scheme())
             }
-            Err(error) => error.render(id, &path, true),
-        };
-        (response, "PostObject")
+            Err(error) => asked.refuse(hosts, error),
+        }
     }
 
     async fn dispatch(
         &self,
         admitted: Admitted,
-        id: RequestId,
-        with_body: bool,
+        asked: &Asked,
     ) -> (Response<ReplyBody>, &'static str) {
         let Admitted { call, request } = admitted;
+        let hosts = &self.inner.hosts;
         if !self.inner.customer_keys && encryption::brings_key(&call.headers) {
-            let error = encryption::insecure().render(id, &call.resource, with_body);
-            return (error, call.operation());
+            return (
+                asked.refuse(hosts, encryption::insecure()),
+                call.operation(),
+            );
         }
         let result = self.inner.s3s.call(request).await;
         let outcome = call.take_outcome();
+        let id = asked.id;
         let refused = |error: WireError| {
             if error.status.is_server_error() && error.status != StatusCode::NOT_IMPLEMENTED {
                 tracing::error!(%id, operation = call.operation(), code = error.code, error.message, "request failed");
             }
-            error.render(id, &call.resource, with_body)
+            asked.refuse(hosts, error)
         };
         let response = match (outcome.error, result) {
             (Some(error), _) => refused(error),
@@ -188,16 +189,71 @@ impl S3Service {
             }
             (None, Ok(response)) if response.status().as_u16() >= 400 => {
                 let body = response.body().bytes().unwrap_or_default();
-                refused(from_s3s(response.status(), &body))
+                let said = from_s3s(response.status(), &body);
+                let found = said.message != NO_OPERATION;
+                refused(if found { said } else { asked.nothing(hosts) })
             }
             (None, Ok(response)) => {
                 let (mut parts, body) = response.into_parts();
                 stamp(&mut parts.headers, id);
                 parts.status = outcome.status.unwrap_or(parts.status);
+                if outcome.is_xml {
+                    let xml = HeaderValue::from_static("application/xml");
+                    parts.headers.insert(CONTENT_TYPE, xml);
+                }
                 Response::from_parts(parts, outcome.body.unwrap_or_else(|| ReplyBody::wire(body)))
             }
         };
         (response, call.operation())
+    }
+}
+
+/// What was asked, kept for a refusal of it.
+struct Asked {
+    id: RequestId,
+    method: Method,
+    uri: Uri,
+    host: Option<HeaderValue>,
+}
+
+impl Asked {
+    fn of(parts: &http::request::Parts, id: RequestId) -> Asked {
+        Asked {
+            id,
+            method: parts.method.clone(),
+            uri: parts.uri.clone(),
+            host: parts.headers.get(HOST).cloned(),
+        }
+    }
+
+    fn place(&self, hosts: &Hosts) -> Place {
+        let path = canonical::decode(self.uri.path(), false).unwrap_or_default();
+        front::place(hosts, self.host.as_ref(), &path)
+    }
+
+    fn query(&self) -> Vec<(String, String)> {
+        canonical::query_pairs(self.uri.query().unwrap_or("")).unwrap_or_default()
+    }
+
+    /// There is no operation of this method here.
+    fn nothing(&self, hosts: &Hosts) -> WireError {
+        route::no_operation(self.method.as_str(), self.place(hosts), &self.query())
+    }
+
+    /// The answer to it is this error.
+    fn refuse(&self, hosts: &Hosts, error: WireError) -> Response<ReplyBody> {
+        let says_methods = error.headers.iter().any(|(name, _)| name == ALLOW);
+        let error = if error.status == StatusCode::METHOD_NOT_ALLOWED && !says_methods {
+            route::with_methods(
+                error,
+                self.method.as_str(),
+                self.place(hosts),
+                &self.query(),
+            )
+        } else {
+            error
+        };
+        error.render(self.id, self.uri.path(), self.method != Method::HEAD)
     }
 }
 

@@ -3,21 +3,29 @@
 use http::StatusCode;
 use s3s::S3Response;
 use s3s::dto::*;
+use s3s::xml::{Deserialize, Deserializer};
 
 use super::call::Call;
 use super::error::WireError;
 use super::headers;
 use super::objects::Reply;
 use super::reply_body::ReplyBody;
+use super::request_xml;
+use super::xml::Document;
 use crate::object::tags::{Tagged, Tags};
 use crate::ops::{self, OpContext, TaggedObject, VersionName};
 
-fn tag_set(tags: &Tags) -> TagSet {
-    let tag = |(key, value): (&str, &str)| Tag {
-        key: Some(key.to_owned()),
-        value: Some(value.to_owned()),
-    };
-    tags.iter().map(tag).collect()
+fn answer(call: &Call, tags: &Tags) {
+    let mut document = Document::new("Tagging");
+    document.inside("TagSet", |set| {
+        for (key, value) in tags.iter() {
+            set.inside("Tag", |tag| {
+                tag.element("Key", key);
+                tag.element("Value", value);
+            });
+        }
+    });
+    call.answer_with(document);
 }
 
 fn tags_of(tagged: Tagged, tagging: Tagging) -> Result<Tags, WireError> {
@@ -25,6 +33,17 @@ fn tags_of(tagged: Tagged, tagging: Tagging) -> Result<Tags, WireError> {
     let pairs: Option<Vec<_>> = tagging.tag_set.into_iter().map(pair).collect();
     let pairs = pairs.ok_or_else(WireError::malformed_xml)?;
     Ok(Tags::new(tagged, pairs)?)
+}
+
+/// Of a document that came in a form.
+pub fn of_xml(tagged: Tagged, xml: &str) -> Result<Tags, WireError> {
+    let xml = request_xml::plain(xml.to_owned().into())?;
+    let mut reader = Deserializer::new(&xml);
+    let tagging = Tagging::deserialize(&mut reader).map_err(|_| WireError::malformed_xml())?;
+    reader
+        .expect_eof()
+        .map_err(|_| WireError::malformed_xml())?;
+    tags_of(tagged, tagging)
 }
 
 fn object(call: &Call, bucket: String, key: String, version: Option<String>) -> TaggedObject {
@@ -46,9 +65,10 @@ pub async fn get_object_tagging(
 ) -> Reply<GetObjectTaggingOutput> {
     let asked = object(call, input.bucket, input.key, input.version_id);
     let (tags, version) = ops::get_object_tagging(ctx, &call.principal, asked).await?;
+    answer(call, &tags);
     Ok(S3Response::new(GetObjectTaggingOutput {
-        tag_set: tag_set(&tags),
         version_id: text(version),
+        ..Default::default()
     }))
 }
 
@@ -90,9 +110,8 @@ pub async fn get_bucket_tagging(
         let error = WireError::new("NoSuchTagSet", StatusCode::NOT_FOUND, message);
         return Err(error.detail("BucketName", bucket.name));
     }
-    Ok(S3Response::new(GetBucketTaggingOutput {
-        tag_set: tag_set(&tags),
-    }))
+    answer(call, &tags);
+    Ok(S3Response::new(GetBucketTaggingOutput::default()))
 }
 
 pub async fn put_bucket_tagging(

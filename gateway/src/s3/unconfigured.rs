@@ -10,6 +10,7 @@ use super::call::Call;
 use super::error::WireError;
 use super::headers;
 use super::objects::Reply;
+use super::xml::Document;
 use crate::auth::permit::Action;
 use crate::ops::{self, OpContext};
 use crate::store::Bucket as Facts;
@@ -52,15 +53,24 @@ not_found! {
         "ReplicationConfigurationNotFoundError", "The replication configuration was not found";
 }
 
-pub async fn get_bucket_accelerate_configuration(
-    ctx: &OpContext,
-    call: &Call,
-    input: GetBucketAccelerateConfigurationInput,
-) -> Reply<GetBucketAccelerateConfigurationOutput> {
-    facts(ctx, call, input.bucket).await?;
-    Ok(S3Response::new(
-        GetBucketAccelerateConfigurationOutput::default(),
-    ))
+macro_rules! empty {
+    ($($method:ident: $input:ident -> $output:ident = $root:literal;)*) => {
+        $(
+            pub async fn $method(ctx: &OpContext, call: &Call, input: $input) -> Reply<$output> {
+                facts(ctx, call, input.bucket).await?;
+                call.answer_with(Document::new($root));
+                Ok(S3Response::new($output::default()))
+            }
+        )*
+    };
+}
+
+empty! {
+    get_bucket_accelerate_configuration: GetBucketAccelerateConfigurationInput -> GetBucketAccelerateConfigurationOutput =
+        "AccelerateConfiguration";
+    get_bucket_logging: GetBucketLoggingInput -> GetBucketLoggingOutput = "BucketLoggingStatus";
+    get_bucket_notification_configuration: GetBucketNotificationConfigurationInput -> GetBucketNotificationConfigurationOutput =
+        "NotificationConfiguration";
 }
 
 pub async fn get_bucket_request_payment(
@@ -69,26 +79,8 @@ pub async fn get_bucket_request_payment(
     input: GetBucketRequestPaymentInput,
 ) -> Reply<GetBucketRequestPaymentOutput> {
     facts(ctx, call, input.bucket).await?;
-    let payer = Some(Payer::from_static(Payer::BUCKET_OWNER));
-    Ok(S3Response::new(GetBucketRequestPaymentOutput { payer }))
-}
-
-pub async fn get_bucket_logging(
-    ctx: &OpContext,
-    call: &Call,
-    input: GetBucketLoggingInput,
-) -> Reply<GetBucketLoggingOutput> {
-    facts(ctx, call, input.bucket).await?;
-    Ok(S3Response::new(GetBucketLoggingOutput::default()))
-}
-
-pub async fn get_bucket_notification_configuration(
-    ctx: &OpContext,
-    call: &Call,
-    input: GetBucketNotificationConfigurationInput,
-) -> Reply<GetBucketNotificationConfigurationOutput> {
-    facts(ctx, call, input.bucket).await?;
-    Ok(S3Response::new(
-        GetBucketNotificationConfigurationOutput::default(),
-    ))
+    let mut document = Document::new("RequestPaymentConfiguration");
+    document.element("Payer", "BucketOwner");
+    call.answer_with(document);
+    Ok(S3Response::new(GetBucketRequestPaymentOutput::default()))
 }

@@ -4,42 +4,31 @@ use http::HeaderMap;
 use s3s::S3Response;
 use s3s::dto::*;
 
-use super::buckets::named_owner;
 use super::call::Call;
 use super::encryption;
 use super::error::WireError;
 use super::headers;
-use super::listings::{naming, prefixes};
+use super::listings::{checksum, naming, prefixes};
 use super::lock;
-use super::objects::{Reply, set_checksum, source, strong, timestamp};
-use crate::object::checksum::{Algorithm, Kind};
+use super::objects::{Reply, header, source};
+use super::xml::Document;
+use crate::object::checksum::Algorithm;
 use crate::object::complete_plan::{ListedPart, WholeClaims};
+use crate::object::dates;
 use crate::object::etag;
+use crate::object::listing::Naming;
 use crate::ops::{self, Abort, OpContext, PartLine, UploadLine};
 
-fn initiator(ctx: &OpContext, id: String) -> Initiator {
-    Initiator {
-        display_name: ctx.keys().name_of(&id),
-        id: Some(id),
+/// When a rule aborts an upload that is still open.
+fn tell_abort(out: &mut HeaderMap, abort: Option<&Abort>) {
+    if let Some(abort) = abort {
+        header(
+            out,
+            "x-amz-abort-date",
+            &dates::http_date(abort.at_ms / 1_000),
+        );
+        header(out, "x-amz-abort-rule-id", &abort.rule);
     }
-}
-
-fn checksum_names(
-    checksum: Option<(Algorithm, Kind)>,
-) -> (Option<ChecksumAlgorithm>, Option<ChecksumType>) {
-    let Some((algorithm, kind)) = checksum else {
-        return (None, None);
-    };
-    (
-        Some(ChecksumAlgorithm::from_static(algorithm.name())),
-        Some(ChecksumType::from_static(kind.name())),
-    )
-}
-
-fn abort(abort: Option<Abort>) -> (Option<Timestamp>, Option<String>) {
-    abort
-        .map(|abort| (timestamp(abort.at_ms), abort.rule))
-        .unzip()
 }
 
 pub async fn create_multipart_upload(
@@ -59,20 +48,19 @@ pub async fn create_multipart_upload(
         kind: headers::checksum_kind(call),
     };
     let reply = ops::create_multipart_upload(ctx, &call.principal, request).await?;
-    let (checksum_algorithm, checksum_type) = checksum_names(reply.checksum);
+    let mut document = Document::new("InitiateMultipartUploadResult");
+    document.element("Bucket", input.bucket);
+    document.element("Key", input.key);
+    document.element("UploadId", reply.upload);
+    call.answer_with(document);
     let mut out = HeaderMap::with_capacity(4);
+    if let Some((algorithm, kind)) = reply.checksum {
+        header(&mut out, "x-amz-checksum-algorithm", algorithm.name());
+        header(&mut out, "x-amz-checksum-type", kind.name());
+    }
     encryption::tell_writer(&mut out, reply.guard.as_ref(), call);
-    let (abort_date, abort_rule_id) = abort(reply.abort);
-    let output = CreateMultipartUploadOutput {
-        abort_date,
-        abort_rule_id,
-        bucket: Some(input.bucket),
-        checksum_algorithm,
-        checksum_type,
-        key: Some(input.key),
-        upload_id: Some(reply.upload),
-        ..Default::default()
-    };
+    tell_abort(&mut out, reply.abort.as_ref());
+    let output = CreateMultipartUploadOutput::default();
     Ok(S3Response::with_headers(output, out))
 }
 
@@ -105,7 +93,7 @@ pub async fn upload_part_copy(
     input: UploadPartCopyInput,
 ) -> Reply<UploadPartCopyOutput> {
     let request = ops::UploadPartCopy {
-        source: source(call, input.copy_source)?,
+        source: source(call)?,
         range: call.header("x-amz-copy-source-range").map(str::to_owned),
         bucket: headers::bucket(call, input.bucket),
         key: input.key,
@@ -114,19 +102,21 @@ pub async fn upload_part_copy(
         customer_key: encryption::customer_key(call)?,
     };
     let reply = ops::upload_part_copy(ctx, &call.principal, request).await?;
-    let mut result = CopyPartResult {
-        e_tag: Some(strong(reply.part.etag)),
-        last_modified: Some(timestamp(reply.part.modified_ms)),
-        ..Default::default()
-    };
-    set_checksum!(result, Some(&reply.part.checksum));
+    let mut document = Document::new("CopyPartResult");
+    document.moment("LastModified", reply.part.modified_ms);
+    document.etag(&reply.part.etag);
+    document.checksum(&reply.part.checksum);
+    call.answer_with(document);
     let mut out = HeaderMap::with_capacity(4);
+    if let Some(version) = reply.source_version {
+        header(
+            &mut out,
+            "x-amz-copy-source-version-id",
+            &version.to_string(),
+        );
+    }
     encryption::tell(&mut out, reply.part.guard.as_ref(), call);
-    let output = UploadPartCopyOutput {
-        copy_part_result: Some(result),
-        copy_source_version_id: reply.source_version.map(|version| version.to_string()),
-        ..Default::default()
-    };
+    let output = UploadPartCopyOutput::default();
     Ok(S3Response::with_headers(output, out))
 }
 
@@ -207,25 +197,31 @@ pub async fn complete_multipart_upload(
     };
     let reply = ops::complete_multipart_upload(ctx, &call.principal, request).await?;
     let host = call.header("host").unwrap_or("localhost");
-    let mut output = CompleteMultipartUploadOutput {
-        location: Some(format!(
-            "http://{host}/{}/{}",
-            input.bucket,
-            crate::auth::canonical::encode(&input.key, true)
-        )),
-        bucket: Some(input.bucket),
-        key: Some(input.key),
-        e_tag: Some(strong(reply.etag)),
-        expiration: reply.expiration,
-        version_id: reply.version.map(|version| version.to_string()),
-        ..Default::default()
-    };
-    set_checksum!(output, &reply.checksum);
-    output.checksum_type = reply
-        .checksum
-        .map(|checksum| ChecksumType::from_static(checksum.kind.name()));
+    let location = format!(
+        "{}://{host}/{}/{}",
+        call.scheme,
+        input.bucket,
+        crate::auth::canonical::encode(&input.key, true)
+    );
+    let mut document = Document::new("CompleteMultipartUploadResult");
+    document.element("Location", location);
+    document.element("Bucket", input.bucket);
+    document.element("Key", input.key);
+    document.etag(&reply.etag);
+    if let Some(checksum) = &reply.checksum {
+        document.checksum(checksum);
+        document.element("ChecksumType", checksum.kind.name());
+    }
+    call.answer_with(document);
     let mut out = HeaderMap::with_capacity(4);
+    if let Some(version) = reply.version {
+        header(&mut out, "x-amz-version-id", &version.to_string());
+    }
+    if let Some(expiration) = &reply.expiration {
+        header(&mut out, "x-amz-expiration", expiration);
+    }
     encryption::tell(&mut out, reply.guard.as_ref(), call);
+    let output = CompleteMultipartUploadOutput::default();
     Ok(S3Response::with_headers(output, out))
 }
 
@@ -256,43 +252,38 @@ pub async fn list_parts(
         max: input.max_parts,
     };
     let reply = ops::list_parts(ctx, &call.principal, request).await?;
-    let (checksum_algorithm, checksum_type) = checksum_names(reply.checksum);
-    let next = reply
-        .parts
-        .last()
-        .filter(|_| reply.truncated)
-        .map(|part| part.number);
-    let (abort_date, abort_rule_id) = abort(reply.abort);
-    Ok(S3Response::new(ListPartsOutput {
-        abort_date,
-        abort_rule_id,
-        bucket: Some(input.bucket),
-        checksum_algorithm,
-        checksum_type,
-        initiator: Some(initiator(ctx, reply.owner.clone())),
-        is_truncated: Some(reply.truncated),
-        key: Some(input.key),
-        max_parts: i32::try_from(reply.max).ok(),
-        next_part_number_marker: next.and_then(|number| i32::try_from(number).ok()),
-        owner: Some(named_owner(ctx, reply.owner)),
-        part_number_marker: i32::try_from(reply.after).ok(),
-        parts: Some(reply.parts.into_iter().map(part).collect()),
-        storage_class: Some(StorageClass::from_static(StorageClass::STANDARD)),
-        upload_id: Some(input.upload_id),
-        ..Default::default()
-    }))
+    // S3 names the last part of the page even when there is no other page.
+    let last = reply.parts.last().map_or(0, |part| part.number);
+    let bytes = 1024 + reply.parts.len() * 256;
+    let mut document = Document::with_capacity("ListPartsResult", bytes);
+    document.element("Bucket", input.bucket);
+    document.element("Key", input.key);
+    document.element("UploadId", input.upload_id);
+    document.somebody(ctx, "Initiator", &reply.owner);
+    document.somebody(ctx, "Owner", &reply.owner);
+    document.element("StorageClass", "STANDARD");
+    document.number("PartNumberMarker", reply.after.into());
+    document.number("NextPartNumberMarker", last.into());
+    document.number("MaxParts", reply.max.into());
+    document.flag("IsTruncated", reply.truncated);
+    checksum(&mut document, reply.checksum);
+    for line in &reply.parts {
+        document.inside("Part", |inner| part(inner, line));
+    }
+    call.answer_with(document);
+    let mut out = HeaderMap::with_capacity(2);
+    tell_abort(&mut out, reply.abort.as_ref());
+    Ok(S3Response::with_headers(ListPartsOutput::default(), out))
 }
 
-fn part(line: PartLine) -> Part {
-    let mut part = Part {
-        e_tag: Some(strong(line.etag)),
-        last_modified: Some(timestamp(line.modified_ms)),
-        part_number: i32::try_from(line.number).ok(),
-        size: i64::try_from(line.size).ok(),
-        ..Default::default()
-    };
-    set_checksum!(part, &line.checksum);
-    part
+fn part(document: &mut Document, line: &PartLine) {
+    document.number("PartNumber", line.number.into());
+    document.moment("LastModified", line.modified_ms);
+    document.etag(&line.etag);
+    document.number("Size", line.size);
+    if let Some(checksum) = &line.checksum {
+        document.checksum(checksum);
+    }
 }
 
 pub async fn list_multipart_uploads(
@@ -310,36 +301,39 @@ pub async fn list_multipart_uploads(
         max: input.max_uploads,
     };
     let reply = ops::list_multipart_uploads(ctx, &call.principal, request).await?;
-    let upload = |line: UploadLine| {
-        let (checksum_algorithm, checksum_type) = checksum_names(line.checksum);
-        MultipartUpload {
-            checksum_algorithm,
-            checksum_type,
-            initiated: Some(timestamp(line.created_ms)),
-            initiator: Some(initiator(ctx, line.owner.clone())),
-            key: Some(naming.write(&line.key)),
-            owner: Some(named_owner(ctx, line.owner)),
-            storage_class: Some(StorageClass::from_static(StorageClass::STANDARD)),
-            upload_id: Some(line.upload),
-        }
-    };
-    let truncated = reply.next.is_some();
-    let (next_key, next_upload) = reply.next.map_or((None, None), |(key, id)| {
-        (Some(naming.write(&key)), Some(id))
-    });
-    Ok(S3Response::new(ListMultipartUploadsOutput {
-        bucket: Some(input.bucket),
-        common_prefixes: Some(prefixes(reply.prefixes, naming)),
-        delimiter: input.delimiter.map(|name| naming.write(&name)),
-        encoding_type: input.encoding_type,
-        is_truncated: Some(truncated),
-        key_marker: Some(naming.write(&input.key_marker.unwrap_or_default())),
-        max_uploads: i32::try_from(reply.max).ok(),
-        next_key_marker: next_key,
-        next_upload_id_marker: next_upload,
-        prefix: Some(naming.write(&input.prefix.unwrap_or_default())),
-        upload_id_marker: Some(input.upload_id_marker.unwrap_or_default()),
-        uploads: Some(reply.uploads.into_iter().map(upload).collect()),
-        ..Default::default()
-    }))
+    let (next_key, next_upload) = reply
+        .next
+        .map_or((None, None), |(key, id)| (Some(key), Some(id)));
+    let bytes = 1024 + reply.uploads.len() * 768;
+    let mut document = Document::with_capacity("ListMultipartUploadsResult", bytes);
+    document.element("Bucket", input.bucket);
+    let key_marker = input.key_marker.unwrap_or_default();
+    document.element("KeyMarker", naming.write(&key_marker));
+    document.element("UploadIdMarker", input.upload_id_marker.unwrap_or_default());
+    document.maybe("NextKeyMarker", next_key.as_ref().map(|n| naming.write(n)));
+    document.maybe("NextUploadIdMarker", next_upload);
+    let delimiter = input.delimiter.as_deref();
+    document.maybe("Delimiter", delimiter.map(|name| naming.write(name)));
+    document.element("Prefix", naming.write(&input.prefix.unwrap_or_default()));
+    document.number("MaxUploads", reply.max.into());
+    let encoding = input.encoding_type.as_ref();
+    document.maybe("EncodingType", encoding.map(EncodingType::as_str));
+    document.flag("IsTruncated", next_key.is_some());
+    for line in &reply.uploads {
+        document.inside("Upload", |inner| upload(ctx, inner, line, naming));
+    }
+    let names = reply.prefixes.iter().map(|name| name.as_str().into());
+    prefixes(&mut document, names, naming);
+    call.answer_with(document);
+    Ok(S3Response::new(ListMultipartUploadsOutput::default()))
+}
+
+fn upload(ctx: &OpContext, document: &mut Document, line: &UploadLine, naming: Naming) {
+    document.element("Key", naming.write(&line.key));
+    document.element("UploadId", &line.upload);
+    document.somebody(ctx, "Initiator", &line.owner);
+    document.somebody(ctx, "Owner", &line.owner);
+    document.element("StorageClass", "STANDARD");
+    document.moment("Initiated", line.created_ms);
+    checksum(document, line.checksum);
 }

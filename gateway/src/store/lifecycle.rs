@@ -125,6 +125,7 @@ mod tests {
             owner: "o".into(),
             created_ms: 0,
             versioning: Default::default(),
+            lock: None,
             epoch: 1,
             settings,
         }

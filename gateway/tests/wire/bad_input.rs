@@ -344,6 +344,121 @@ async fn bad_xml_is_refused() {
     world.stop().await;
 }
 
+/// Every call that takes a document refuses one that is not its own, with S3's code, and changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_of_another_kind_is_refused_everywhere() {
+    let world = World::with_bucket().await;
+    world.store("/bucket/key", "x").await;
+    let upload = world
+        .post("/bucket/big?uploads")
+        .send()
+        .await
+        .one("UploadId");
+    let complete = format!("/bucket/big?uploadId={upload}");
+    for (method, uri, empty) in [
+        (Method::POST, "/bucket?delete", "MissingRequestBodyError"),
+        (Method::POST, complete.as_str(), "MalformedXML"),
+        (Method::PUT, "/bucket?cors", "MissingRequestBodyError"),
+        (Method::PUT, "/bucket?encryption", "MissingRequestBodyError"),
+        (Method::PUT, "/bucket?tagging", "MissingRequestBodyError"),
+        (
+            Method::PUT,
+            "/bucket/key?tagging",
+            "MissingRequestBodyError",
+        ),
+        (Method::PUT, "/bucket?versioning", "MissingRequestBodyError"),
+    ] {
+        for bad in [
+            "<Other><A>1</A></Other>",
+            "<a",
+            "{\"json\": true}",
+            "\u{0}",
+            "<Tagging><TagSet><Tag><Key>k</Key></Tag></TagSet></Tagging",
+            "<Delete><Object><Key>key</Key><![CDATA[</Object></Delete>",
+            "<Delete><Object><Key>key</Key></Object></Delete><Delete/>",
+        ] {
+            let reply = world.request(method.clone(), uri).body(bad).send().await;
+            reply.refused(400, "MalformedXML");
+        }
+        let reply = world.request(method, uri).body("").send().await;
+        reply.refused(400, empty);
+    }
+    assert_eq!(world.get("/bucket/key").send().await.text(), "x");
+    let list = world.get(&complete).send().await;
+    assert_eq!(list.status, 200, "the upload is still open");
+    world.stop().await;
+}
+
+/// Text says the same in a CDATA section: what is named there is what is deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_in_a_cdata_section_is_the_whole_key() {
+    let world = World::with_bucket().await;
+    for key in ["a", "ab%26"] {
+        world.store(&format!("/bucket/{key}"), "x").await;
+    }
+    let xml = "<Delete><Object><Key>a<![CDATA[b&]]></Key></Object></Delete>";
+    let reply = world.post("/bucket?delete").body(xml).send().await;
+    assert_eq!(reply.all("Key"), ["ab&"], "{}", reply.text());
+    assert_eq!(world.head("/bucket/a").send().await.status, 200);
+    world.expect_absent("/bucket/ab%26").await;
+    world.stop().await;
+}
+
+/// A method that S3 does not have there is named, with those that it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_method_that_does_not_fit_hears_those_that_do() {
+    let world = World::with_bucket().await;
+    world.store("/bucket/key", "x").await;
+    for (method, uri, kind, allow) in [
+        (Method::PUT, "/", "SERVICE", "GET"),
+        (Method::DELETE, "/", "SERVICE", "GET"),
+        (
+            Method::PATCH,
+            "/bucket",
+            "BUCKET",
+            "GET, HEAD, PUT, DELETE, POST",
+        ),
+        (
+            Method::PATCH,
+            "/bucket/key",
+            "OBJECT",
+            "GET, HEAD, PUT, DELETE",
+        ),
+        (
+            Method::POST,
+            "/bucket/key",
+            "OBJECT",
+            "GET, HEAD, PUT, DELETE",
+        ),
+        (Method::DELETE, "/bucket/key?acl", "acl", "GET, PUT"),
+        (
+            Method::DELETE,
+            "/bucket?versioning",
+            "versioning",
+            "GET, PUT",
+        ),
+        (Method::PUT, "/bucket?location", "location", "GET"),
+        (Method::POST, "/bucket?versions", "versions", "GET"),
+        (Method::PUT, "/bucket/key?uploads", "uploads", "POST"),
+        (Method::GET, "/bucket/key?versioning", "versioning", ""),
+    ] {
+        let reply = world.request(method.clone(), uri).send().await;
+        reply.refused(405, "MethodNotAllowed");
+        assert_eq!(
+            (reply.header("allow"), reply.one("ResourceType").as_str()),
+            (allow, kind),
+            "{method} {uri}"
+        );
+        assert_eq!(reply.one("Method"), method.as_str());
+    }
+    let head = world.head("/").send().await;
+    assert_eq!((head.status, head.header("allow")), (405, "GET"));
+    let post = world.post("/bucket").body("x").send().await;
+    post.refused(412, "PreconditionFailed");
+    assert_eq!(world.get("/bucket/key").send().await.text(), "x");
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn methods_that_are_not_done_are_refused() {
     let world = World::with_bucket().await;

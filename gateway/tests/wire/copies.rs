@@ -174,3 +174,19 @@ async fn a_source_that_is_not_there_is_named() {
     world.expect_absent("/bucket/copy").await;
     world.stop().await;
 }
+
+/// The bucket with the short name, of `minikv put KEY`, is a source like any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bucket_of_bare_keys_can_be_copied_from() {
+    let world = World::with_bucket().await;
+    assert_eq!(world.put("/kv").send().await.status, 200);
+    world.store("/kv/hello", "hi").await;
+    let copy = world
+        .put("/bucket/copy")
+        .with("x-amz-copy-source", "kv/hello")
+        .send()
+        .await;
+    assert_eq!(copy.status, 200, "{}", copy.text());
+    assert_eq!(world.get("/bucket/copy").send().await.text(), "hi");
+    world.stop().await;
+}

@@ -363,3 +363,46 @@ async fn a_form_can_have_its_object_locked() {
     assert_eq!(head.header("x-amz-object-lock-retain-until-date"), date);
     world.stop().await;
 }
+
+/// The tags of a form are the object's; tags that S3 would not take are refused, and nothing is stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_may_tag_its_object() {
+    let world = World::with_bucket().await;
+    let conditions = format!("{KEY}[\"starts-with\",\"$tagging\",\"\"],");
+    let form = |tagging: &str| Form::signed(&conditions, &[("key", "up/a"), ("tagging", tagging)]);
+    for (bad, code) in [
+        ("<Tagging><TagSet><Tag><Key>k</Key>", "MalformedXML"),
+        ("k=v", "MalformedXML"),
+        (
+            "<Tagging><TagSet><Tag><Key>aws:k</Key><Value>v</Value></Tag></TagSet></Tagging>",
+            "InvalidTag",
+        ),
+        (
+            "<Tagging><TagSet><Tag><Key>k</Key><Value>1</Value></Tag><Tag><Key>k</Key><Value>2</Value></Tag></TagSet></Tagging>",
+            "InvalidTag",
+        ),
+    ] {
+        form(bad).post(&world).await.refused(400, code);
+        world.expect_absent("/bucket/up/a").await;
+    }
+    let tagging = "<Tagging><TagSet><Tag><Key>one + two</Key><Value>a+b=c/ä</Value></Tag><Tag><Key>x</Key><Value></Value></Tag></TagSet></Tagging>";
+    assert_eq!(form(tagging).post(&world).await.status, 204);
+    let tags = world.get("/bucket/up/a?tagging").send().await;
+    assert_eq!(
+        (tags.all("Key"), tags.all("Value")),
+        (
+            vec!["one + two".to_owned(), "x".to_owned()],
+            vec!["a+b=c/ä".to_owned(), String::new()]
+        )
+    );
+    assert_eq!(form(" ").post(&world).await.status, 204);
+    assert!(
+        world
+            .get("/bucket/up/a?tagging")
+            .send()
+            .await
+            .all("Key")
+            .is_empty()
+    );
+    world.stop().await;
+}

@@ -186,6 +186,52 @@ async fn page_sizes_are_bounded_and_checked() {
     world.stop().await;
 }
 
+/// Every list refuses an argument that makes no sense, and names it.
+#[tokio::test(flavor = "multi_thread")]
+async fn arguments_that_make_no_sense_are_refused_by_name() {
+    let world = filled(&["a"]).await;
+    let upload = world.post("/bucket/up?uploads").send().await;
+    let parts = format!("/bucket/up?uploadId={}", upload.one("UploadId"));
+    for (uri, name) in [
+        ("/bucket?list-type=1".to_owned(), "list-type"),
+        ("/bucket?list-type=x".to_owned(), "list-type"),
+        ("/bucket?encoding-type=base64".to_owned(), "encoding-type"),
+        (
+            "/bucket?list-type=2&continuation-token=".to_owned(),
+            "continuation-token",
+        ),
+        (
+            "/bucket?list-type=2&continuation-token=x".to_owned(),
+            "continuation-token",
+        ),
+        ("/bucket?versions&max-keys=-1".to_owned(), "max-keys"),
+        (
+            "/bucket?versions&version-id-marker=null".to_owned(),
+            "version-id-marker",
+        ),
+        (
+            "/bucket?versions&key-marker=a&version-id-marker=x".to_owned(),
+            "versionId",
+        ),
+        ("/bucket?uploads&max-uploads=-1".to_owned(), "max-uploads"),
+        (
+            "/bucket?uploads&key-marker=a&upload-id-marker=x".to_owned(),
+            "upload-id-marker",
+        ),
+        ("/?max-buckets=0".to_owned(), "max-buckets"),
+        (format!("{parts}&max-parts=-1"), "max-parts"),
+        (
+            format!("{parts}&part-number-marker=-1"),
+            "part-number-marker",
+        ),
+    ] {
+        let reply = world.get(&uri).send().await;
+        reply.refused(400, "InvalidArgument");
+        assert_eq!(reply.one("ArgumentName"), name, "{uri}: {}", reply.text());
+    }
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn version_one_names_the_next_marker_where_prefixes_are_rolled_up() {
     let world = filled(&["a/1", "b/1", "c"]).await;

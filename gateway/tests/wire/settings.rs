@@ -133,7 +133,7 @@ async fn what_is_not_done_is_refused_by_name() {
         ),
         (
             world.put("/bucket/new?renameObject").body("x"),
-            "renameObject",
+            "RenameObject",
         ),
     ] {
         let reply = call.send().await;
