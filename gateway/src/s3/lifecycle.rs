@@ -177,10 +177,10 @@ fn show(document: &mut Document, rule: &Rule) {
     }
     if let Some(noncurrent) = &rule.noncurrent {
         document.inside("NoncurrentVersionExpiration", |inner| {
-            inner.number("NoncurrentDays", noncurrent.days.into());
             if noncurrent.keep > 0 {
                 inner.number("NewerNoncurrentVersions", noncurrent.keep.into());
             }
+            inner.number("NoncurrentDays", noncurrent.days.into());
         });
     }
     if let Some(days) = rule.abort_days {

@@ -75,7 +75,7 @@ async fn rules_come_back_as_they_were_set() {
         rule("all", "", &days(3)),
         rule("prefix", "<Prefix>a/</Prefix>", "<Expiration><Date>2031-05-01T00:00:00Z</Date></Expiration>"),
         rule("tag", "<Tag><Key>k</Key><Value>v</Value></Tag>", "<NoncurrentVersionExpiration><NewerNoncurrentVersions>5</NewerNoncurrentVersions><NoncurrentDays>4</NoncurrentDays></NoncurrentVersionExpiration>"),
-        rule("and", "<And><ObjectSizeGreaterThan>1</ObjectSizeGreaterThan><ObjectSizeLessThan>9</ObjectSizeLessThan><Prefix>b</Prefix><Tag><Key>x</Key><Value></Value></Tag><Tag><Key>y</Key><Value>2</Value></Tag></And>", &days(1)),
+        rule("and", "<And><Prefix>b</Prefix><Tag><Key>x</Key><Value></Value></Tag><Tag><Key>y</Key><Value>2</Value></Tag><ObjectSizeGreaterThan>1</ObjectSizeGreaterThan><ObjectSizeLessThan>9</ObjectSizeLessThan></And>", &days(1)),
         rule("rest", "<Prefix></Prefix>", "<AbortIncompleteMultipartUpload><DaysAfterInitiation>2</DaysAfterInitiation></AbortIncompleteMultipartUpload><Expiration><ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration>"),
         "<Rule><Filter></Filter><Status>Disabled</Status><Expiration><Days>1</Days></Expiration></Rule>".to_owned(),
     ];
@@ -97,7 +97,7 @@ async fn rules_come_back_as_they_were_set() {
     assert_eq!(shown.all("Status")[4..], ["Enabled", "Disabled"]);
     for element in [
         "<Date>2031-05-01T00:00:00.000Z</Date>",
-        "<And><ObjectSizeGreaterThan>1</ObjectSizeGreaterThan><ObjectSizeLessThan>9</ObjectSizeLessThan><Prefix>b</Prefix><Tag><Key>x</Key><Value></Value></Tag><Tag><Key>y</Key><Value>2</Value></Tag></And>",
+        "<And><Prefix>b</Prefix><Tag><Key>x</Key><Value></Value></Tag><Tag><Key>y</Key><Value>2</Value></Tag><ObjectSizeGreaterThan>1</ObjectSizeGreaterThan><ObjectSizeLessThan>9</ObjectSizeLessThan></And>",
         "<ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker>",
         "<DaysAfterInitiation>2</DaysAfterInitiation>",
         "<NewerNoncurrentVersions>5</NewerNoncurrentVersions><NoncurrentDays>4</NoncurrentDays>",
