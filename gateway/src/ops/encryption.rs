@@ -40,7 +40,7 @@ pub(super) fn random_salt() -> KeySalt {
 /// What encrypts an object that is being written.
 pub(super) struct Guarded {
     /// For its record, but for the size.
-    pub encryption: Encryption,
+    pub encryption: Box<Encryption>,
     /// Of its bytes.
     pub data_key: DataKey,
 }
@@ -58,10 +58,9 @@ impl Guarded {
 
     /// For the record of an object of so many bytes.
     pub fn of(self, plain: u64) -> Box<Encryption> {
-        Box::new(Encryption {
-            plain,
-            ..self.encryption
-        })
+        let mut encryption = self.encryption;
+        encryption.plain = plain;
+        encryption
     }
 }
 
@@ -134,11 +133,11 @@ fn wrap(
     let binding = guard.binding(bucket.id.0, key.as_str().as_bytes());
     let ring = ctx.ring();
     let holder = holder(&ring, &guard, customer)?;
-    let encryption = Encryption {
+    let encryption = Box::new(Encryption {
         wrapped: holder.wrap(&data_key, &random_salt(), &binding),
         guard,
         plain: 0,
-    };
+    });
     Ok(Guarded {
         encryption,
         data_key,
@@ -261,9 +260,29 @@ pub(super) async fn fetch(
 ) -> Result<Content, OpError> {
     let name = String::from_utf8_lossy(&version.key);
     let failed = |error| OpError::reading(error, bucket, &name);
-    let Some(encryption) = &record.encryption else {
-        return ctx.store().fetch(version, range).await.map_err(failed);
-    };
+    match &record.encryption {
+        None => ctx.store().fetch(version, range).await.map_err(failed),
+        // On the heap, so that reads of plain objects do not carry the room for it.
+        Some(encryption) => {
+            Box::pin(fetch_sealed(
+                ctx, bucket, version, encryption, customer, range,
+            ))
+            .await
+        }
+    }
+}
+
+/// The same of an encrypted one.
+async fn fetch_sealed(
+    ctx: &OpContext,
+    bucket: &str,
+    version: &Version,
+    encryption: &Encryption,
+    customer: Option<&CustomerKey>,
+    range: Range<u64>,
+) -> Result<Content, OpError> {
+    let name = String::from_utf8_lossy(&version.key);
+    let failed = |error| OpError::reading(error, bucket, &name);
     let data_key = unwrap(ctx, encryption, version.bucket.0, &version.key, customer)?;
     let stretches = if version.parts == 0 {
         vec![Stretch {

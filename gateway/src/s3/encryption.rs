@@ -46,12 +46,21 @@ pub fn is_known(name: &str) -> bool {
         || SOURCE_CUSTOMER.contains(&name)
 }
 
+/// Whether a request says anything of encryption. Most do not: one look at the names spares each of them a dozen look-ups.
+fn is_mentioned(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| {
+        let name = name.as_str();
+        name.starts_with(METHOD) || name.starts_with("x-amz-copy-source-server")
+    })
+}
+
 /// Whether a request brings a key of its client, which only TLS may carry.
 pub fn brings_key(headers: &HeaderMap) -> bool {
-    CUSTOMER
-        .iter()
-        .chain(&SOURCE_CUSTOMER)
-        .any(|name| headers.contains_key(*name))
+    is_mentioned(headers)
+        && CUSTOMER
+            .iter()
+            .chain(&SOURCE_CUSTOMER)
+            .any(|name| headers.contains_key(*name))
 }
 
 /// The answer to one that came without TLS.
@@ -112,6 +121,9 @@ fn key_of(call: &Call, names: [&'static str; 3]) -> Result<Option<CustomerKey>, 
 
 /// The client's key on a call that does not make an object, and so cannot say how it is to be encrypted.
 pub fn customer_key(call: &Call) -> Result<Option<CustomerKey>, WireError> {
+    if !is_mentioned(&call.headers) {
+        return Ok(None);
+    }
     for name in [METHOD, KMS_KEY, KMS_CONTEXT, BUCKET_KEY] {
         if call.headers.contains_key(name) {
             let message = format!("{name} header is not supported for this operation.");
@@ -128,6 +140,9 @@ pub fn source_key(call: &Call) -> Result<Option<CustomerKey>, WireError> {
 
 /// How an object to be is to be encrypted.
 pub fn asked(call: &Call) -> Result<Asked, WireError> {
+    if !is_mentioned(&call.headers) {
+        return Ok(Asked::Nothing);
+    }
     let said = |name: &'static str| call.header(name).filter(|text| !text.is_empty());
     let method = said(METHOD);
     let bucket_key = match said(BUCKET_KEY) {
