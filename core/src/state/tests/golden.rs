@@ -676,7 +676,7 @@ fn file_of(body: &Body) -> &'static str {
     }
 }
 
-const KINDS: usize = 52;
+const KINDS: usize = 53;
 
 pub(super) fn target() -> Option<wire::Target> {
     Some(wire::Target {

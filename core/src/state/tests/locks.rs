@@ -100,6 +100,16 @@ fn delete(w: &World, b: BucketId, key: &str, id: VersionId, bypass: bool) -> Bod
     })
 }
 
+/// A lifecycle rule says that it is due.
+fn expire(w: &World, b: BucketId, key: &str, id: VersionId) -> Body {
+    Body::Expire(wire::Expire {
+        target: w.target(b, key),
+        what: seq(b, key, id).map(wire::expire::What::Noncurrent),
+        tags_crc64: entry::crc64(b""),
+        newer: 0,
+    })
+}
+
 fn seq(b: BucketId, key: &str, id: VersionId) -> Option<u64> {
     id.open(VShard::of(b, key.as_bytes()))
 }
@@ -836,4 +846,28 @@ fn what_a_leader_proposes_by_itself_is_refused_too() {
     assert_eq!(w.apply(&own).answer, Answer::Refused(Refusal::Locked));
     assert!(w.find(b, "k", VersionSelector::Id(id)).is_some());
     w.check();
+}
+
+/// Rules of a bucket's lifecycle are no way around a lock: what they say is due waits until nothing keeps it.
+#[test]
+fn lifecycle_takes_nothing_that_a_lock_keeps() {
+    let (mut w, b) = world(None);
+    let locks = [
+        (Some((Mode::Governance, NOW + DAY)), None),
+        (Some((Mode::Compliance, NOW + DAY)), None),
+        (None, Some(true)),
+    ];
+    for (retention, hold) in locks {
+        let id = put(&mut w, b, "k", Lock { retention, hold });
+        put(&mut w, b, "k", Lock::default());
+        let due = expire(&w, b, "k", id);
+        assert_eq!(w.answer(due.clone()), Answer::Refused(Refusal::Locked));
+        w.now_ms = NOW + DAY;
+        let later = w.answer(due);
+        match hold {
+            Some(_) => assert_eq!(later, Answer::Refused(Refusal::Locked)),
+            None => assert!(matches!(later, Answer::Done(Done::Deleted(gone)) if gone.existed)),
+        }
+        w.now_ms = NOW;
+    }
 }
