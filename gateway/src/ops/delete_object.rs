@@ -48,7 +48,7 @@ pub async fn delete_object(
     .await?;
     let bypass = request.bypass_governance;
     if bypass {
-        permit_bypass(ctx, who, &request.bucket).await?;
+        Box::pin(permit_bypass(ctx, who, &request.bucket)).await?;
     }
     let target = DeleteTarget {
         key: request.key,

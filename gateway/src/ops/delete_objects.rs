@@ -67,7 +67,7 @@ pub async fn delete_objects(
     bucket::find(ctx, who, action(None), &request.bucket).await?;
     let bypass = request.bypass_governance;
     if bypass {
-        permit_bypass(ctx, who, &request.bucket).await?;
+        Box::pin(permit_bypass(ctx, who, &request.bucket)).await?;
     }
 
     let deletes = request.targets.into_iter().map(|target| {

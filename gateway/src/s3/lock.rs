@@ -27,12 +27,16 @@ pub fn is_known(name: &str) -> bool {
     [MODE, UNTIL, HOLD].contains(&name)
 }
 
+/// Whether a request says anything of locks. Most do not: one look at the names spares them the others.
+fn is_mentioned(headers: &HeaderMap) -> bool {
+    let mut names = headers.keys();
+    names.any(|name| name.as_str().starts_with("x-amz-object-lock-"))
+}
+
 /// On a call that makes no object (the parts of an upload, its completion) a lock would be taken and not honoured.
 pub fn check_place(operation: &str, headers: &HeaderMap) -> Result<(), WireError> {
-    if matches!(
-        operation,
-        "PutObject" | "CopyObject" | "CreateMultipartUpload"
-    ) {
+    let makes_one = ["PutObject", "CopyObject", "CreateMultipartUpload"].contains(&operation);
+    if makes_one || !is_mentioned(headers) {
         return Ok(());
     }
     // One look at the names: nearly every request has none of these.
@@ -71,6 +75,9 @@ impl From<LockError> for WireError {
 
 /// What a write asks to be kept by.
 pub fn asked(call: &Call) -> Result<Lock, WireError> {
+    if !is_mentioned(&call.headers) {
+        return Ok(Lock::default());
+    }
     let said = |name| call.header(name).filter(|text| !text.is_empty());
     let now_ms = clock::wall_ms();
     Ok(lock::parse(said(MODE), said(UNTIL), said(HOLD), now_ms)?)

@@ -11,6 +11,7 @@ mod history;
 mod hostile;
 mod listing;
 mod locks;
+mod locks_model;
 mod members;
 mod model;
 mod objects;
