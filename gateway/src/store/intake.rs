@@ -230,6 +230,9 @@ struct Worker {
 impl Worker {
     /// Hashes, and seals; what is sealed comes back, empty for a plain body.
     fn work(&mut self, pieces: &[Bytes]) -> Bytes {
+        if let Some(sealer) = &mut self.sealer {
+            sealer.reserve(pieces.iter().map(Bytes::len).sum());
+        }
         for piece in pieces {
             self.hasher.update(piece);
             if let Some(sealer) = &mut self.sealer {

@@ -79,9 +79,13 @@ impl Sealer {
         }
     }
 
+    /// Room for so many bytes that are about to come: made once, so that what is sealed is not moved as it grows.
+    pub fn reserve(&mut self, plain: usize) {
+        self.buffer.reserve(sealed_len(plain as u64) as usize);
+    }
+
     /// Takes the next bytes.
     pub fn update(&mut self, mut bytes: &[u8]) {
-        self.buffer.reserve(sealed_len(bytes.len() as u64) as usize);
         while !bytes.is_empty() {
             let room = PIECE as usize - (self.buffer.len() - self.open);
             if room == 0 {
@@ -122,6 +126,7 @@ impl Sealer {
 
     /// A content that is at hand.
     pub fn seal_all(mut self, bytes: &[u8]) -> Bytes {
+        self.reserve(bytes.len());
         self.update(bytes);
         self.finish()
     }
