@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
 # Prints the table of docs/performance.md: server CPU per operation, medians of three runs, measured with bench/s3load.
-#   bench/run.sh [SECONDS]     seconds per run, 10 unless given; needs cargo build --release -p minikv -p s3load first
+#   bench/run.sh [SECONDS]     seconds per run, 10 unless given; needs cargo build --release -p minikv -p s3load -p null-s3 first
 # Starts a server of its own on a fresh data directory (MINIKV_BENCH_DIR or a temporary one) and removes it afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-10}
 target=${CARGO_TARGET_DIR:-target}
-bin=$target/release/minikv load=$target/release/s3load
-[ -x "$bin" ] && [ -x "$load" ] || { echo "first: cargo build --release -p minikv -p s3load" >&2; exit 2; }
+bin=$target/release/minikv load=$target/release/s3load null=$target/release/null-s3
+[ -x "$bin" ] && [ -x "$load" ] && [ -x "$null" ] || { echo "first: cargo build --release -p minikv -p s3load -p null-s3" >&2; exit 2; }
 dir=$(mktemp -d "${MINIKV_BENCH_DIR:-/tmp}/minikv-bench.XXXXXX")
 export MINIKV_ROOT_ACCESS_KEY=bench-access-key MINIKV_ROOT_SECRET_KEY=bench-secret-key-for-one-run
 "$bin" server --data-dir "$dir/store" --s3-addr 127.0.0.1:19000 --http-addr 127.0.0.1:19001 --rpc-addr 127.0.0.1:19002 >"$dir/log" 2>&1 &
 server=$!
-trap 'kill $server 2>/dev/null; wait $server 2>/dev/null; rm -rf "$dir"' EXIT
+nothing=0 port=19000
+trap 'kill $server $nothing 2>/dev/null; wait $server 2>/dev/null; rm -rf "$dir"' EXIT
 for _ in $(seq 100); do curl -sf http://127.0.0.1:19001/readyz >/dev/null && break; sleep 0.1; done
+accounted=$server
 sleep 1
 rss() { awk '/VmRSS/ { printf "%.0f", $2 / 1024 }' "/proc/$server/status"; }
 echo "RSS idle, empty: $(rss) MiB"
@@ -27,11 +29,23 @@ fill 100000 1KiB fill/
 sleep 10
 echo "RSS idle, 100k objects of 1 KiB: $(rss) MiB"
 
+metric() { # NAME: the sum of its series
+  curl -sf http://127.0.0.1:19001/metrics | awk -v name="$1" '{ split($1, part, "{"); if (part[1] == name) sum += $2 } END { printf "%.0f", sum }'
+}
+written() { # COUNT SIZE BYTES CONCURRENCY: what the log was given for so many PUTs
+  local fsyncs records batches bytes
+  fsyncs=$(metric minikv_fsync_duration_seconds_count) records=$(metric minikv_log_records_total) batches=$(metric minikv_log_batches_total) bytes=$(metric minikv_log_written_bytes_total)
+  "$load" --endpoint http://127.0.0.1:19000 --access "$MINIKV_ROOT_ACCESS_KEY" --secret "$MINIKV_ROOT_SECRET_KEY" --bucket bench --op put --size "$2" --count "$1" --concurrency "$4" --prefix "written/$2/" >/dev/null
+  awk -v n="$1" -v size="$2" -v each="$3" -v f=$(($(metric minikv_fsync_duration_seconds_count) - fsyncs)) -v r=$(($(metric minikv_log_records_total) - records)) \
+    -v b=$(($(metric minikv_log_batches_total) - batches)) -v w=$(($(metric minikv_log_written_bytes_total) - bytes)) \
+    'BEGIN { printf "%d PUTs of %s: %.3f fsyncs each, %.1f records a batch, %.3f bytes in the log per byte\n", n, size, f / n, r / b, w / (n * each) }'
+}
+
 one() { # NAME ARGS...: three runs, the median by CPU per operation
   local name=$1; shift
   for run in 1 2 3; do
-    "$load" --endpoint http://127.0.0.1:19000 --access "$MINIKV_ROOT_ACCESS_KEY" --secret "$MINIKV_ROOT_SECRET_KEY" --bucket bench --create-bucket \
-      --duration "$seconds" --warmup 2 --pids "$server" --label "$name" "$@" || true
+    "$load" --endpoint http://127.0.0.1:$port --access "$MINIKV_ROOT_ACCESS_KEY" --secret "$MINIKV_ROOT_SECRET_KEY" --bucket bench --create-bucket \
+      --duration "$seconds" --warmup 2 --pids "$accounted" --label "$name" "$@" || true
   done | python3 -c '
 import json, sys
 runs = [json.loads(line) for line in sys.stdin if line.startswith("{")]
@@ -52,3 +66,15 @@ one "LIST 1000"          --op list --size 1KiB --concurrency 64 --objects 20000
 one "PUT 1 MiB"          --op put --size 1MiB --concurrency 16
 one "GET 1 MiB"          --op get --size 1MiB --concurrency 16 --objects 200
 echo "RSS at the end: $(rss) MiB"
+written 20000 4KiB 4096 64
+written 1000 1MiB 1048576 16
+
+"$null" 127.0.0.1:19003 "$MINIKV_ROOT_ACCESS_KEY" "$MINIKV_ROOT_SECRET_KEY" --md5 &
+nothing=$! accounted=$! port=19003
+sleep 0.5
+echo "the idealised server, which keeps nothing:"
+one "PUT 4 KiB"          --op put --size 4KiB --concurrency 64
+one "HEAD"               --op stat --size 4KiB --concurrency 64
+one "GET 4 KiB"          --op get --size 4KiB --concurrency 64
+one "PUT 1 MiB"          --op put --size 1MiB --concurrency 16
+one "GET 1 MiB"          --op get --size 1MiB --concurrency 16 --objects 200
