@@ -172,12 +172,15 @@ impl Worker {
         Ok(answer.body_len)
     }
 
-    /// A connection that asks for nothing until the end; one that the server closes counts as an error of the next operation.
+    /// A connection that asks for nothing until the end; one that the server has closed by then is an error.
     async fn idle(&mut self) -> Result<u64, Failure> {
         let opened = Instant::now();
         self.client.connect().await?;
         let end = self.shared.deadline.unwrap_or(opened);
         tokio::time::sleep_until(end.into()).await;
+        if !self.client.is_open() {
+            return Err(Failure::Transport("the server closed it".into()));
+        }
         Ok(0)
     }
 

@@ -151,10 +151,12 @@ impl Ledger {
                 self.groups.remove(&group);
             }
             Subject::Standing { group } => {
-                let told = Standing::decode(head).unwrap_or_default();
-                let standing = self.groups.entry(group).or_default();
-                standing.vote_lost = told.vote_lost;
-                standing.tail_lost = told.tail_lost;
+                // What a newer version wrote was refused before it came here; nothing it may mean is forgotten.
+                if let Some(told) = Standing::decode(head) {
+                    let standing = self.groups.entry(group).or_default();
+                    standing.vote_lost = told.vote_lost;
+                    standing.tail_lost = told.tail_lost;
+                }
             }
             Subject::Frame { .. } | Subject::MovedPayload { .. } | Subject::MovedFrame { .. } => {}
         }

@@ -12,7 +12,8 @@ use crate::object::encryption::Guard;
 use crate::object::encryption::keys::CustomerKey;
 use crate::object::etag;
 use crate::object::name::ObjectKey;
-use crate::object::record::{ObjectRecord, PartRecord, UploadRecord};
+use crate::object::record::{ObjectRecord, UploadRecord};
+use crate::ops::get_object_attributes::part_record;
 use crate::ops::upload_part::find_upload;
 use crate::ops::{OpContext, OpError, VersionName, encryption, lifecycle};
 use crate::store::{
@@ -174,16 +175,11 @@ fn stored_part(part: Part) -> Result<StoredPart, OpError> {
         meta,
         ..
     } = part;
-    let record = PartRecord::decode(&meta);
-    let damaged = |error| OpError::Damaged {
-        object: format!("part {number}"),
-        what: format!("{error}"),
-    };
     Ok(StoredPart {
         number,
         etag,
         stored: size,
-        record: record.map_err(damaged)?,
+        record: part_record(number, &meta)?,
     })
 }
 

@@ -1,5 +1,7 @@
 //! GetObjectAttributes: what HeadObject says, and the parts of an object that was uploaded in parts.
 
+use bytes::Bytes;
+
 use crate::auth::permit::Action;
 use crate::auth::principal::Principal;
 use crate::object::attributes::{ObjectPart, PartsPage};
@@ -80,14 +82,15 @@ async fn look(
             let parts = parts_of(ctx, &bucket, &version).await?;
             let algorithm = checksum.as_ref().map(|checksum| checksum.algorithm);
             let lines = parts.into_iter().map(|part| {
-                let record = part_record(&part);
-                ObjectPart {
+                let record = part_record(part.number, &part.meta)?;
+                Ok(ObjectPart {
                     number: part.number,
                     size: record.size(part.size),
                     checksum: algorithm.and_then(|a| record.checksum(a).cloned()),
-                }
+                })
             });
-            Some(PartsPage::of(lines.collect(), after, max.min(MAX_PAGE)))
+            let lines = lines.collect::<Result<_, OpError>>()?;
+            Some(PartsPage::of(lines, after, max.min(MAX_PAGE)))
         }
         _ => None,
     };
@@ -111,7 +114,10 @@ pub(super) async fn parts_of(
     parts.map_err(|error| OpError::kv(error, &bucket.name, &String::from_utf8_lossy(&version.key)))
 }
 
-/// What a part's row says; of one that cannot be read, nothing.
-pub(super) fn part_record(part: &Part) -> PartRecord {
-    PartRecord::decode(&part.meta).unwrap_or_default()
+/// The record of a part. One that cannot be read is damage, and named so: of an encrypted part it holds the size.
+pub(super) fn part_record(number: u32, meta: &Bytes) -> Result<PartRecord, OpError> {
+    PartRecord::decode(meta).map_err(|error| OpError::Damaged {
+        object: format!("part {number}"),
+        what: error.to_string(),
+    })
 }

@@ -97,10 +97,15 @@ pub(super) async fn find(
         Some(_) if version.parts > 0 => parts_of(ctx, &bucket, &version).await?,
         _ => Vec::new(),
     };
-    let sizes: Vec<_> = parts
-        .iter()
-        .map(|part| (part.number, part_record(part).size(part.size)))
-        .collect();
+    let mut sizes = Vec::with_capacity(parts.len());
+    let mut asked_part = None;
+    for part in &parts {
+        let record = part_record(part.number, &part.meta)?;
+        sizes.push((part.number, record.size(part.size)));
+        if Some(part.number) == request.part {
+            asked_part = Some(record);
+        }
+    }
     let size = record.size(version.new.size);
     let plan = GetPlan::new(
         Ask {
@@ -111,10 +116,7 @@ pub(super) async fn find(
         &sizes,
     )?;
     let algorithm = record.checksum.as_ref().map(|checksum| checksum.algorithm);
-    let part_checksum = parts
-        .iter()
-        .find(|part| Some(part.number) == request.part)
-        .and_then(|part| part_record(part).checksum(algorithm?).cloned());
+    let part_checksum = asked_part.and_then(|part| part.checksum(algorithm?).cloned());
     let tags = tags_of(&bucket, &version)?;
     let key = request.key.as_bytes();
     let expiration = match version.is_latest {

@@ -97,7 +97,7 @@ pub async fn list_parts(
     })?;
     reply.truncated = parts.truncated;
     for part in parts.parts {
-        let stored = part_record(&part);
+        let stored = part_record(part.number, &part.meta)?;
         let checksum = stored.checksum(record.algorithm).cloned();
         reply.parts.push(PartLine {
             number: part.number,

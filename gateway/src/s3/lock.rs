@@ -2,7 +2,7 @@
 //!
 //! Always true: a header that asks for a lock is obeyed, or its request is refused.
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use minikv_core::env::clock;
 use s3s::S3Response;
 use s3s::dto::*;
@@ -33,14 +33,18 @@ fn is_mentioned(headers: &HeaderMap) -> bool {
     names.any(|name| name.as_str().starts_with("x-amz-object-lock-"))
 }
 
+/// One look at the names: nearly every request has none of these.
+fn first(headers: &HeaderMap) -> Option<&HeaderName> {
+    headers.keys().find(|name| is_known(name.as_str()))
+}
+
 /// On a call that makes no object (the parts of an upload, its completion) a lock would be taken and not honoured.
 pub fn check_place(operation: &str, headers: &HeaderMap) -> Result<(), WireError> {
     let makes_one = ["PutObject", "CopyObject", "CreateMultipartUpload"].contains(&operation);
     if makes_one || !is_mentioned(headers) {
         return Ok(());
     }
-    // One look at the names: nearly every request has none of these.
-    match headers.keys().find(|name| is_known(name.as_str())) {
+    match first(headers) {
         None => Ok(()),
         Some(name) => {
             let message = format!("{name} header is not supported for this operation.");
@@ -75,6 +79,9 @@ impl From<LockError> for WireError {
 
 /// What a write asks to be kept by.
 pub fn asked(call: &Call) -> Result<Lock, WireError> {
+    if first(&call.headers).is_none() {
+        return Ok(Lock::default());
+    }
     if !is_mentioned(&call.headers) {
         return Ok(Lock::default());
     }
