@@ -374,6 +374,8 @@ fn node_options(config: &Config) -> NodeOptions {
     options.engine = match config.engine {
         Engine::Native => EngineKind::Native,
         Engine::Memory => EngineKind::Memory,
+        Engine::Sled => EngineKind::Sled,
+        Engine::Rocksdb => EngineKind::Rocksdb,
     };
     options.fsync = match config.fsync {
         Fsync::Always => FsyncPolicy::Always,
