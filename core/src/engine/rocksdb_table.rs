@@ -71,7 +71,7 @@ impl Database for RocksDb {
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.0.write_opt(&batch, &options).map_err(said)
+        self.0.write_opt(batch, &options).map_err(said)
     }
 
     fn sync(&self) -> Result<(), String> {

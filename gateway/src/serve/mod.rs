@@ -254,6 +254,7 @@ async fn serve(
         probes: probes.clone(),
         metrics,
         admission,
+        operations: operations.clone(),
         gate,
         started,
     };
