@@ -6,8 +6,8 @@
     reason = "the databases lie on the real disk"
 )]
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 use proptest::prelude::*;
 
@@ -19,23 +19,33 @@ async fn open_at<D: Database>(disk: &SimDisk, dir: &Path) -> Hosted<D> {
     open_in(options(disk, false), dir.to_owned()).await.unwrap()
 }
 
-/// What a kill leaves: the files as they are now.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+fn copy(from: &Path, to: &Path, names: &mut Vec<PathBuf>) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
         let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).unwrap()),
+        match entry.file_type()?.is_dir() {
+            true => copy(&entry.path(), &target, names)?,
+            false => drop(fs::copy(entry.path(), target)?),
         }
+        names.push(entry.path());
     }
+    names.sort();
+    Ok(())
 }
 
+/// What a kill leaves: the files as they are now. Copied again while the database's own threads make or remove some.
 fn copied(dir: &Path) -> PathBuf {
-    let to = new_host();
-    copy(dir, &to);
-    to
+    loop {
+        let (once, twice) = (new_host(), new_host());
+        let (mut names, mut again) = (Vec::new(), Vec::new());
+        let copied = copy(dir, &once, &mut names).and_then(|()| copy(dir, &twice, &mut again));
+        match copied {
+            Ok(()) if names == again => return twice,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => panic!("{error}"),
+            _ => {}
+        }
+    }
 }
 
 /// A start after a checkpoint takes the database as it is; no row is read or written.
