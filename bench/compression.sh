@@ -10,14 +10,14 @@ bin=${MINIKV_BINARY:-$target/release/minikv} load=$target/release/s3load
 [ -x "$bin" ] && [ -x "$load" ] || { echo "first: cargo build --release -p minikv -p s3load" >&2; exit 2; }
 export MINIKV_ROOT_ACCESS_KEY=bench-access-key MINIKV_ROOT_SECRET_KEY=bench-secret-key-for-one-run
 dir=$(mktemp -d "${MINIKV_BENCH_DIR:-/tmp}/minikv-compression.XXXXXX")
-"$bin" server --data-dir "$dir/store" --s3-addr 127.0.0.1:19030 --http-addr 127.0.0.1:19031 --rpc-addr 127.0.0.1:19032 >"$dir/log" 2>&1 &
+"$bin" server --data-dir "$dir/store" --s3-addr 127.0.0.1:19230 --http-addr 127.0.0.1:19231 --rpc-addr 127.0.0.1:19232 >"$dir/log" 2>&1 &
 server=$!
 trap 'kill $server 2>/dev/null; wait $server 2>/dev/null; rm -rf "$dir"' EXIT
-for _ in $(seq 100); do curl -sf http://127.0.0.1:19031/readyz >/dev/null && break; sleep 0.1; done
-minikv() { "$bin" "$@" --endpoint http://127.0.0.1:19030 --http-endpoint http://127.0.0.1:19031; }
+for _ in $(seq 100); do curl -sf http://127.0.0.1:19231/readyz >/dev/null && break; sleep 0.1; done
+minikv() { "$bin" "$@" --endpoint http://127.0.0.1:19230 --http-endpoint http://127.0.0.1:19231; }
 stored() { minikv status --json | python3 -c 'import json, sys; g = json.load(sys.stdin)["groups"]; print(sum(x["bytes"] for x in g), sum(x["versions"] for x in g))'; }
 cost() { # ARGS...: CPU-s per GB
-  "$load" --endpoint http://127.0.0.1:19030 --access "$MINIKV_ROOT_ACCESS_KEY" --secret "$MINIKV_ROOT_SECRET_KEY" --size 1MiB --concurrency 16 \
+  "$load" --endpoint http://127.0.0.1:19230 --access "$MINIKV_ROOT_ACCESS_KEY" --secret "$MINIKV_ROOT_SECRET_KEY" --size 1MiB --concurrency 16 \
     --seed 1 --duration "$seconds" --warmup 1 --pids $server "$@" | python3 -c 'import json, sys; print("%.2f" % [json.loads(l) for l in sys.stdin if l.startswith("{")][-1]["server_cpu_s_per_gb"])'
 }
 echo "| content, bucket | PUT CPU-s/GB | GET CPU-s/GB | stored of 1 MiB |"

@@ -14,13 +14,13 @@ target=${CARGO_TARGET_DIR:-target}
 bin=${MINIKV_BINARY:-$target/release/minikv} load=$target/release/s3load
 [ -x "$bin" ] && [ -x "$load" ] || { echo "first: cargo build --release --workspace" >&2; exit 2; }
 export MINIKV_ROOT_ACCESS_KEY=bench-access-key MINIKV_ROOT_SECRET_KEY=bench-secret-key-for-one-run
-s3=127.0.0.1:19020
+s3=127.0.0.1:19220
 server=0
 dir=$(mktemp -d "${MINIKV_BENCH_DIR:-/tmp}/minikv-engines.XXXXXX")
 trap 'kill -9 $server 2>/dev/null || true; rm -rf "$dir"' EXIT
 
 begin() { # ENGINE
-  "$bin" server --engine "$1" --data-dir "$dir/store" --s3-addr $s3 --http-addr 127.0.0.1:19021 --rpc-addr 127.0.0.1:19022 >>"$dir/log" 2>&1 &
+  "$bin" server --engine "$1" --data-dir "$dir/store" --s3-addr $s3 --http-addr 127.0.0.1:19221 --rpc-addr 127.0.0.1:19222 >>"$dir/log" 2>&1 &
   server=$!
 }
 end() { kill -9 $server; { wait $server; } 2>/dev/null || true; }
@@ -44,7 +44,7 @@ echo "|---|---|---|---|---|---|---|"
 for engine in "${engines[@]}"; do
   rm -rf "$dir/store"
   begin "$engine"
-  for _ in $(seq 200); do curl -sf http://127.0.0.1:19021/readyz >/dev/null && break; sleep 0.05; done
+  for _ in $(seq 200); do curl -sf http://127.0.0.1:19221/readyz >/dev/null && break; sleep 0.05; done
   put=$(cpu --op put --count "$objects" --prefix o/)
   sleep 10
   filled=$(rss)
