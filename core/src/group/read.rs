@@ -34,11 +34,13 @@ impl Group {
             )));
         };
         // Boxed: a read that needs no round need not carry the room for one.
-        Box::pin(raft.confirm_read()).await.map_err(|error| match error {
-            ConfirmError::NoQuorum(why) | ConfirmError::Stopped(why) => {
-                KvError::Unavailable(format!("{}: {why}", self.id))
-            }
-        })
+        Box::pin(raft.confirm_read())
+            .await
+            .map_err(|error| match error {
+                ConfirmError::NoQuorum(why) | ConfirmError::Stopped(why) => {
+                    KvError::Unavailable(format!("{}: {why}", self.id))
+                }
+            })
     }
 
     /// A consistent view, at least as new as this call.
