@@ -63,6 +63,7 @@ use damage::{Damage, Healed};
 use export::Export;
 use heal::ScrubPosition;
 use incoming::Prepared;
+use run_store::Written;
 
 /// Why the engine could not answer. It never guesses "absent".
 #[derive(Clone, Debug, thiserror::Error)]
@@ -179,6 +180,10 @@ pub trait Engine: View + 'static {
         &self,
         prepared: Prepared,
     ) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>>;
+    /// Bytes written beside the log since it was opened.
+    fn written(&self) -> Written {
+        Written::default()
+    }
     /// Files known to be bad, found by reads and by scrubbing.
     fn damage(&self) -> Vec<Damage>;
     /// Files that were bad and were written anew since the engine was opened.

@@ -27,7 +27,7 @@ use super::merged::{Merged, Source};
 use super::overlay::{Moment, Overlay};
 use super::row::Row;
 use super::run_set::{RunSet, failed};
-use super::run_store::{RunStore, StoreOptions};
+use super::run_store::{RunStore, StoreOptions, Written};
 use super::{
     Batch, BeforeDurable, CheckpointInfo, Engine, EngineError, RowIter, View, on_env_thread,
 };
@@ -319,6 +319,10 @@ impl Engine for Native {
     ) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>> {
         let inner = self.0.clone();
         on_env_thread("install", async move { inner.install(prepared).await })
+    }
+
+    fn written(&self) -> Written {
+        self.0.store.written()
     }
 
     fn damage(&self) -> Vec<Damage> {

@@ -8,6 +8,7 @@
 //!   quarter larger than what lives in it takes, least live first. With the four segments that are open or spare, the
 //!   ballast and the runs, the data directory stays within 1.5 times what lives and 4 segments.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::running::Node;
@@ -57,6 +58,8 @@ impl Node {
                 .empty_segment(victim.stream, victim.number, &self.store.places);
             match emptied.await {
                 Ok(emptied) => {
+                    self.compaction_moved
+                        .fetch_add(emptied.bytes, Ordering::Relaxed);
                     for (_, what) in &emptied.damaged {
                         self.store.note_damage(what.clone());
                     }
