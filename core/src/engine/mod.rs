@@ -51,6 +51,7 @@ pub mod run_store;
 pub mod run_writer;
 mod store_open;
 pub mod tree;
+pub mod walk;
 
 use std::io;
 use std::sync::Arc;
@@ -117,6 +118,10 @@ pub trait View: Send + Sync {
     /// Rows with `from <= key < to`, ascending; an empty `to` means "to the end". Callers may drop the iterator early;
     /// it reads lazily, and sees one moment even when asked of an engine that goes on. After an error it ends.
     fn scan<'a>(&'a self, from: &[u8], to: &[u8]) -> RowIter<'a>;
+    /// The same as sorted sources, if there are such underneath: these can leap ([`walk::Walk`]).
+    fn merged(&self, _from: &[u8], _to: &[u8]) -> Option<Result<merged::Merged, EngineError>> {
+        None
+    }
 }
 
 /// Changes that become visible together, and the applied mark that goes with them.
