@@ -3,17 +3,17 @@
 //! ```text
 //!                        .-> collect -> hash here            (at most the inline limit)
 //!   payload --- pieces --|
-//!                        '-> stage.write, as they come  \
-//!                            hash, 1 MiB at a time       >  side by side
-//!                            the next pieces             /
+//!                        '-> frames -> stage.write           \
+//!                                   '-> hash, one at a time   >  side by side
+//!                                       the next pieces      /
 //! ```
-//! An encrypted body is sealed where it is hashed, and what is written are the sealed pieces, a group behind.
+//! An encrypted body is sealed where it is hashed, and what is written are the sealed pieces, a frame behind.
 //!
 //! Always true:
 //! * content comes out only of a body that ended well, in its declared length, with every claim kept; else the stage is
 //!   abandoned and nothing is left;
-//! * at most two groups of 1 MiB are held here (one being hashed, one being read), besides the stage's own window; of an
-//!   encrypted body a third one, sealed;
+//! * at most two frames are held here (one being hashed, one being gathered), and what is hashed is what is being written:
+//!   no byte is held twice. Of an encrypted body a third one, sealed;
 //! * digests and declared lengths are those of the plain bytes;
 //! * large bodies are hashed and sealed off the socket's task: MD5 alone takes 1.7 ms for a MiB, which every other connection of
 //!   that thread would wait for.
@@ -32,8 +32,8 @@ use crate::object::checksum::{Algorithm, ChecksumError, Digests, Hasher};
 use crate::object::encryption::pieces::{Sealer, plain_len, sealed_len};
 use crate::object::put_plan::{MAX_BODY, PutPlan, TooLarge};
 
-/// Bytes hashed in one go.
-const GROUP: usize = 1 << 20;
+/// Bytes that are read while a stage is being opened.
+const BEGINNING: usize = 256 << 10;
 
 /// Why a body did not become content. Nothing is left of it.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +114,7 @@ impl Store {
                 // The opening is agreed while the first bytes come in; refused, it does not wait for them.
                 let (stage, first) = match select(
                     pin!(open(Some(len))),
-                    pin!(read_group(&mut payload, GROUP)),
+                    pin!(read_group(&mut payload, BEGINNING)),
                 )
                 .await
                 {
@@ -229,17 +229,14 @@ struct Worker {
 
 impl Worker {
     /// Hashes, and seals; what is sealed comes back, empty for a plain body.
-    fn work(&mut self, pieces: &[Bytes]) -> Bytes {
-        if let Some(sealer) = &mut self.sealer {
-            sealer.reserve(pieces.iter().map(Bytes::len).sum());
-        }
-        for piece in pieces {
-            self.hasher.update(piece);
-            if let Some(sealer) = &mut self.sealer {
-                sealer.update(piece);
-            }
-        }
-        self.sealer.as_mut().map(Sealer::take).unwrap_or_default()
+    fn work(&mut self, frame: &Bytes) -> Bytes {
+        self.hasher.update(frame);
+        let Some(sealer) = &mut self.sealer else {
+            return Bytes::new();
+        };
+        sealer.reserve(frame.len());
+        sealer.update(frame);
+        sealer.take()
     }
 }
 
@@ -249,6 +246,8 @@ struct Staging {
     /// Here, or with the job.
     worker: Option<Worker>,
     job: Option<task::JoinHandle<(Worker, Bytes)>>,
+    /// The frame under way.
+    gathered: BytesMut,
     sealed: bool,
     taken: u64,
 }
@@ -260,6 +259,7 @@ impl Staging {
             sealed: worker.sealer.is_some(),
             worker: Some(worker),
             job: None,
+            gathered: BytesMut::new(),
             taken: 0,
         }
     }
@@ -283,31 +283,16 @@ impl Staging {
     }
 
     async fn pump(&mut self, payload: &mut Payload, first: Group) -> Result<Digests, IntakeError> {
-        let mut pieces = Vec::new();
-        let mut held = first.len;
         for piece in first.pieces {
-            self.write(&piece).await?;
-            pieces.push(piece);
+            self.take(piece).await?;
         }
-        self.count(held)?;
-        let mut ended = first.ended;
-        while !ended {
-            if held >= GROUP {
-                self.begin(std::mem::take(&mut pieces)).await?;
-                held = 0;
-            }
-            match payload.next().await {
-                Some(piece) => {
-                    let piece = piece?;
-                    held += piece.len();
-                    self.count(piece.len())?;
-                    self.write(&piece).await?;
-                    pieces.push(piece);
-                }
-                None => ended = true,
+        if !first.ended {
+            while let Some(piece) = payload.next().await {
+                self.take(piece?).await?;
             }
         }
-        self.begin(pieces).await?;
+        let rest = self.gathered.split().freeze();
+        self.hand_on(rest).await?;
         let Worker { hasher, sealer } = self.done().await?;
         let digests = hasher.finish(&payload.take_trailer())?;
         if let Some(sealer) = sealer {
@@ -316,15 +301,37 @@ impl Staging {
         Ok(digests)
     }
 
-    /// A plain piece goes to the disk as it comes; of an encrypted body what the worker makes of it.
-    async fn write(&mut self, piece: &Bytes) -> Result<(), KvError> {
-        if self.sealed {
-            // Nothing may be written for a whole group: a slow client is still one that sends.
-            self.stage.touch();
-            Ok(())
-        } else {
-            self.stage.write(piece.clone()).await
+    /// Gathers a piece into the frame under way.
+    async fn take(&mut self, mut piece: Bytes) -> Result<(), IntakeError> {
+        self.count(piece.len())?;
+        // Nothing may be written for a whole frame: a slow client is still one that sends.
+        self.stage.touch();
+        let frame = self.stage.frame_len();
+        while !piece.is_empty() {
+            if self.gathered.is_empty() && piece.len() >= frame {
+                self.hand_on(piece.split_to(frame)).await?;
+                continue;
+            }
+            if self.gathered.capacity() == 0 {
+                self.gathered.reserve(frame);
+            }
+            let part = piece.split_to(piece.len().min(frame - self.gathered.len()));
+            self.gathered.extend_from_slice(&part);
+            if self.gathered.len() == frame {
+                let whole = self.gathered.split().freeze();
+                self.hand_on(whole).await?;
+            }
         }
+        Ok(())
+    }
+
+    /// A frame is hashed while it is written; of an encrypted body, what the worker makes of it is written.
+    async fn hand_on(&mut self, frame: Bytes) -> Result<(), IntakeError> {
+        self.begin(frame.clone()).await?;
+        if !self.sealed && !frame.is_empty() {
+            self.stage.write(frame).await?;
+        }
+        Ok(())
     }
 
     /// An undeclared length has the same limit as a declared one.
@@ -337,11 +344,11 @@ impl Staging {
         }
     }
 
-    /// Starts on a group, after the one before.
-    async fn begin(&mut self, pieces: Vec<Bytes>) -> Result<(), IntakeError> {
+    /// Starts on a frame, after the one before.
+    async fn begin(&mut self, frame: Bytes) -> Result<(), IntakeError> {
         let mut worker = self.done().await?;
         self.job = Some(task::spawn(task::blocking(move || {
-            let sealed = worker.work(&pieces);
+            let sealed = worker.work(&frame);
             (worker, sealed)
         })));
         Ok(())
