@@ -156,9 +156,21 @@ pub async fn run(args: crate::args::Args) -> Result<u64, String> {
         j.num("ttfb_p99_ms", quantile_ms(&stats.first_byte, 0.99), 3);
     }
     if !stats.turned_away.is_empty() {
-        j.num("turned_away_p50_ms", quantile_ms(&stats.turned_away, 0.5), 3);
-        j.num("turned_away_p99_ms", quantile_ms(&stats.turned_away, 0.99), 3);
-        j.num("turned_away_max_ms", quantile_ms(&stats.turned_away, 1.0), 3);
+        j.num(
+            "turned_away_p50_ms",
+            quantile_ms(&stats.turned_away, 0.5),
+            3,
+        );
+        j.num(
+            "turned_away_p99_ms",
+            quantile_ms(&stats.turned_away, 0.99),
+            3,
+        );
+        j.num(
+            "turned_away_max_ms",
+            quantile_ms(&stats.turned_away, 1.0),
+            3,
+        );
     }
     if args.op == Op::List {
         j.int("keys_listed", stats.keys_listed);

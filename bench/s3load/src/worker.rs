@@ -149,7 +149,11 @@ impl Worker {
                 // The newest of them are the last of their folder: so many steps back in the last folder.
                 let folders = self.shared.args.folders.max(1);
                 let newest = (objects.max(1) - 1) / folders * folders + folders - 1;
-                let newest = if newest < objects { newest } else { newest - folders };
+                let newest = if newest < objects {
+                    newest
+                } else {
+                    newest - folders
+                };
                 Some(
                     self.shared
                         .key(newest.saturating_sub(u64::from(page) * folders)),

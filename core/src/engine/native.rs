@@ -227,12 +227,7 @@ fn find(overlay: &Overlay, key: &[u8]) -> Option<Option<Bytes>> {
     overlay.find(key).map(|row| row.map(Bytes::copy_from_slice))
 }
 
-fn merged(
-    overlay: &Overlay,
-    set: &RunSet,
-    from: &[u8],
-    to: &[u8],
-) -> Result<Merged, EngineError> {
+fn merged(overlay: &Overlay, set: &RunSet, from: &[u8], to: &[u8]) -> Result<Merged, EngineError> {
     let mut sources = Vec::with_capacity(2 + set.runs().len());
     overlay.add_sources(from, &mut sources);
     set.add_sources(from, to, true, &mut sources)?;

@@ -84,8 +84,7 @@ impl RunCursor {
         let Some(part) = run.root()?.parts.get(self.part) else {
             return Ok(false);
         };
-        self.index
-            .enter(run.rows(BlockKind::Index, part.index.0, part.index.1, self.keep)?);
+        self.index.enter(run.index(part, self.keep)?);
         Ok(true)
     }
 

@@ -26,9 +26,11 @@ use super::rows::{RowsBuilder, put_varint};
 use super::run::{FOOTER_BODY, FORMAT, RunMeta};
 use crate::env::disk::File;
 
-/// Data and index blocks are closed once they are this long: long enough that the index of a million rows is small,
-/// short enough that a point read is one read of two pages.
-pub const BLOCK_TARGET: usize = 8 << 10;
+/// Data blocks are closed once they are this long: long enough that the index of a million rows is small, short enough
+/// that a listing, which takes a few rows from each of 256 places in every run, does not read mostly what it does not want.
+pub const BLOCK_TARGET: usize = 4 << 10;
+/// Index blocks are closed once they are this long.
+const INDEX_TARGET: usize = 8 << 10;
 /// Bytes gathered before they are written.
 const WRITE_AT_ONCE: usize = 256 << 10;
 /// Synced every so often, so that a big run does not stand in front of the log's next fsync all at once.
@@ -133,7 +135,7 @@ impl RunWriter {
         }
         if let Some((last, at, len)) = self.open_entry.take() {
             self.index_block(between(&last, key), at, len);
-            if self.index.len() >= BLOCK_TARGET {
+            if self.index.len() >= INDEX_TARGET {
                 self.close_part();
             }
         }

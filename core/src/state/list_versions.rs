@@ -146,10 +146,7 @@ impl<'a> Versions<'a> {
             all_versions: request.versions,
             decided,
             currents: Walk::new(view, &from, &to),
-            olders: Olders {
-                rows,
-                next: None,
-            },
+            olders: Olders { rows, next: None },
             key: Bytes::new(),
             newest: Vec::new().into_iter(),
             replaced_seq: None,

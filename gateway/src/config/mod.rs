@@ -141,7 +141,7 @@ documented! {
         pub segment_mib: u32,
         /// Memory for rows that are in no checkpoint yet.
         pub overlay_mib: u32,
-        /// Memory for rows read from checkpoints.
+        /// Memory for rows read from checkpoints; as much again for what finds them, about two bytes for each object.
         pub block_cache_mib: u32,
         /// Seconds after which the room of deleted objects is given back. Reads that began before may take so long.
         pub release_after_seconds: u64,
@@ -159,7 +159,7 @@ impl Default for Store {
         Store {
             segment_mib: 0,
             overlay_mib: 64,
-            block_cache_mib: 16,
+            block_cache_mib: 64,
             release_after_seconds: 900,
             upload_expiry_days: 7,
             lifecycle_day_seconds: 86_400,

@@ -153,9 +153,11 @@ impl Body for ClientBody {
                             self.least,
                             WINDOW.as_secs()
                         );
-                        return Poll::Ready(Some(Err(
-                            io::Error::new(io::ErrorKind::TimedOut, slow).into()
-                        )));
+                        return Poll::Ready(Some(Err(io::Error::new(
+                            io::ErrorKind::TimedOut,
+                            slow,
+                        )
+                        .into())));
                     }
                 }
             }

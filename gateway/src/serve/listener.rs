@@ -247,9 +247,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::time::Instant;
 
-    use http_body_util::{BodyExt, Full};
     use super::*;
     use crate::serve::shutdown::{Stopper, stopper};
+    use http_body_util::{BodyExt, Full};
 
     /// Answers with the body's length; `/wait` takes half a second.
     #[derive(Clone)]
