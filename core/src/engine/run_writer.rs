@@ -50,6 +50,7 @@ pub trait RowSource: Send {
 pub struct RunWriter {
     id: RunId,
     copies: Vec<Arc<dyn File>>,
+    block_target: usize,
     data: RowsBuilder,
     index: RowsBuilder,
     root: RowsBuilder,
@@ -87,6 +88,7 @@ impl RunWriter {
         RunWriter {
             id,
             copies,
+            block_target: BLOCK_TARGET,
             data: RowsBuilder::default(),
             index: RowsBuilder::default(),
             root: RowsBuilder::default(),
@@ -106,6 +108,13 @@ impl RunWriter {
             first_key: Vec::new(),
             last_key: Vec::new(),
         }
+    }
+
+    /// Data blocks of another length: as the first version wrote them.
+    #[cfg(test)]
+    pub(super) fn with_blocks_of(mut self, bytes: usize) -> RunWriter {
+        self.block_target = bytes;
+        self
     }
 
     /// Rows and tombstones so far.
@@ -149,7 +158,7 @@ impl RunWriter {
             }
             None => self.tombstones += 1,
         }
-        if self.data.len() >= BLOCK_TARGET {
+        if self.data.len() >= self.block_target {
             self.close_data();
         }
     }
