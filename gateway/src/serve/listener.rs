@@ -33,6 +33,8 @@ use crate::config::Limits;
 
 /// Line and headers of a request together. S3's own limit (8 KiB of headers) is checked behind it, with S3's error.
 const LARGEST_HEAD: usize = 64 << 10;
+/// Bytes that are read from a connection at a time, and held for it: hyper's own limit of 400 KiB is 80 MiB for 200 uploads.
+const LARGEST_READ: usize = 128 << 10;
 /// Connections above the limit that are told so at a time; further ones are closed without a word.
 const TURNED_AWAY: usize = 256;
 /// How long a connection above the limit may wait for another one to end.
@@ -204,6 +206,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin, H: Handler>(
         .timer(TokioTimer::new())
         .header_read_timeout(None)
         .max_header_size(LARGEST_HEAD)
+        .max_buf_size(LARGEST_READ)
         .serve_connection(TokioIo::new(socket), service);
     tokio::pin!(connection);
 

@@ -15,16 +15,18 @@
 //! * at most two frames are held here (one being hashed, one being gathered), and what is hashed is what is being written:
 //!   no byte is held twice. Of an encrypted body a third one, sealed;
 //! * digests and declared lengths are those of the plain bytes;
-//! * large bodies are hashed and sealed off the socket's task: MD5 alone takes 1.7 ms for a MiB, which every other connection of
+//! * no more bodies are hashed at a time than there are cores; large ones are hashed and sealed off the socket's task: MD5 alone takes 1.7 ms for a MiB, which every other connection of
 //!   that thread would wait for.
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::{Either, select};
 use minikv_core::env::task;
 use minikv_core::kv::{KvError, NewContent, StageWriter};
+use tokio::sync::Semaphore;
 
 use super::Store;
 use super::payload::{Payload, PayloadError};
@@ -121,7 +123,9 @@ impl Store {
                     Either::Left((stage, reading)) => (stage?, reading.await),
                     Either::Right((first, opening)) => (opening.await?, first),
                 };
-                Staging::new(stage, worker).run(payload, first).await
+                Staging::new(stage, worker, &self.hashing)
+                    .run(payload, first)
+                    .await
             }
             PutPlan::Undeclared => {
                 let first = read_group(&mut payload, limit + 1).await?;
@@ -130,7 +134,9 @@ impl Store {
                     return finish_inline(bytes, payload, worker);
                 }
                 let stage = open(None).await?;
-                Staging::new(stage, worker).run(payload, Ok(first)).await
+                Staging::new(stage, worker, &self.hashing)
+                    .run(payload, Ok(first))
+                    .await
             }
         }
     }
@@ -246,6 +252,7 @@ struct Staging {
     /// Here, or with the job.
     worker: Option<Worker>,
     job: Option<task::JoinHandle<(Worker, Bytes)>>,
+    hashing: Arc<Semaphore>,
     /// The frame under way.
     gathered: BytesMut,
     sealed: bool,
@@ -253,8 +260,9 @@ struct Staging {
 }
 
 impl Staging {
-    fn new(stage: StageWriter, worker: Worker) -> Staging {
+    fn new(stage: StageWriter, worker: Worker, hashing: &Arc<Semaphore>) -> Staging {
         Staging {
+            hashing: hashing.clone(),
             stage,
             sealed: worker.sealer.is_some(),
             worker: Some(worker),
@@ -347,10 +355,16 @@ impl Staging {
     /// Starts on a frame, after the one before.
     async fn begin(&mut self, frame: Bytes) -> Result<(), IntakeError> {
         let mut worker = self.done().await?;
-        self.job = Some(task::spawn(task::blocking(move || {
-            let sealed = worker.work(&frame);
-            (worker, sealed)
-        })));
+        let hashing = self.hashing.clone();
+        self.job = Some(task::spawn(async move {
+            // Never closed.
+            let _turn = hashing.acquire_owned().await;
+            task::blocking(move || {
+                let sealed = worker.work(&frame);
+                (worker, sealed)
+            })
+            .await
+        }));
         Ok(())
     }
 
