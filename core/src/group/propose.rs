@@ -190,6 +190,11 @@ impl Group {
         if let Some(session) = self.session.read().clone() {
             return Ok(session);
         }
+        // Boxed: nearly every command finds one and need not carry the room for opening it.
+        Box::pin(self.open_session()).await
+    }
+
+    async fn open_session(&self) -> Result<Arc<Session>, KvError> {
         let _opening = self.opening_session.lock().await;
         if let Some(session) = self.session.read().clone() {
             return Ok(session);

@@ -33,11 +33,14 @@ impl Group {
                 self.id
             )));
         };
-        raft.confirm_read().await.map_err(|error| match error {
-            ConfirmError::NoQuorum(why) | ConfirmError::Stopped(why) => {
-                KvError::Unavailable(format!("{}: {why}", self.id))
-            }
-        })
+        // Boxed: a read that needs no round need not carry the room for one.
+        Box::pin(raft.confirm_read())
+            .await
+            .map_err(|error| match error {
+                ConfirmError::NoQuorum(why) | ConfirmError::Stopped(why) => {
+                    KvError::Unavailable(format!("{}: {why}", self.id))
+                }
+            })
     }
 
     /// A consistent view, at least as new as this call.
