@@ -29,7 +29,7 @@ use crate::state::record::ChunkRun;
 /// Frames of one body on their way to the disk.
 const WINDOW: usize = 3;
 /// The frames that are being gathered, of all bodies together, shall take about so much.
-const GATHERED: usize = 32 << 20;
+const GATHERED: usize = 16 << 20;
 /// Frames are not made smaller than this for it.
 const SMALLEST_FRAME: u32 = 64 << 10;
 
@@ -279,15 +279,15 @@ mod tests {
     fn frames_shrink_with_the_number_of_uploads() {
         let usual = 4 << 20;
         assert_eq!(chunk_size(usual, 0), usual);
-        assert_eq!(chunk_size(usual, 31), usual);
-        assert_eq!(chunk_size(usual, 32), 512 << 10);
-        assert_eq!(chunk_size(usual, 200), 128 << 10);
+        assert_eq!(chunk_size(usual, 15), usual);
+        assert_eq!(chunk_size(usual, 16), 512 << 10);
+        assert_eq!(chunk_size(usual, 100), 128 << 10);
         assert_eq!(chunk_size(usual, 100_000), 64 << 10);
         assert_eq!(chunk_size(4096, 200), 4096, "never larger than usual");
         let all: u64 = (0..200)
             .map(|others| u64::from(chunk_size(usual, others).min(FRAME)))
             .sum();
-        assert!(all <= 80 << 20, "{all} bytes are gathered for 200 uploads");
+        assert!(all <= 48 << 20, "{all} bytes are gathered for 200 uploads");
         for others in 0..2000 {
             assert!(Cut::of(chunk_size(usual, others)).is_some());
         }
