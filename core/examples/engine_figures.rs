@@ -302,7 +302,7 @@ fn main() {
         assert!((0..rows).all(|n| places.get(&item(mix(n) % rows)).unwrap().is_some()));
     });
     measured("places: items of one segment", 1, || {
-        assert!(!places.items_in(Stream::Meta, 1).unwrap().is_empty())
+        assert!(!places.items_in(&[(Stream::Meta, 1)]).unwrap().is_empty())
     });
     measured("places: remove", rows / 2, || {
         assert!((0..rows / 2).all(|n| places.remove(&item(n)).unwrap().is_some()));

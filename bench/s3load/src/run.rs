@@ -43,11 +43,11 @@ pub async fn run(args: crate::args::Args) -> Result<u64, String> {
     let now = Instant::now();
     let mut shared = Shared {
         payloads: Payloads::new(args.seed, args.size, args.text),
-        // put and multipart lay down objects 0, 1, ..; mixed adds to the preloaded ones.
+        // put and multipart lay down objects from --first on; mixed adds to the preloaded ones.
         next_index: AtomicU64::new(if args.op == Op::Mixed {
             args.objects
         } else {
-            0
+            args.first
         }),
         next_op: AtomicU64::new(0),
         begin: now,
@@ -122,6 +122,7 @@ pub async fn run(args: crate::args::Args) -> Result<u64, String> {
 
     stats.latency.sort_unstable();
     stats.first_byte.sort_unstable();
+    stats.turned_away.sort_unstable();
     let ops = stats.latency.len() as f64;
     let gb = stats.bytes as f64 / 1e9;
     let mean = stats.latency.iter().map(|&x| f64::from(x)).sum::<f64>() / ops / 1000.0;
@@ -153,6 +154,23 @@ pub async fn run(args: crate::args::Args) -> Result<u64, String> {
     if !stats.first_byte.is_empty() {
         j.num("ttfb_p50_ms", quantile_ms(&stats.first_byte, 0.5), 3);
         j.num("ttfb_p99_ms", quantile_ms(&stats.first_byte, 0.99), 3);
+    }
+    if !stats.turned_away.is_empty() {
+        j.num(
+            "turned_away_p50_ms",
+            quantile_ms(&stats.turned_away, 0.5),
+            3,
+        );
+        j.num(
+            "turned_away_p99_ms",
+            quantile_ms(&stats.turned_away, 0.99),
+            3,
+        );
+        j.num(
+            "turned_away_max_ms",
+            quantile_ms(&stats.turned_away, 1.0),
+            3,
+        );
     }
     if args.op == Op::List {
         j.int("keys_listed", stats.keys_listed);

@@ -1,6 +1,6 @@
 //! One worker: does one operation after another on its own connection, and keeps account.
 
-use crate::args::{Args, Op};
+use crate::args::{Args, ListFrom, Op};
 use crate::client::{Answer, Call, Client, Failure, Keep, TwoPart, xml_text};
 use crate::payload::{self, Payloads};
 use crate::sigv4;
@@ -24,8 +24,15 @@ pub struct Shared {
 }
 
 impl Shared {
+    fn key(&self, index: u64) -> String {
+        match self.args.folders {
+            0 => format!("{}{index:010}", self.args.prefix),
+            n => format!("{}f{:03}/{index:010}", self.args.prefix, index % n),
+        }
+    }
+
     fn path(&self, index: u64) -> String {
-        format!("/{}/{}{index:010}", self.args.bucket, self.args.prefix)
+        format!("/{}/{}", self.args.bucket, self.key(index))
     }
 }
 
@@ -133,8 +140,35 @@ impl Worker {
         Ok(0)
     }
 
+    /// The key behind which a page is to begin.
+    fn list_after(&mut self) -> Option<String> {
+        let (objects, page) = (self.shared.args.objects, self.shared.args.page_size);
+        match self.shared.args.list_from {
+            ListFrom::Walk | ListFrom::First => None,
+            ListFrom::Last => {
+                // The newest of them are the last of their folder: so many steps back in the last folder.
+                let folders = self.shared.args.folders.max(1);
+                let newest = (objects.max(1) - 1) / folders * folders + folders - 1;
+                let newest = if newest < objects {
+                    newest
+                } else {
+                    newest - folders
+                };
+                Some(
+                    self.shared
+                        .key(newest.saturating_sub(u64::from(page) * folders)),
+                )
+            }
+            ListFrom::Random => {
+                let index = self.random(objects);
+                Some(self.shared.key(index))
+            }
+        }
+    }
+
     /// One page; a walk that ends starts over.
     async fn list(&mut self) -> Result<u64, Failure> {
+        let after = self.list_after();
         let a = &self.shared.args;
         let mut query = String::new();
         if let Some(t) = &self.token {
@@ -148,6 +182,9 @@ impl Worker {
             a.page_size,
             sigv4::uri_encode(&a.prefix)
         ));
+        if let Some(after) = after {
+            query.push_str(&format!("&start-after={}", sigv4::uri_encode(&after)));
+        }
         let path = format!("/{}", a.bucket);
         let answer = self
             .client
@@ -161,7 +198,9 @@ impl Worker {
         self.stats.keys_listed += text.matches("<Key>").count() as u64;
         self.stats.keys_listed += text.matches("<CommonPrefixes>").count() as u64;
         self.token = xml_text(&text, "NextContinuationToken");
-        if xml_text(&text, "IsTruncated").as_deref() == Some("true") {
+        if a.list_from != ListFrom::Walk {
+            self.token = None;
+        } else if xml_text(&text, "IsTruncated").as_deref() == Some("true") {
             if self.token.is_none() {
                 return Err(Failure::Content("a truncated page without a token".into()));
             }
@@ -345,7 +384,7 @@ impl Worker {
                     }
                 }
                 Err(f) => {
-                    self.stats.fail(&f);
+                    self.stats.fail(&f, micros(start.elapsed()));
                     // A server that is down is not worth a busy loop.
                     if matches!(f, Failure::Transport(_)) {
                         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -13,7 +13,7 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 
 /// A frame is never longer (CORE 2).
-const FRAME: u32 = 1 << 20;
+pub(crate) const FRAME: u32 = 1 << 20;
 
 /// Sizes of the pieces. A run tells its chunk size, and the frame size follows from it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,6 +118,11 @@ impl Cutter {
             handed: 0,
             gathered: BytesMut::new(),
         }
+    }
+
+    /// Bytes of a whole frame.
+    pub(crate) fn frame_len(&self) -> usize {
+        self.cut.frame as usize
     }
 
     /// Bytes taken so far.

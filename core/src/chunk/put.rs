@@ -3,17 +3,20 @@
 //! Always true:
 //! * at most `WINDOW` frames of a body are on their way to the disk, and all bodies together stay within the log's own
 //!   byte limit: a slow disk slows the client, not the node;
+//! * the more bodies arrive side by side, the smaller the frames in which they are gathered: a thousand slow clients must
+//!   not hold a thousand MiB;
 //! * nothing is visible: frames lie under an open stage, and only a claim makes them an object or a part;
 //! * dropped without an end, the stage is given up soon; if that fails, the sweeper gives it up after ten idle minutes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 
-use super::frames::{Cut, Cutter, FrameAt};
+use super::frames::{Cut, Cutter, FRAME, FrameAt};
 use super::store::{Store, log_failed};
 use crate::env::task;
 use crate::group::Group;
@@ -25,6 +28,36 @@ use crate::state::record::ChunkRun;
 
 /// Frames of one body on their way to the disk.
 const WINDOW: usize = 3;
+/// The frames that are being gathered, of all bodies together, shall take about so much.
+const GATHERED: usize = 16 << 20;
+/// Frames are not made smaller than this for it.
+const SMALLEST_FRAME: u32 = 64 << 10;
+
+/// How large the chunks of a body are that begins while so many others arrive.
+pub(crate) fn chunk_size(usual: u32, others: usize) -> u32 {
+    let fair = u32::try_from(GATHERED / (others + 1)).unwrap_or(u32::MAX);
+    if fair >= FRAME {
+        return usual;
+    }
+    let frame = 1 << fair.max(SMALLEST_FRAME).ilog2();
+    usual.min(frame)
+}
+
+/// A body that is arriving; counted until it is dropped.
+struct Arriving(Arc<Store>);
+
+impl Arriving {
+    fn begin(store: &Arc<Store>) -> Arriving {
+        store.arriving.fetch_add(1, Ordering::Relaxed);
+        Arriving(store.clone())
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.0.arriving.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// What an open stage is for.
 pub(crate) struct Opened {
@@ -48,6 +81,7 @@ pub(crate) struct Stager {
     under_way: FuturesUnordered<BoxFuture<'static, Result<(), KvError>>>,
     /// Neither finished nor abandoned yet.
     is_open: bool,
+    _arriving: Arriving,
 }
 
 impl Stager {
@@ -60,6 +94,7 @@ impl Stager {
             .ok_or_else(|| KvError::Unavailable("this chunk size is not possible".to_owned()))?;
         opened.group.memory.begin_writing(opened.stage);
         Ok(Stager {
+            _arriving: Arriving::begin(&store),
             store,
             opened,
             extend,
@@ -71,6 +106,11 @@ impl Stager {
 
     pub(crate) fn taken(&self) -> u64 {
         self.cutter.taken()
+    }
+
+    /// Bytes of a whole frame: given in such pieces, a body is not copied.
+    pub(crate) fn frame_len(&self) -> usize {
+        self.cutter.frame_len()
     }
 
     pub(crate) fn touch(&self) {
@@ -227,5 +267,29 @@ pub(crate) async fn abandon(group: &Group, vshard: VShard, stage: StageId) {
     match group.own(crate::state::entry::Body::Abandon(body)).await {
         Ok(_) => group.memory.forget(stage),
         Err(error) => tracing::debug!(%error, "a stage is left to the sweeper"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Few uploads write frames of 1 MiB; of a thousand none holds more than its share.
+    #[test]
+    fn frames_shrink_with_the_number_of_uploads() {
+        let usual = 4 << 20;
+        assert_eq!(chunk_size(usual, 0), usual);
+        assert_eq!(chunk_size(usual, 15), usual);
+        assert_eq!(chunk_size(usual, 16), 512 << 10);
+        assert_eq!(chunk_size(usual, 100), 128 << 10);
+        assert_eq!(chunk_size(usual, 100_000), 64 << 10);
+        assert_eq!(chunk_size(4096, 200), 4096, "never larger than usual");
+        let all: u64 = (0..200)
+            .map(|others| u64::from(chunk_size(usual, others).min(FRAME)))
+            .sum();
+        assert!(all <= 48 << 20, "{all} bytes are gathered for 200 uploads");
+        for others in 0..2000 {
+            assert!(Cut::of(chunk_size(usual, others)).is_some());
+        }
     }
 }

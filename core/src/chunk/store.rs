@@ -7,6 +7,7 @@
 //! * the places' checkpoint says up to where each stream is recorded in it, and never claims more: that point is taken
 //!   before the table's moment, and entries that are not applied yet hold it back.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -38,6 +39,8 @@ pub(crate) struct Store {
     groups: RwLock<Vec<Weak<dyn AppliedUpTo>>>,
     damage: Mutex<Vec<String>>,
     healed: Mutex<Vec<String>>,
+    /// Bodies of large objects that arrive now.
+    pub(super) arriving: AtomicUsize,
 }
 
 /// Why bytes could not be read.
@@ -66,7 +69,13 @@ impl Store {
             groups: RwLock::default(),
             damage: Mutex::default(),
             healed: Mutex::default(),
+            arriving: AtomicUsize::new(0),
         }
+    }
+
+    /// How many bodies of large objects arrive now.
+    pub(crate) fn arriving(&self) -> usize {
+        self.arriving.load(Ordering::Relaxed)
     }
 
     pub(crate) fn watch(&self, group: &Arc<impl AppliedUpTo + 'static>) {

@@ -1,13 +1,16 @@
 //! Blocks of runs kept in memory: bounded, shared by all stores of a node.
 //!
+//! Filters and index blocks are asked for by every look-up, so their runs hold them themselves (`pin`), as long as there
+//! are not too many of them: about two bytes for each row.
+//!
 //! Always true:
-//! * it never holds more bytes than it was given (a block too large for its shard is not kept);
+//! * it never holds more bytes than it was given (a block too large for its shard is not kept), and no more are pinned;
 //! * only checked blocks are in it;
 //! * which block leaves depends on the order of calls alone: a clock hand goes round, hash tables are only looked up.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -106,6 +109,8 @@ impl Shard {
 pub struct BlockCache {
     shards: Vec<Mutex<Shard>>,
     shard_capacity: usize,
+    most_pinned: usize,
+    pinned: AtomicUsize,
     next_file: AtomicU64,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -128,10 +133,25 @@ impl BlockCache {
         BlockCache {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             shard_capacity: capacity / SHARDS,
+            most_pinned: capacity,
+            pinned: AtomicUsize::new(0),
             next_file: AtomicU64::new(1),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         }
+    }
+
+    /// Whether a run may hold so many bytes more for as long as it lives; given back by `unpin`.
+    pub fn pin(&self, bytes: usize) -> bool {
+        let fits = |pinned: usize| (pinned + bytes <= self.most_pinned).then_some(pinned + bytes);
+        self.pinned
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+            .is_ok()
+    }
+
+    /// They are free again.
+    pub fn unpin(&self, bytes: usize) {
+        self.pinned.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// A name for a run that was just opened.
@@ -249,5 +269,13 @@ mod tests {
         assert!(cache.get(hot, 99).is_none(), "too large for a shard");
         cache.forget(cold);
         assert_eq!(cache.stats().bytes, 20 * (1000 + SLOT_COST));
+    }
+
+    #[test]
+    fn no_more_is_pinned_than_the_cache_was_given() {
+        let cache = BlockCache::new(1000);
+        assert!(cache.pin(600) && cache.pin(400) && !cache.pin(1));
+        cache.unpin(600);
+        assert!(cache.pin(600));
     }
 }

@@ -118,7 +118,8 @@ fn run(id: RunId, rows: &Rows) -> (super::run::RunMeta, Vec<u8>) {
         .disk
         .open("/d/run".as_ref(), Open::CreateNew)
         .unwrap();
-    let mut writer = RunWriter::new(id, vec![file]);
+    // The length of blocks is the writer's choice, not the format's; these were written when it was 8 KiB.
+    let mut writer = RunWriter::new(id, vec![file]).with_blocks_of(8 << 10);
     rows.iter()
         .for_each(|(key, row)| writer.add(key, row.as_deref()));
     let meta = futures::executor::block_on(writer.finish()).unwrap();

@@ -151,6 +151,11 @@ impl View for MemoryView {
             false,
         ))
     }
+
+    fn merged(&self, from: &[u8], to: &[u8]) -> Option<Result<Merged, EngineError>> {
+        let rows = vec![Source::Tree(self.0.seek(from))];
+        Some(Ok(Merged::new(rows, to, false)))
+    }
 }
 
 impl View for Memory {

@@ -65,6 +65,15 @@ impl Source {
         }
         Ok(())
     }
+
+    /// To the first key not below `key`, from a row that is below it.
+    fn leap(&mut self, key: &[u8]) -> Result<(), EngineError> {
+        match self {
+            Source::Tree(cursor) => cursor.leap(key),
+            Source::Run(cursor) => cursor.leap(key)?,
+        }
+        Ok(())
+    }
 }
 
 /// Rows of several sources, merged.
@@ -131,6 +140,31 @@ impl Merged {
                 at += 1;
             }
         }
+        Ok(())
+    }
+
+    /// Goes on at the first key not below `key`; never back.
+    pub fn leap(&mut self, key: &[u8]) -> Result<(), EngineError> {
+        if let State::Ended = self.state {
+            return Ok(());
+        }
+        let Merged { sources, order, .. } = self;
+        let below = order
+            .iter()
+            .take_while(|at| sources[**at].key() < key)
+            .count();
+        if below == 0 {
+            return Ok(());
+        }
+        for &at in &order[..below] {
+            if let Err(error) = sources[at].leap(key) {
+                self.state = State::Ended;
+                return Err(error);
+            }
+        }
+        order.retain(|at| sources[*at].on_row());
+        order.sort_by(|a, b| sources[*a].key().cmp(sources[*b].key()).then(a.cmp(b)));
+        self.state = State::Fresh;
         Ok(())
     }
 

@@ -57,6 +57,7 @@ pub mod sled_table;
 mod store_open;
 pub mod table;
 pub mod tree;
+pub mod walk;
 
 use std::io;
 use std::sync::Arc;
@@ -69,6 +70,7 @@ use damage::{Damage, Healed};
 use export::Export;
 use heal::ScrubPosition;
 use incoming::Prepared;
+use run_store::Written;
 
 /// Why the engine could not answer. It never guesses "absent".
 #[derive(Clone, Debug, thiserror::Error)]
@@ -122,6 +124,10 @@ pub trait View: Send + Sync {
     /// Rows with `from <= key < to`, ascending; an empty `to` means "to the end". Callers may drop the iterator early;
     /// it reads lazily, and sees one moment even when asked of an engine that goes on. After an error it ends.
     fn scan<'a>(&'a self, from: &[u8], to: &[u8]) -> RowIter<'a>;
+    /// The same as sorted sources, if there are such underneath: these can leap ([`walk::Walk`]).
+    fn merged(&self, _from: &[u8], _to: &[u8]) -> Option<Result<merged::Merged, EngineError>> {
+        None
+    }
 }
 
 /// Changes that become visible together, and the applied mark that goes with them.
@@ -185,6 +191,10 @@ pub trait Engine: View + 'static {
         &self,
         prepared: Prepared,
     ) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>>;
+    /// Bytes written beside the log since it was opened.
+    fn written(&self) -> Written {
+        Written::default()
+    }
     /// Files known to be bad, found by reads and by scrubbing.
     fn damage(&self) -> Vec<Damage>;
     /// Files that were bad and were written anew since the engine was opened.

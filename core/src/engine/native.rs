@@ -27,7 +27,7 @@ use super::merged::{Merged, Source};
 use super::overlay::{Moment, Overlay};
 use super::row::Row;
 use super::run_set::{RunSet, failed};
-use super::run_store::{RunStore, StoreOptions};
+use super::run_store::{RunStore, StoreOptions, Written};
 use super::{
     Batch, BeforeDurable, CheckpointInfo, Engine, EngineError, RowIter, View, on_env_thread,
 };
@@ -227,11 +227,16 @@ fn find(overlay: &Overlay, key: &[u8]) -> Option<Option<Bytes>> {
     overlay.find(key).map(|row| row.map(Bytes::copy_from_slice))
 }
 
-fn scan(overlay: &Overlay, set: &RunSet, from: &[u8], to: &[u8]) -> RowIter<'static> {
+fn merged(overlay: &Overlay, set: &RunSet, from: &[u8], to: &[u8]) -> Result<Merged, EngineError> {
     let mut sources = Vec::with_capacity(2 + set.runs().len());
     overlay.add_sources(from, &mut sources);
-    match set.add_sources(from, to, true, &mut sources) {
-        Ok(()) => Box::new(Merged::new(sources, to, false)),
+    set.add_sources(from, to, true, &mut sources)?;
+    Ok(Merged::new(sources, to, false))
+}
+
+fn scan(overlay: &Overlay, set: &RunSet, from: &[u8], to: &[u8]) -> RowIter<'static> {
+    match merged(overlay, set, from, to) {
+        Ok(merged) => Box::new(merged),
         Err(error) => failed(error),
     }
 }
@@ -247,6 +252,11 @@ impl View for Native {
     fn scan<'a>(&'a self, from: &[u8], to: &[u8]) -> RowIter<'a> {
         let (overlay, set) = self.moment();
         scan(&overlay, &set, from, to)
+    }
+
+    fn merged(&self, from: &[u8], to: &[u8]) -> Option<Result<Merged, EngineError>> {
+        let (overlay, set) = self.moment();
+        Some(merged(&overlay, &set, from, to))
     }
 }
 
@@ -270,6 +280,10 @@ impl View for NativeView {
 
     fn scan<'a>(&'a self, from: &[u8], to: &[u8]) -> RowIter<'a> {
         scan(&self.0, &self.1, from, to)
+    }
+
+    fn merged(&self, from: &[u8], to: &[u8]) -> Option<Result<Merged, EngineError>> {
+        Some(merged(&self.0, &self.1, from, to))
     }
 }
 
@@ -319,6 +333,10 @@ impl Engine for Native {
     ) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>> {
         let inner = self.0.clone();
         on_env_thread("install", async move { inner.install(prepared).await })
+    }
+
+    fn written(&self) -> Written {
+        self.0.store.written()
     }
 
     fn damage(&self) -> Vec<Damage> {

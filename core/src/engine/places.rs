@@ -46,6 +46,9 @@ const STEP: usize = if cfg!(test) { 5 } else { 256 };
 /// The rows of one overlay; `None`: dropped.
 pub(super) type Rows = BTreeMap<PlaceKey, Option<Place>>;
 
+/// What lies in which segment.
+pub type ItemsOfSegments = BTreeMap<(Stream, u32), Vec<(Item, Place)>>;
+
 /// The table.
 #[derive(Clone)]
 pub struct Places(Arc<Inner>);
@@ -218,18 +221,16 @@ impl Places {
             || table.durable.live(stream, segment).items > 0
     }
 
-    /// The items in a segment: reads the whole table once.
-    pub fn items_in(
-        &self,
-        stream: Stream,
-        segment: u32,
-    ) -> Result<Vec<(Item, Place)>, EngineError> {
-        let inside = |place: &Place| place.stream == stream && place.position.segment() == segment;
-        self.0
-            .collect(Bound::Unbounded, &[], inside, usize::MAX)?
-            .into_iter()
-            .map(|(key, place)| Ok((key.item()?, place)))
-            .collect()
+    /// The items in these segments: reads the whole table once, however many they are.
+    pub fn items_in(&self, segments: &[(Stream, u32)]) -> Result<ItemsOfSegments, EngineError> {
+        let segment_of = |place: &Place| (place.stream, place.position.segment());
+        let inside = |place: &Place| segments.contains(&segment_of(place));
+        let mut found: ItemsOfSegments = segments.iter().map(|of| (*of, Vec::new())).collect();
+        for (key, place) in self.0.collect(Bound::Unbounded, &[], inside, usize::MAX)? {
+            let items = found.entry(segment_of(&place)).or_default();
+            items.push((key.item()?, place));
+        }
+        Ok(found)
     }
 
     /// Up to where the durable checkpoint knows every item: recovery scans the log from there on.
@@ -433,8 +434,9 @@ impl Liveness for Places {
     }
 
     fn live_items(&self, stream: Stream, segment: u32) -> Result<Vec<(Item, Place)>, String> {
-        self.items_in(stream, segment)
-            .map_err(|error| error.to_string())
+        let found = self.items_in(&[(stream, segment)]);
+        let found = found.map_err(|error| error.to_string())?;
+        Ok(found.into_values().flatten().collect())
     }
 
     fn moved(&self, item: &Item, from: Place, to: Place) -> Result<bool, String> {

@@ -105,7 +105,13 @@ fn same(places: &Places, model: &Model) {
     assert_eq!(places.segments(), expected);
     for ((stream, segment), items) in inside {
         assert_eq!(
-            Model::from_iter(places.items_in(stream, segment).unwrap()),
+            Model::from_iter(
+                places
+                    .items_in(&[(stream, segment)])
+                    .unwrap()
+                    .into_values()
+                    .flatten()
+            ),
             items
         );
         assert!(places.names(stream, segment));

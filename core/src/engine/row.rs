@@ -53,5 +53,34 @@ impl Row {
 
 /// How many bytes two keys share at their beginning.
 pub fn shared_prefix(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(x, y)| x == y).count()
+    let words = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
+    let mut shared = 0;
+    for (x, y) in words {
+        let differ = u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y);
+        if differ != 0 {
+            return shared + differ.trailing_zeros() as usize / 8;
+        }
+        shared += 8;
+    }
+    let rest = a[shared..].iter().zip(&b[shared..]);
+    shared + rest.take_while(|(x, y)| x == y).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn shared_prefix_ends_where_two_keys_differ(
+            a in proptest::collection::vec(0u8..2, 0..40), b in proptest::collection::vec(0u8..2, 0..40), cut in 0usize..40,
+        ) {
+            let b = [&a[..cut.min(a.len())], &b].concat();
+            let shared = shared_prefix(&a, &b);
+            prop_assert_eq!(&a[..shared], &b[..shared]);
+            prop_assert!(a.len() == shared || b.len() == shared || a[shared] != b[shared]);
+        }
+    }
 }

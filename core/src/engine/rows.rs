@@ -161,9 +161,17 @@ impl Rows {
         let read = || {
             let mut at = at;
             let entries = self.body.get(..self.entries_end)?;
-            let shared = take_varint(entries, &mut at)? as usize;
-            let own = take_varint(entries, &mut at)? as usize;
-            let row = take_varint(entries, &mut at)? as usize;
+            let [shared, own, row] = match entries.get(at..at + 3) {
+                // Nearly always each of them is one byte.
+                Some(&[shared, own, row]) if (shared | own | row) < 0x80 => {
+                    at += 3;
+                    [shared, own, row].map(usize::from)
+                }
+                _ => {
+                    let mut number = || Some(take_varint(entries, &mut at)? as usize);
+                    [number()?, number()?, number()?]
+                }
+            };
             let key_end = at.checked_add(own)?;
             let next = key_end.checked_add(row.saturating_sub(1))?;
             (next <= self.entries_end).then_some(Entry {

@@ -11,7 +11,7 @@
 //! Elsewhere: writing (`run_writer`), which runs there are (`manifest`), mending (`heal`).
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -22,7 +22,7 @@ use super::block_cache::{BlockCache, Cached, FileId};
 use super::damage::{DamageBook, damaged};
 use super::filter::{self, KeyHash};
 use super::rows::{Rows, take_varint};
-use super::run_index::Root;
+use super::run_index::{Part, Root};
 use crate::env::disk::{Disk, File, Open};
 
 /// The format this version writes, and the newest it reads.
@@ -74,6 +74,9 @@ pub struct Run {
 impl Drop for Run {
     fn drop(&mut self) {
         self.cache.forget(self.file);
+        if let Ok(root) = &self.root {
+            self.cache.unpin(root.parts.iter().map(Part::held).sum());
+        }
     }
 }
 
@@ -297,6 +300,45 @@ impl Run {
         }
     }
 
+    fn may_hold(&self, part: &Part, hash: KeyHash) -> Result<bool, EngineError> {
+        if let Some(held) = part.held_filter.get() {
+            return Ok(filter::may_hold(held, hash));
+        }
+        let block = self.cached(BlockKind::Filter, part.filter.0, part.filter.1, false)?;
+        let Cached::Filter(body) = &block else {
+            return Ok(true);
+        };
+        if !self.hold(&part.held_filter, body, body.len()) {
+            self.cache.put(self.file, part.filter.0, block.clone());
+        }
+        Ok(filter::may_hold(body, hash))
+    }
+
+    /// An index block. `keep`: it is held, or stays in the cache.
+    pub(super) fn index(&self, part: &Part, keep: bool) -> Result<Rows, EngineError> {
+        if let Some(held) = part.held_index.get() {
+            return Ok(held.clone());
+        }
+        let rows = self.rows(BlockKind::Index, part.index.0, part.index.1, false)?;
+        if keep && !self.hold(&part.held_index, &rows, rows.bytes()) {
+            let block = Cached::Rows(rows.clone());
+            self.cache.put(self.file, part.index.0, block);
+        }
+        Ok(rows)
+    }
+
+    /// Holds a block, if there is room; whether it is held now.
+    fn hold<T: Clone>(&self, slot: &OnceLock<T>, block: &T, bytes: usize) -> bool {
+        if !self.cache.pin(bytes) {
+            return false;
+        }
+        // Somebody else was faster: one of them is held, and accounted for once.
+        if slot.set(block.clone()).is_err() {
+            self.cache.unpin(bytes);
+        }
+        true
+    }
+
     pub(super) fn place(&self, place: &[u8]) -> Result<(u64, usize), EngineError> {
         let mut at = 0;
         match (take_varint(place, &mut at), take_varint(place, &mut at)) {
@@ -314,14 +356,10 @@ impl Run {
         let Some(part) = root.parts.get(root.find(key)) else {
             return Ok(None);
         };
-        if part.filter.1 > 0
-            && let Cached::Filter(body) =
-                self.cached(BlockKind::Filter, part.filter.0, part.filter.1, true)?
-            && !filter::may_hold(&body, hash)
-        {
+        if part.filter.1 > 0 && !self.may_hold(part, hash)? {
             return Ok(None);
         }
-        let index = self.rows(BlockKind::Index, part.index.0, part.index.1, true)?;
+        let index = self.index(part, true)?;
         let Some(place) = index.at_or_after(key).map_err(|bad| self.bad(bad))? else {
             return Ok(None);
         };

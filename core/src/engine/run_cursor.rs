@@ -51,6 +51,26 @@ impl RunCursor {
         Ok(())
     }
 
+    /// To the first key not below `key`, from a row that is below it: mostly in the same block, or by the same index.
+    pub fn leap(&mut self, key: &[u8]) -> Result<(), EngineError> {
+        let run = self.run.clone();
+        // An index entry's key is not below any key of its block, and below every key of the next.
+        if !self.index.on_row() || *key > *self.index.key() {
+            if run.root()?.find(key) != self.part {
+                return self.seek(key);
+            }
+            if !self.index.seek(key).map_err(|bad| run.bad(bad))? {
+                self.data.enter_nothing();
+                return Ok(());
+            }
+            self.enter_data()?;
+        }
+        match self.data.seek(key).map_err(|bad| run.bad(bad))? {
+            true => Ok(()),
+            false => self.next_block(),
+        }
+    }
+
     /// One row on.
     pub fn advance(&mut self) -> Result<(), EngineError> {
         if !self.data.advance().map_err(|bad| self.run.bad(bad))? {
@@ -64,8 +84,7 @@ impl RunCursor {
         let Some(part) = run.root()?.parts.get(self.part) else {
             return Ok(false);
         };
-        self.index
-            .enter(run.rows(BlockKind::Index, part.index.0, part.index.1, self.keep)?);
+        self.index.enter(run.index(part, self.keep)?);
         Ok(true)
     }
 

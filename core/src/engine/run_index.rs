@@ -1,5 +1,8 @@
 //! The root of a run: for each part of it, the last key and where its index and filter blocks lie. All that a reader
-//! keeps of a run in memory: about 50 bytes for 10,000 rows.
+//! needs of a run in memory: about 50 bytes for 10,000 rows. The blocks it names are held here, too, once they were read,
+//! while there is room for them (`BlockCache::pin`).
+
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 
@@ -7,12 +10,24 @@ use super::block::BadBlock;
 use super::rows::{Rows, take_varint};
 
 /// One index block and its filter.
-#[derive(Clone, Debug)]
+#[derive(Default)]
 pub(super) struct Part {
     /// Offset and length of the index block.
     pub(super) index: (u64, usize),
     /// Of the filter block; length 0: there is none.
     pub(super) filter: (u64, usize),
+    /// The index block, held.
+    pub(super) held_index: OnceLock<Rows>,
+    /// The filter block, held.
+    pub(super) held_filter: OnceLock<Bytes>,
+}
+
+impl Part {
+    /// Bytes of the blocks that are held.
+    pub(super) fn held(&self) -> usize {
+        let index = self.held_index.get().map_or(0, Rows::bytes);
+        index + self.held_filter.get().map_or(0, Bytes::len)
+    }
 }
 
 /// The upper end of the index.
@@ -46,6 +61,7 @@ impl Root {
             root.parts.push(Part {
                 index: (index_at, index_len as usize),
                 filter: (filter_at, filter_len as usize),
+                ..Part::default()
             });
         }
         Ok(root)

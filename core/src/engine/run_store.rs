@@ -57,6 +57,22 @@ pub struct StoreOptions {
     pub cache: Arc<BlockCache>,
 }
 
+/// Bytes that a store wrote since it was opened, twins counted: what keeping rows costs beside the log.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Written {
+    /// Runs of checkpoints, and manifests.
+    pub checkpoints: u64,
+    /// Runs that merges wrote.
+    pub merges: u64,
+}
+
+impl std::ops::AddAssign for Written {
+    fn add_assign(&mut self, other: Written) {
+        self.checkpoints += other.checkpoints;
+        self.merges += other.merges;
+    }
+}
+
 /// What a switch holds on to.
 #[derive(Default)]
 pub(super) struct Switch {
@@ -78,6 +94,8 @@ pub struct RunStore {
     pub(super) next_run: AtomicU64,
     /// Held by whoever rewrites runs that are in force (a merge, an install): one at a time.
     pub(super) rewriting: Mutex<()>,
+    pub(super) by_checkpoints: AtomicU64,
+    pub(super) by_merges: AtomicU64,
 }
 
 /// Makes an error that says what was being done.
@@ -138,6 +156,14 @@ impl RunStore {
         self.book.healed()
     }
 
+    /// Bytes written since it was opened.
+    pub fn written(&self) -> Written {
+        Written {
+            checkpoints: self.by_checkpoints.load(Ordering::Relaxed),
+            merges: self.by_merges.load(Ordering::Relaxed),
+        }
+    }
+
     pub(super) fn create(&self, name: &str) -> Result<Arc<dyn File>, EngineError> {
         let path = self.dir.join(name);
         let _ = self.disk.remove(&path); // Left by a failed attempt: never in force under this name.
@@ -191,6 +217,13 @@ impl RunStore {
         let written: Result<RunMeta, EngineError> = written.await;
         if written.is_err() {
             names.iter().for_each(|name| self.remove(name));
+        }
+        if let Ok(run) = &written {
+            let counter = match pace {
+                Some(_) => &self.by_merges,
+                None => &self.by_checkpoints,
+            };
+            counter.fetch_add(run.len * names.len() as u64, Ordering::Relaxed);
         }
         written.map(Some)
     }
@@ -301,6 +334,8 @@ impl RunStore {
 
     async fn write_file(&self, name: &str, content: &Bytes) -> Result<(), EngineError> {
         let file = self.create(name)?;
+        self.by_checkpoints
+            .fetch_add(content.len() as u64, Ordering::Relaxed);
         let parts = [content.clone()];
         file.write_at(&parts, 0)
             .await

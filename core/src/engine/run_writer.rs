@@ -26,9 +26,11 @@ use super::rows::{RowsBuilder, put_varint};
 use super::run::{FOOTER_BODY, FORMAT, RunMeta};
 use crate::env::disk::File;
 
-/// Data and index blocks are closed once they are this long: long enough that the index of a million rows is small,
-/// short enough that a point read is one read of two pages.
-pub const BLOCK_TARGET: usize = 8 << 10;
+/// Data blocks are closed once they are this long: long enough that the index of a million rows is small, short enough
+/// that a listing, which takes a few rows from each of 256 places in every run, does not read mostly what it does not want.
+pub const BLOCK_TARGET: usize = 4 << 10;
+/// Index blocks are closed once they are this long.
+const INDEX_TARGET: usize = 8 << 10;
 /// Bytes gathered before they are written.
 const WRITE_AT_ONCE: usize = 256 << 10;
 /// Synced every so often, so that a big run does not stand in front of the log's next fsync all at once.
@@ -48,6 +50,7 @@ pub trait RowSource: Send {
 pub struct RunWriter {
     id: RunId,
     copies: Vec<Arc<dyn File>>,
+    block_target: usize,
     data: RowsBuilder,
     index: RowsBuilder,
     root: RowsBuilder,
@@ -85,6 +88,7 @@ impl RunWriter {
         RunWriter {
             id,
             copies,
+            block_target: BLOCK_TARGET,
             data: RowsBuilder::default(),
             index: RowsBuilder::default(),
             root: RowsBuilder::default(),
@@ -104,6 +108,13 @@ impl RunWriter {
             first_key: Vec::new(),
             last_key: Vec::new(),
         }
+    }
+
+    /// Data blocks of another length: as the first version wrote them.
+    #[cfg(test)]
+    pub(super) fn with_blocks_of(mut self, bytes: usize) -> RunWriter {
+        self.block_target = bytes;
+        self
     }
 
     /// Rows and tombstones so far.
@@ -133,7 +144,7 @@ impl RunWriter {
         }
         if let Some((last, at, len)) = self.open_entry.take() {
             self.index_block(between(&last, key), at, len);
-            if self.index.len() >= BLOCK_TARGET {
+            if self.index.len() >= INDEX_TARGET {
                 self.close_part();
             }
         }
@@ -147,7 +158,7 @@ impl RunWriter {
             }
             None => self.tombstones += 1,
         }
-        if self.data.len() >= BLOCK_TARGET {
+        if self.data.len() >= self.block_target {
             self.close_data();
         }
     }

@@ -61,6 +61,8 @@ impl RunStore {
             switch: Mutex::default(),
             next_run: AtomicU64::new(1),
             rewriting: Mutex::new(()),
+            by_checkpoints: AtomicU64::new(0),
+            by_merges: AtomicU64::new(0),
         };
         let names = store.names()?;
         match store.find_manifest(&names, birth)? {

@@ -318,23 +318,27 @@ impl Tree {
 
     /// A cursor at the first key not below `from`.
     pub fn seek(&self, from: &[u8]) -> TreeCursor {
-        let mut path = Vec::with_capacity(4);
-        let mut node = self.root.clone();
-        while !node.is_leaf() {
-            let at = node.child_of(from);
-            let child = node.children[at].clone();
-            path.push((node, at));
-            node = child;
-        }
-        let at = node.find(from).unwrap_or_else(|at| at);
-        let mut cursor = TreeCursor {
-            path,
-            leaf: node,
-            at,
-        };
-        cursor.settle();
-        cursor
+        seek(self.root.clone(), from)
     }
+}
+
+fn seek(root: Arc<Node>, from: &[u8]) -> TreeCursor {
+    let mut path = Vec::with_capacity(4);
+    let mut node = root;
+    while !node.is_leaf() {
+        let at = node.child_of(from);
+        let child = node.children[at].clone();
+        path.push((node, at));
+        node = child;
+    }
+    let at = node.find(from).unwrap_or_else(|at| at);
+    let mut cursor = TreeCursor {
+        path,
+        leaf: node,
+        at,
+    };
+    cursor.settle();
+    cursor
 }
 
 /// Walks a tree as it was when the cursor was made.
@@ -354,6 +358,19 @@ impl TreeCursor {
     pub fn advance(&mut self) {
         self.at += 1;
         self.settle();
+    }
+
+    /// To the first key not below `key`, from a row that is below it.
+    pub fn leap(&mut self, key: &[u8]) {
+        if self.leaf.rows.last().is_some_and(|last| key <= last.key()) {
+            self.at = self.leaf.find(key).unwrap_or_else(|at| at);
+            return;
+        }
+        // On a row, the path begins at the root; a tree of one leaf ends here.
+        match self.path.first() {
+            Some((root, _)) => *self = seek(root.clone(), key),
+            None => self.at = self.leaf.rows.len(),
+        }
     }
 
     /// Moves to the next leaf when this one is used up.

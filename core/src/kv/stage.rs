@@ -8,7 +8,7 @@ use minikv_proto::entry as wire;
 use super::objects::unexpected;
 use super::plan::Plan;
 use super::{Bucket, Conditions, Kv, KvError, Refusal, Staged, UploadId};
-use crate::chunk::put::{Extend, Opened, Stager};
+use crate::chunk::put::{Extend, Opened, Stager, chunk_size};
 use crate::log::WriteKind;
 use crate::state::answer::Done;
 use crate::state::entry::{self, Body};
@@ -82,7 +82,7 @@ impl Kv {
             group: plan.route.group.clone(),
             vshard: plan.route.vshard,
             stage,
-            chunk_size: self.inner.chunk_bytes,
+            chunk_size: chunk_size(self.inner.chunk_bytes, self.inner.store.arriving()),
             reserved: reserve,
         };
         let (kv, bucket) = (self.clone(), Arc::new(plan.bucket));
@@ -113,6 +113,11 @@ pub struct StageWriter {
 }
 
 impl StageWriter {
+    /// Whole frames have so many bytes: given in such pieces, a body is not copied.
+    pub fn frame_len(&self) -> usize {
+        self.stager.frame_len()
+    }
+
     /// Takes the next bytes. Waits while too much is on its way to the disk (a bounded window).
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), KvError> {
         self.stager.write(bytes).await

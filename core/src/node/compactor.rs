@@ -8,20 +8,83 @@
 //!   quarter larger than what lives in it takes, least live first. With the four segments that are open or spare, the
 //!   ballast and the runs, the data directory stays within 1.5 times what lives and 4 segments.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::running::Node;
 use crate::chunk::store::log_failed;
+use crate::engine::EngineError;
+use crate::engine::places::{ItemsOfSegments, Places};
 use crate::env::clock;
 use crate::group::checkpoint;
 use crate::group::read::unreadable;
 use crate::kv::KvError;
-use crate::log::{LogError, SegmentInfo, Stream};
+use crate::log::{Item, Liveness, LogError, Place, SegmentInfo, Stream};
 
 /// A segment with more live bytes than this part of it is never emptied: moving it gives too little back.
 const MAX_LIVE: f64 = 0.85;
+/// So many items of the next victims are listed in one pass through the table of places: with millions of objects the
+/// pass costs more than the moving.
+const LISTED: u64 = 256 << 10;
 /// The sealed segments may be so much larger than what lives in them takes.
 const SLACK: f64 = 1.25;
+
+/// The table of places, with the items of the next victims at hand. A list may be old: a sealed segment only ever loses
+/// items, and one that was dropped or moved meanwhile is passed over.
+struct Listed<'a> {
+    places: &'a Places,
+    items: Mutex<ItemsOfSegments>,
+}
+
+impl Listed<'_> {
+    fn new(places: &Places) -> Listed<'_> {
+        Listed {
+            places,
+            items: Mutex::default(),
+        }
+    }
+
+    fn has(&self, segment: &SegmentInfo) -> bool {
+        let items = self.items.lock();
+        items.contains_key(&(segment.stream, segment.number))
+    }
+
+    /// Lists what is live in as many of these as there may be items, at least in the first one.
+    fn list(&self, victims: &[(SegmentInfo, u64)]) -> Result<(), EngineError> {
+        let mut all = 0;
+        let within = |(victim, _): &&(SegmentInfo, u64)| {
+            let first = all == 0;
+            all += self.places.live(victim.stream, victim.number).items;
+            first || all <= LISTED
+        };
+        let segments: Vec<(Stream, u32)> = victims
+            .iter()
+            .take_while(within)
+            .map(|(victim, _)| (victim.stream, victim.number))
+            .collect();
+        *self.items.lock() = self.places.items_in(&segments)?;
+        Ok(())
+    }
+}
+
+impl Liveness for Listed<'_> {
+    fn live_in(&self, stream: Stream, segment: u32) -> (u64, u64) {
+        self.places.live_in(stream, segment)
+    }
+
+    fn live_items(&self, stream: Stream, segment: u32) -> Result<Vec<(Item, Place)>, String> {
+        match self.items.lock().remove(&(stream, segment)) {
+            Some(items) => Ok(items),
+            None => self.places.live_items(stream, segment),
+        }
+    }
+
+    fn moved(&self, item: &Item, from: Place, to: Place) -> Result<bool, String> {
+        self.places.moved(item, from, to)
+    }
+}
 
 impl Node {
     /// One full round: every segment worth it is emptied and deleted.
@@ -37,26 +100,32 @@ impl Node {
         }
         // Segments that could not be emptied in this round: what is damaged in one stays until somebody drops it.
         let mut stuck: Vec<(Stream, u32)> = Vec::new();
+        let listed = Listed::new(&self.store.places);
         // Those that come to be in this round are for the next one: it ends, whatever they look like.
         let before = self.log.segments();
         while self.is_bloated() {
-            let victims = self.log.victims(&self.store.places, MAX_LIVE);
-            let victim = victims.into_iter().find(|(victim, live)| {
+            let mut victims = self.log.victims(&self.store.places, MAX_LIVE);
+            victims.retain(|(victim, live)| {
                 *live > 0
                     && !stuck.contains(&(victim.stream, victim.number))
                     && before
                         .iter()
                         .any(|known| (known.stream, known.number) == (victim.stream, victim.number))
             });
-            let Some((victim, live)) = victim else {
+            let Some((victim, live)) = victims.first().copied() else {
                 return Ok(());
             };
+            if !listed.has(&victim) {
+                listed.list(&victims).map_err(unreadable)?;
+            }
             tracing::debug!(stream = %victim.stream, segment = victim.number, live, "emptying a segment");
             let emptied = self
                 .log
-                .empty_segment(victim.stream, victim.number, &self.store.places);
+                .empty_segment(victim.stream, victim.number, &listed);
             match emptied.await {
                 Ok(emptied) => {
+                    self.compaction_moved
+                        .fetch_add(emptied.bytes, Ordering::Relaxed);
                     for (_, what) in &emptied.damaged {
                         self.store.note_damage(what.clone());
                     }

@@ -106,7 +106,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             overlay_bytes: 64 << 20,
-            block_cache_bytes: 16 << 20,
+            block_cache_bytes: 64 << 20,
             checkpoint_log_bytes: 64 << 20,
             checkpoint_entries: 5_000,
             segment_bytes: None,

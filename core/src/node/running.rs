@@ -1,7 +1,7 @@
 //! A running node: what it offers, what it says of itself, how it stops.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -13,6 +13,7 @@ use super::{GroupStatus, NodeOptions, NodeStatus, StartError, start};
 use crate::chunk::store::Store;
 use crate::engine::damage::Healed;
 use crate::engine::merge::Merger;
+use crate::engine::run_store::Written;
 use crate::env::disk::DirLock;
 use crate::env::task::JoinHandle;
 use crate::env::{Env, clock};
@@ -57,6 +58,7 @@ pub struct Node {
     replayed: u64,
     pub(super) walker: Option<Walker>,
     pub(super) compacting: tokio::sync::Mutex<()>,
+    pub(super) compaction_moved: AtomicU64,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Given up when the node has stopped.
     lock: Mutex<Option<Box<dyn DirLock>>>,
@@ -80,6 +82,12 @@ pub struct NodeMetrics {
     pub checkpoints: u64,
     /// Bytes of rows that no checkpoint holds yet.
     pub overlay_bytes: u64,
+    /// Bytes that checkpoints and merges wrote, of all groups.
+    pub rows_written: Written,
+    /// Bytes that checkpoints and merges of the table of places wrote.
+    pub places_written: Written,
+    /// Bytes of items that compaction moved.
+    pub compaction_moved: u64,
 }
 
 impl Node {
@@ -103,6 +111,7 @@ impl Node {
             replayed: parts.replayed,
             walker: parts.walker,
             compacting: tokio::sync::Mutex::new(()),
+            compaction_moved: AtomicU64::new(0),
             tasks: Mutex::default(),
             lock: Mutex::new(Some(parts.lock)),
             stopping: AtomicBool::new(false),
@@ -235,6 +244,12 @@ impl Node {
                 .collect(),
             checkpoints: groups().map(|group| group.replica.checkpoints_made()).sum(),
             overlay_bytes: self.checkpoints.budget.used() as u64,
+            rows_written: groups().fold(Written::default(), |mut all, group| {
+                all += group.replica.engine.written();
+                all
+            }),
+            places_written: self.store.places.store().written(),
+            compaction_moved: self.compaction_moved.load(Ordering::Relaxed),
         }
     }
 

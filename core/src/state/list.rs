@@ -176,7 +176,7 @@ fn pull<S: Source>(
     Ok(())
 }
 
-/// Leaves a rolled-up prefix: a step is tried first (many prefixes hold one key), then it seeks.
+/// Leaves a rolled-up prefix.
 fn leave<S: Source>(
     sources: &mut [S],
     at: usize,
@@ -185,20 +185,6 @@ fn leave<S: Source>(
     heads: &mut Heads,
     work: &mut u32,
 ) -> Result<(), Halt> {
-    match sources[at].next(work)? {
-        Step::Item(key, item) if !key.starts_with(prefix) => {
-            items[at] = Some(item);
-            heads.push(Reverse((key, at)));
-            Ok(())
-        }
-        Step::Passed(key) if !key.starts_with(prefix) => {
-            heads.push(Reverse((key, at)));
-            Ok(())
-        }
-        Step::End => Ok(()),
-        _ => {
-            sources[at].skip_past(prefix);
-            pull(sources, at, items, heads, work)
-        }
-    }
+    sources[at].skip_past(prefix);
+    pull(sources, at, items, heads, work)
 }

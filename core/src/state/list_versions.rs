@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use minikv_proto::row;
 
-use crate::engine::{EngineError, RowIter, View};
+use crate::engine::walk::Walk;
+use crate::engine::{EngineError, View};
 use crate::ids::{BucketId, VShard};
 use crate::kv::{ListItem, ListPage, ListPoint, ListRequest, Version};
 use crate::state::keys::{self, KeyRange};
@@ -75,13 +76,11 @@ pub(super) fn point_after(item: &ListItem, versions: bool) -> ListPoint {
 
 /// The versions of one vshard's keys: newest first within a key.
 struct Versions<'a> {
-    view: &'a dyn View,
     vshard: VShard,
     bucket: BucketId,
     all_versions: bool,
     decided: &'a Decided,
-    currents: RowIter<'a>,
-    currents_end: Bytes,
+    currents: Walk<'a>,
     olders: Olders<'a>,
     /// The key that is being told, and what is left to tell of its newest versions.
     key: Bytes,
@@ -94,8 +93,7 @@ struct Versions<'a> {
 
 /// The older versions' rows, one ahead.
 struct Olders<'a> {
-    rows: Option<RowIter<'a>>,
-    end: Bytes,
+    rows: Option<Walk<'a>>,
     next: Option<(Bytes, u64, row::Version)>,
 }
 
@@ -141,20 +139,14 @@ impl<'a> Versions<'a> {
             return None;
         }
         let rows = (request.versions && olders.from < olders.to)
-            .then(|| view.scan(&olders.from, &olders.to));
+            .then(|| Walk::new(view, &olders.from, &olders.to));
         Some(Versions {
-            view,
             vshard,
             bucket,
             all_versions: request.versions,
             decided,
-            currents: view.scan(&from, &to),
-            currents_end: to,
-            olders: Olders {
-                rows,
-                end: olders.to,
-                next: None,
-            },
+            currents: Walk::new(view, &from, &to),
+            olders: Olders { rows, next: None },
             key: Bytes::new(),
             newest: Vec::new().into_iter(),
             replaced_seq: None,
@@ -268,11 +260,10 @@ impl Source for Versions<'_> {
 
     fn skip_past(&mut self, prefix: &[u8]) {
         let past = keys::currents(self.vshard, self.bucket, prefix).to;
-        self.currents = self.view.scan(&past, &self.currents_end);
+        self.currents.leap(&past);
         self.newest = Vec::new().into_iter();
-        if self.olders.rows.is_some() {
-            let past = keys::olders(self.vshard, self.bucket, prefix).to;
-            self.olders.rows = Some(self.view.scan(&past, &self.olders.end));
+        if let Some(rows) = &mut self.olders.rows {
+            rows.leap(&keys::olders(self.vshard, self.bucket, prefix).to);
             self.olders.next = None;
         }
         // `key` stays behind the rows that follow, so no older row is taken for its own.

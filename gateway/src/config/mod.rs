@@ -111,9 +111,11 @@ documented! {
     #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
     #[serde(rename_all = "kebab-case", deny_unknown_fields)]
     pub struct Limits {
-        /// Connections to one port at a time; further ones wait in the kernel's queue.
+        /// Connections to one port at a time; further ones are answered SlowDown and closed.
         pub connections: u32,
-        /// S3 requests at a time; further ones are answered SlowDown.
+        /// S3 requests worked on at a time; further ones wait a tenth of a second for a place and are then answered SlowDown.
+        ///
+        /// A request that waits for a slow client is not counted.
         pub requests_in_flight: u32,
         /// TLS handshakes at a time; further ones wait.
         pub handshakes: u32,
@@ -121,7 +123,7 @@ documented! {
         pub header_timeout_seconds: u64,
         /// Seconds a connection may stay open without a request.
         pub idle_timeout_seconds: u64,
-        /// A client that sends its body more slowly than this is cut off.
+        /// A client that sends less of its body than this, for half a minute, is cut off.
         pub slowest_upload_bytes_per_second: u64,
         /// A client that takes nothing of its answer for so many seconds is cut off.
         pub stalled_download_seconds: u64,
@@ -139,7 +141,7 @@ documented! {
         pub segment_mib: u32,
         /// Memory for rows that are in no checkpoint yet.
         pub overlay_mib: u32,
-        /// Memory for rows read from checkpoints.
+        /// Memory for rows read from checkpoints; as much again for what finds them, about two bytes for each object.
         pub block_cache_mib: u32,
         /// Seconds after which the room of deleted objects is given back. Reads that began before may take so long.
         pub release_after_seconds: u64,
@@ -157,7 +159,7 @@ impl Default for Store {
         Store {
             segment_mib: 0,
             overlay_mib: 64,
-            block_cache_mib: 16,
+            block_cache_mib: 64,
             release_after_seconds: 900,
             upload_expiry_days: 7,
             lifecycle_day_seconds: 86_400,
@@ -196,12 +198,12 @@ impl Default for Config {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            connections: 4096,
+            connections: 16_384,
             requests_in_flight: 512,
             handshakes: 256,
             header_timeout_seconds: 10,
             idle_timeout_seconds: 75,
-            slowest_upload_bytes_per_second: 1024,
+            slowest_upload_bytes_per_second: 64,
             stalled_download_seconds: 60,
             drain_seconds: 10,
         }

@@ -199,6 +199,7 @@ pub async fn scrape(State(state): State<Arc<HttpState>>) -> Response {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use minikv_core::engine::run_store::Written;
     use minikv_core::env::disk::Space;
     use minikv_core::ids::GroupId;
     use minikv_core::kv::Usage;
@@ -256,6 +257,12 @@ mod tests {
                 applied: vec![(1, 3)],
                 checkpoints: 2,
                 overlay_bytes: 9,
+                rows_written: Written {
+                    checkpoints: 11,
+                    merges: 12,
+                },
+                places_written: Written::default(),
+                compaction_moved: 13,
             },
         });
         metrics.text().unwrap()
@@ -328,6 +335,8 @@ mod tests {
             "minikv_fsync_duration_seconds_bucket{le=\"0.00025\",stream=\"meta\"} 2",
             "minikv_fsync_duration_seconds_count{stream=\"meta\"} 3",
             "minikv_checkpoints_total 2",
+            "minikv_run_written_bytes_total{table=\"rows\",by=\"merge\"} 12",
+            "minikv_compaction_moved_bytes_total 13",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }

@@ -48,6 +48,12 @@ struct OfGroup {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct RunWrite {
+    table: &'static str,
+    by: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct Removed {
     what: &'static str,
 }
@@ -108,6 +114,13 @@ impl Collector for NodeCollector {
             "minikv_checkpoints",
             "Checkpoints made",
             metrics.checkpoints,
+        )?;
+
+        to.run_writes(metrics)?;
+        to.count(
+            "minikv_compaction_moved_bytes",
+            "Bytes of objects that compaction moved within the log",
+            metrics.compaction_moved,
         )?;
 
         to.lifecycle(&status.lifecycle)?;
@@ -199,6 +212,24 @@ impl Encoder<'_, '_> {
         for (stream, metrics) in streams {
             ConstCounter::new(value(metrics))
                 .encode(family.encode_family(&OfStream { stream })?)?;
+        }
+        Ok(())
+    }
+
+    /// What is written beside the log, twins counted.
+    fn run_writes(&mut self, metrics: &NodeMetrics) -> Encoded {
+        let help = "Bytes of runs and manifests written beside the log";
+        let mut family = self.named("minikv_run_written_bytes", help, MetricType::Counter)?;
+        for (table, written) in [
+            ("rows", metrics.rows_written),
+            ("places", metrics.places_written),
+        ] {
+            for (by, bytes) in [
+                ("checkpoint", written.checkpoints),
+                ("merge", written.merges),
+            ] {
+                ConstCounter::new(bytes).encode(family.encode_family(&RunWrite { table, by })?)?;
+            }
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Lets connections in, within limits, and runs HTTP/1.1 on them, over TLS when the port has a certificate.
 //!
 //! Always true:
-//! * at most `connections` of them; the next one waits in the kernel's queue until another ends;
+//! * at most `connections` of them; the next one is told to come back when no other ends within a moment (in the kernel's
+//!   queue it would hang until its client gives up);
 //! * every wait for a client has an end: idle, half a head, a slow body, an answer nobody takes;
 //! * once the end is announced no connection is accepted, and one without a request ends at once.
 
@@ -20,9 +21,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::body::{BodyError, ClientBody, Held};
 use super::patience::{Patience, Socket, Verdict};
@@ -32,6 +33,16 @@ use crate::config::Limits;
 
 /// Line and headers of a request together. S3's own limit (8 KiB of headers) is checked behind it, with S3's error.
 const LARGEST_HEAD: usize = 64 << 10;
+/// Bytes that are read from a connection at a time, and held for it: hyper's own limit of 400 KiB is 80 MiB for 200 uploads.
+const LARGEST_READ: usize = 128 << 10;
+/// Connections above the limit that are told so at a time; further ones are closed without a word.
+const TURNED_AWAY: usize = 256;
+/// How long a connection above the limit may wait for another one to end.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How long one that is turned away may take to ask, and to hear.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// What it hears.
+const SLOW_DOWN: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
 /// How often a connection is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -62,11 +73,9 @@ pub async fn serve<H: Handler>(
     mut stop: Stop,
 ) {
     let places = Arc::new(Semaphore::new(limits.connections as usize));
+    let farewells = Arc::new(Semaphore::new(TURNED_AWAY));
     let limits = Arc::new(limits);
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return;
-        };
         let accepted =
             match select(pin!(stop.reached(Phase::Draining)), pin!(listener.accept())).await {
                 Either::Left(_) => return,
@@ -87,7 +96,29 @@ pub async fn serve<H: Handler>(
             continue;
         }
         let tls = tls.clone();
+        let place = match places.clone().try_acquire_owned() {
+            Ok(place) => Entry::Place(place),
+            Err(_) => match farewells.clone().try_acquire_owned() {
+                Ok(farewell) => Entry::Wait(places.clone(), farewell),
+                Err(_) => continue,
+            },
+        };
         tokio::spawn(async move {
+            let place = match place {
+                Entry::Place(place) => place,
+                Entry::Wait(places, farewell) => {
+                    match tokio::time::timeout(PATIENCE, places.acquire_owned()).await {
+                        Ok(Ok(place)) => place,
+                        _ => {
+                            if tls.is_none() {
+                                turn_away(stream).await;
+                            }
+                            drop(farewell);
+                            return;
+                        }
+                    }
+                }
+            };
             match tls {
                 None => connection(stream, peer, handler, &limits, stop).await,
                 Some(tls) => {
@@ -107,6 +138,35 @@ pub async fn serve<H: Handler>(
             drop(place);
         });
     }
+}
+
+/// How a connection comes in.
+enum Entry {
+    /// There is a place.
+    Place(OwnedSemaphorePermit),
+    /// There was none; it may wait for one, and be told if none comes.
+    Wait(Arc<Semaphore>, OwnedSemaphorePermit),
+}
+
+/// Answers SlowDown to a connection that finds no place, and closes it.
+async fn turn_away(mut stream: TcpStream) {
+    let told = async {
+        // An answer before the question would be taken for one to nothing.
+        let mut asked = [0; 4 << 10];
+        if stream.read(&mut asked).await? == 0 {
+            return Ok(());
+        }
+        let answer = format!(
+            "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-type: application/xml\r\ncontent-length: {}\r\n\r\n{SLOW_DOWN}",
+            SLOW_DOWN.len()
+        );
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        // Closed with bytes unread, the kernel would take the answer back.
+        while stream.read(&mut asked).await? > 0 {}
+        Ok::<_, io::Error>(())
+    };
+    let _ = tokio::time::timeout(FAREWELL, told).await;
 }
 
 /// Why a connection's task looks up from its connection.
@@ -146,6 +206,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin, H: Handler>(
         .timer(TokioTimer::new())
         .header_read_timeout(None)
         .max_header_size(LARGEST_HEAD)
+        .max_buf_size(LARGEST_READ)
         .serve_connection(TokioIo::new(socket), service);
     tokio::pin!(connection);
 
@@ -189,12 +250,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::time::Instant;
 
-    use http_body_util::{BodyExt, Full};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
-
     use super::*;
     use crate::serve::shutdown::{Stopper, stopper};
+    use http_body_util::{BodyExt, Full};
 
     /// Answers with the body's length; `/wait` takes half a second.
     #[derive(Clone)]
@@ -284,9 +342,10 @@ mod tests {
         assert!(TcpStream::connect(addr).await.is_ok());
     }
 
-    /// The connection above the limit is served once another one ended, not before.
+    /// The connection above the limit is served if another one ends in a moment; else it is told to come back, at once
+    /// rather than after the client's own patience.
     #[tokio::test]
-    async fn connection_above_the_limit_waits() {
+    async fn connection_above_the_limit_is_told_to_come_back() {
         let (addr, _stopper) = server(Limits {
             connections: 1,
             ..Limits::default()
@@ -299,11 +358,21 @@ mod tests {
             .write_all(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")
             .await
             .unwrap();
-        let mut byte = [0];
-        let early = tokio::time::timeout(Duration::from_millis(200), second.read(&mut byte)).await;
-        assert!(early.is_err(), "answered beside the first one");
+        let answer = said(&mut second).await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(answer.contains("<Code>SlowDown</Code>") && answer.contains("retry-after: 1"));
         drop(first);
-        assert!(said(&mut second).await.ends_with("0 bytes"));
+        // The place is free once the server has seen that the first one is gone.
+        loop {
+            let mut third = TcpStream::connect(addr).await.unwrap();
+            third
+                .write_all(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")
+                .await
+                .unwrap();
+            if said(&mut third).await.ends_with("0 bytes") {
+                break;
+            }
+        }
     }
 
     /// Told to stop: the request in flight is answered, the idle connection is closed, a new one is not accepted.

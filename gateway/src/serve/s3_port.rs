@@ -112,7 +112,7 @@ impl Handler for S3Port {
 
     async fn answer(
         &self,
-        request: Request<ClientBody>,
+        mut request: Request<ClientBody>,
         _peer: SocketAddr,
     ) -> Response<Self::Body> {
         let path = request.uri().path();
@@ -122,8 +122,9 @@ impl Handler for S3Port {
                 .map(|body| Held::new(Either::Right(body), None));
         }
         let measure = Measure::begin(self.metrics.clone(), request.body().received());
-        let place = self.admission.enter();
-        let response = if place.is_some() {
+        let place = self.admission.enter().await;
+        let response = if let Some(place) = &place {
+            request.body_mut().occupies(place.clone());
             self.service.handle(request).await
         } else {
             self.metrics.rejected("slow_down");

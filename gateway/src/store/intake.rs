@@ -3,29 +3,31 @@
 //! ```text
 //!                        .-> collect -> hash here            (at most the inline limit)
 //!   payload --- pieces --|
-//!                        '-> stage.write, as they come  \
-//!                            hash, 1 MiB at a time       >  side by side
-//!                            the next pieces             /
+//!                        '-> frames -> stage.write           \
+//!                                   '-> hash, one at a time   >  side by side
+//!                                       the next pieces      /
 //! ```
-//! A body that is compressed or encrypted is packed and sealed where it is hashed, and what is written is what comes out,
-//! a group behind.
+//! A body that is compressed or encrypted is packed and sealed where it is hashed, and what is written is what comes out, a
+//! frame behind.
 //!
 //! Always true:
 //! * content comes out only of a body that ended well, in its declared length, with every claim kept; else the stage is
 //!   abandoned and nothing is left;
-//! * at most two groups of 1 MiB are held here (one being hashed, one being read), besides the stage's own window; of an
-//!   encrypted or compressed body a third one, of what comes out;
+//! * at most two frames are held here (one being hashed, one being gathered), and what is hashed is what is being written:
+//!   no byte is held twice. Of an encrypted or compressed body a third one, of what comes out;
 //! * digests and declared lengths are those of the plain bytes;
-//! * large bodies are hashed and sealed off the socket's task: MD5 alone takes 1.7 ms for a MiB, which every other connection of
+//! * no more bodies are hashed at a time than there are cores; large ones are hashed and sealed off the socket's task: MD5 alone takes 1.7 ms for a MiB, which every other connection of
 //!   that thread would wait for.
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::{Either, select};
 use minikv_core::env::task;
 use minikv_core::kv::{KvError, NewContent, StageWriter};
+use tokio::sync::Semaphore;
 
 use super::Store;
 use super::payload::{Payload, PayloadError};
@@ -34,8 +36,8 @@ use crate::object::compression::{Codec, Compression, Packer, is_worth_it};
 use crate::object::encryption::pieces::{Sealer, plain_len, sealed_len};
 use crate::object::put_plan::{MAX_BODY, PutPlan, TooLarge};
 
-/// Bytes hashed in one go.
-const GROUP: usize = 1 << 20;
+/// Bytes that are read while a stage is being opened.
+const BEGINNING: usize = 256 << 10;
 
 /// Why a body did not become content. Nothing is left of it.
 #[derive(Debug, thiserror::Error)]
@@ -153,9 +155,11 @@ impl Store {
                     Some(_) => sealed_len(len),
                 };
                 // Boxed, as the next one: a small PUT, of which there are many more, need not carry the room for it.
-                Box::pin(staged(payload, worker, open(Some(len)))).await
+                Box::pin(staged(payload, worker, &self.hashing, open(Some(len)))).await
             }
-            PutPlan::Undeclared => Box::pin(undeclared(payload, worker, limit, open)).await,
+            PutPlan::Undeclared => {
+                Box::pin(undeclared(payload, worker, &self.hashing, limit, open)).await
+            }
         }
     }
 
@@ -184,8 +188,8 @@ impl Store {
         PutPlan::new(declared, 0)?;
         let claims = std::mem::take(&mut payload.claims);
         let hasher = Hasher::new(claims, hashing.fallback, hashing.also);
-        // One byte more than a group: a shorter body is seen to its end.
-        let first = read_group(&mut payload, GROUP + 1).await?;
+        // One byte more than that: a shorter body is seen to its end.
+        let first = read_group(&mut payload, BEGINNING + 1).await?;
         let (ended, bytes) = (first.ended, join(first.pieces, first.len));
         let sample = bytes.clone();
         let is_worth_it = move || is_worth_it(codec, &sample);
@@ -213,26 +217,33 @@ impl Store {
             pieces: vec![bytes],
             ended,
         };
-        Staging::new(stage, worker).run(payload, Ok(first)).await
+        Staging::new(stage, worker, &self.hashing)
+            .run(payload, Ok(first))
+            .await
     }
 }
 
 async fn staged(
     mut payload: Payload,
     worker: Worker,
+    hashing: &Arc<Semaphore>,
     opening: impl Future<Output = Result<StageWriter, KvError>>,
 ) -> Result<Taken, IntakeError> {
     // The opening is agreed while the first bytes come in; refused, it does not wait for them.
-    let (stage, first) = match select(pin!(opening), pin!(read_group(&mut payload, GROUP))).await {
-        Either::Left((stage, reading)) => (stage?, reading.await),
-        Either::Right((first, opening)) => (opening.await?, first),
-    };
-    Staging::new(stage, worker).run(payload, first).await
+    let (stage, first) =
+        match select(pin!(opening), pin!(read_group(&mut payload, BEGINNING))).await {
+            Either::Left((stage, reading)) => (stage?, reading.await),
+            Either::Right((first, opening)) => (opening.await?, first),
+        };
+    Staging::new(stage, worker, hashing)
+        .run(payload, first)
+        .await
 }
 
 async fn undeclared<F>(
     mut payload: Payload,
     worker: Worker,
+    hashing: &Arc<Semaphore>,
     limit: usize,
     open: impl FnOnce(Option<u64>) -> F,
 ) -> Result<Taken, IntakeError>
@@ -245,7 +256,9 @@ where
         return finish_inline(bytes, payload, worker);
     }
     let stage = open(None).await?;
-    Staging::new(stage, worker).run(payload, Ok(first)).await
+    Staging::new(stage, worker, hashing)
+        .run(payload, Ok(first))
+        .await
 }
 
 /// A body that is at hand in whole, and shrinks.
@@ -262,7 +275,7 @@ where
 {
     let at_once = bytes.len() <= AT_ONCE;
     let work = move || {
-        let begun = worker.work(&[bytes]);
+        let begun = worker.work(&bytes);
         let (hasher, rest, packed) = worker.finish();
         (hasher, [begun, rest], packed)
     };
@@ -390,25 +403,17 @@ impl Worker {
     }
 
     /// Hashes, packs and seals; what comes out, empty for a plain body.
-    fn work(&mut self, pieces: &[Bytes]) -> Bytes {
-        if let Some(packer) = &mut self.packer {
-            for piece in pieces {
-                self.hasher.update(piece);
-                packer.update(piece);
+    fn work(&mut self, frame: &Bytes) -> Bytes {
+        self.hasher.update(frame);
+        let out = match &mut self.packer {
+            Some(packer) => {
+                packer.update(frame);
+                packer.take()
             }
-            let packed = packer.take();
-            return seal(&mut self.sealer, packed);
-        }
-        if let Some(sealer) = &mut self.sealer {
-            sealer.reserve(pieces.iter().map(Bytes::len).sum());
-        }
-        for piece in pieces {
-            self.hasher.update(piece);
-            if let Some(sealer) = &mut self.sealer {
-                sealer.update(piece);
-            }
-        }
-        self.sealer.as_mut().map(Sealer::take).unwrap_or_default()
+            None if self.sealer.is_some() => frame.clone(),
+            None => return Bytes::new(),
+        };
+        seal(&mut self.sealer, out)
     }
 
     /// That was all: what is left to write.
@@ -452,18 +457,23 @@ struct Staging {
     /// Here, or with the job.
     worker: Option<Worker>,
     job: Option<task::JoinHandle<(Worker, Bytes)>>,
+    hashing: Arc<Semaphore>,
+    /// The frame under way.
+    gathered: BytesMut,
     /// The bytes are written as they come.
     is_plain: bool,
     taken: u64,
 }
 
 impl Staging {
-    fn new(stage: StageWriter, worker: Worker) -> Staging {
+    fn new(stage: StageWriter, worker: Worker, hashing: &Arc<Semaphore>) -> Staging {
         Staging {
+            hashing: hashing.clone(),
             stage,
             is_plain: worker.is_plain(),
             worker: Some(worker),
             job: None,
+            gathered: BytesMut::new(),
             taken: 0,
         }
     }
@@ -495,31 +505,16 @@ impl Staging {
         payload: &mut Payload,
         first: Group,
     ) -> Result<(Digests, Option<Packed>), IntakeError> {
-        let mut pieces = Vec::new();
-        let mut held = first.len;
         for piece in first.pieces {
-            self.write(&piece).await?;
-            pieces.push(piece);
+            self.take(piece).await?;
         }
-        self.count(held)?;
-        let mut ended = first.ended;
-        while !ended {
-            if held >= GROUP {
-                self.begin(std::mem::take(&mut pieces)).await?;
-                held = 0;
-            }
-            match payload.next().await {
-                Some(piece) => {
-                    let piece = piece?;
-                    held += piece.len();
-                    self.count(piece.len())?;
-                    self.write(&piece).await?;
-                    pieces.push(piece);
-                }
-                None => ended = true,
+        if !first.ended {
+            while let Some(piece) = payload.next().await {
+                self.take(piece?).await?;
             }
         }
-        self.begin(pieces).await?;
+        let rest = self.gathered.split().freeze();
+        self.hand_on(rest).await?;
         let (hasher, rest, packed) = self.done().await?.finish();
         let digests = hasher.finish(&payload.take_trailer())?;
         if !rest.is_empty() {
@@ -528,15 +523,37 @@ impl Staging {
         Ok((digests, packed))
     }
 
-    /// A plain piece goes to the disk as it comes; of another body what the worker makes of it.
-    async fn write(&mut self, piece: &Bytes) -> Result<(), KvError> {
-        if !self.is_plain {
-            // Nothing may be written for a whole group: a slow client is still one that sends.
-            self.stage.touch();
-            Ok(())
-        } else {
-            self.stage.write(piece.clone()).await
+    /// Gathers a piece into the frame under way.
+    async fn take(&mut self, mut piece: Bytes) -> Result<(), IntakeError> {
+        self.count(piece.len())?;
+        // Nothing may be written for a whole frame: a slow client is still one that sends.
+        self.stage.touch();
+        let frame = self.stage.frame_len();
+        while !piece.is_empty() {
+            if self.gathered.is_empty() && piece.len() >= frame {
+                self.hand_on(piece.split_to(frame)).await?;
+                continue;
+            }
+            if self.gathered.capacity() == 0 {
+                self.gathered.reserve(frame);
+            }
+            let part = piece.split_to(piece.len().min(frame - self.gathered.len()));
+            self.gathered.extend_from_slice(&part);
+            if self.gathered.len() == frame {
+                let whole = self.gathered.split().freeze();
+                self.hand_on(whole).await?;
+            }
         }
+        Ok(())
+    }
+
+    /// A frame is hashed while it is written; of an encrypted body, what the worker makes of it is written.
+    async fn hand_on(&mut self, frame: Bytes) -> Result<(), IntakeError> {
+        self.begin(frame.clone()).await?;
+        if self.is_plain && !frame.is_empty() {
+            self.stage.write(frame).await?;
+        }
+        Ok(())
     }
 
     /// An undeclared length has the same limit as a declared one.
@@ -549,13 +566,19 @@ impl Staging {
         }
     }
 
-    /// Starts on a group, after the one before.
-    async fn begin(&mut self, pieces: Vec<Bytes>) -> Result<(), IntakeError> {
+    /// Starts on a frame, after the one before.
+    async fn begin(&mut self, frame: Bytes) -> Result<(), IntakeError> {
         let mut worker = self.done().await?;
-        self.job = Some(task::spawn(task::blocking(move || {
-            let sealed = worker.work(&pieces);
-            (worker, sealed)
-        })));
+        let hashing = self.hashing.clone();
+        self.job = Some(task::spawn(async move {
+            // Never closed.
+            let _turn = hashing.acquire_owned().await;
+            task::blocking(move || {
+                let sealed = worker.work(&frame);
+                (worker, sealed)
+            })
+            .await
+        }));
         Ok(())
     }
 

@@ -10,7 +10,10 @@ pub mod lifecycle;
 pub mod payload;
 mod scan;
 
+use std::sync::Arc;
+
 use minikv_core::kv::Kv;
+use tokio::sync::Semaphore;
 
 pub use fetch::Content;
 pub use intake::{Coding, Hashing, IntakeError, Packed, Taken};
@@ -27,12 +30,18 @@ pub use scan::{Parts, Scanned, ScannedUploads};
 #[derive(Clone)]
 pub struct Store {
     kv: Kv,
+    /// Who may hash now: as many as there are cores. More would only take threads, each with a heap of its own.
+    hashing: Arc<Semaphore>,
 }
 
 impl Store {
     /// On a core in this process.
     pub fn local(kv: Kv) -> Store {
-        Store { kv }
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Store {
+            kv,
+            hashing: Arc::new(Semaphore::new(cores)),
+        }
     }
 
     /// Calls that need nothing added.
