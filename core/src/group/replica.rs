@@ -201,6 +201,14 @@ impl Replica {
         self.applied.load(Ordering::Acquire)
     }
 
+    /// Index of the newest applied entry, and the digest of the rows there.
+    pub(crate) fn applied_and_digest(&self) -> (u64, u128) {
+        // Rounds are written under this lock: both are of one moment.
+        let mark = self.mark.lock();
+        let index = mark.at.map_or(0, |at| at.index);
+        (index, self.engine.digest())
+    }
+
     /// Entries applied since the process started.
     pub(crate) fn applied_entries(&self) -> u64 {
         self.applied_entries.load(Ordering::Relaxed)
