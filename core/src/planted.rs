@@ -1,7 +1,8 @@
 //! Bugs planted on purpose, to see whether the suite notices them.
 //!
-//! With the feature `planted`, which only minikv-tests enables and which the shipped binary refuses to be built with,
-//! one of them can be switched on by name at run time. Without it, `planted!("...")` is `false` and its branch is gone.
+//! With the feature `planted`, which the shipped binary refuses to be built with, one of them can be switched on by name at
+//! run time: `simulate --plant BUG` of minikv-tests. Without it, `planted!("...")` is `false` and its branch is gone.
+//! Which there are, and what finds them: docs/reliability.md.
 
 /// Whether this build has planted bugs in it.
 pub const PLANTED: bool = cfg!(feature = "planted");

@@ -104,6 +104,9 @@ impl Group {
         let said = match peers.ask(leader, self.id, propose, DELIVERY).await {
             Ok(reply::What::Proposed(said)) => said.outcome,
             Ok(_) => None,
+            Err(error) if crate::planted!("unknown-is-not-done") => {
+                return Delivered::NotProposed(error.to_string());
+            }
             Err(error) => return Delivered::Unknown(error.to_string()),
         };
         match said {

@@ -10,8 +10,8 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod command;
-pub(crate) mod leader_memory;
 pub(crate) mod forward;
+pub(crate) mod leader_memory;
 pub(crate) mod lifecycle;
 pub(crate) mod peers;
 pub(crate) mod pending;

@@ -68,7 +68,7 @@ fn config(group: GroupId) -> Config {
         // A node that was cut off comes back without forcing an election.
         enable_pre_vote: Some(true),
         // After a start nothing is answered before an entry of a new term has been applied.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(crate::planted!("leader-restored-at-start")),
         // Checkpoints are ours to time (checkpoint.rs): by bytes of log and overlay, not by count.
         snapshot_policy: SnapshotPolicy::Never,
         // Purging too: up to the durable checkpoint, minus bytes for members that lag.
@@ -149,6 +149,11 @@ impl RaftHandle {
     /// ReadIndex: an index that holds everything agreed before this call. Taken first; then this node was confirmed as
     /// leader by a round that began after it.
     pub(crate) async fn read_index(&self) -> Result<u64, ConfirmError> {
+        if crate::planted!("read-without-round") {
+            let watched = self.raft.metrics();
+            let applied = watched.borrow_watched().last_applied;
+            return Ok(applied.map_or(0, |at| at.index));
+        }
         match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(read) => Ok(read.read_log_id().index()),
             Err(RaftError::APIError(
@@ -165,7 +170,10 @@ impl RaftHandle {
         let applied = wait.metrics(
             |metrics| {
                 metrics.running_state.is_err()
-                    || metrics.last_applied.as_ref().is_some_and(|at| at.index >= index)
+                    || metrics
+                        .last_applied
+                        .as_ref()
+                        .is_some_and(|at| at.index >= index)
             },
             "has applied what was agreed",
         );

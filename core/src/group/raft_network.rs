@@ -89,7 +89,13 @@ impl RaftNetworkV2<Types> for Connection {
             true => option.hard_ttl(),
             false => APPEND_PATIENCE,
         };
-        self.ask(append_out(request), patience, appended_in).await
+        let said = self.ask(append_out(request), patience, appended_in).await;
+        match said {
+            Err(_) if crate::planted!("append-failure-is-success") => {
+                Ok(AppendEntriesResponse::Success)
+            }
+            said => said,
+        }
     }
 
     async fn vote(

@@ -17,7 +17,10 @@ use super::raft_types::{
 use crate::log::{LogEntry, LogId};
 
 fn lacks(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("a message without {what}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("a message without {what}"),
+    )
 }
 
 // ---- parts ----
@@ -192,7 +195,11 @@ impl RaftHandle {
         let raft = self.raft();
         let said = match what {
             ask::What::Append(append) => match append_in(append) {
-                Ok(request) => raft.append_entries(request).await.map(appended_out).map_err(said),
+                Ok(request) => raft
+                    .append_entries(request)
+                    .await
+                    .map(appended_out)
+                    .map_err(said),
                 Err(error) => Err(said(error)),
             },
             ask::What::Vote(vote) => match vote_request_in(vote) {
@@ -265,7 +272,10 @@ mod tests {
             AppendEntriesResponse::Conflict,
             AppendEntriesResponse::HigherVote(raft_vote(9, 3, false)),
         ] {
-            assert_eq!(appended_in(appended_out(response.clone())).unwrap(), response);
+            assert_eq!(
+                appended_in(appended_out(response.clone())).unwrap(),
+                response
+            );
         }
         let vote = VoteResponse::new(raft_vote(9, 3, false), Some(log_id(8, 1)), true);
         assert_eq!(voted_in(voted_out(vote.clone())).unwrap(), vote);

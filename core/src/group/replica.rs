@@ -519,7 +519,17 @@ impl<'a> Round<'a> {
             let mut mark = replica.mark.lock();
             let written = replica.engine.write(Batch {
                 changes,
-                applied: self.mark.encode(),
+                applied: match crate::planted!("applied-mark-behind") {
+                    true => Mark {
+                        at: self.mark.at.map(|at| LogId {
+                            index: at.index.saturating_sub(1).max(1),
+                            ..at
+                        }),
+                        ..self.mark.clone()
+                    }
+                    .encode(),
+                    false => self.mark.encode(),
+                },
                 digest_delta: Some(self.digest),
             });
             written.map_err(io::Error::other)?;

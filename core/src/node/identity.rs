@@ -12,8 +12,8 @@ use std::path::Path;
 
 use prost::Message;
 
-use super::{Founders, StartError};
 use super::twin_file::{Found, TwinFile};
+use super::{Founders, StartError};
 use crate::env::disk::Disk;
 use crate::env::{clock, random};
 use crate::ids::NodeId;

@@ -178,7 +178,9 @@ pub enum StartError {
         dir: String,
     },
     /// The directory is another node's.
-    #[error("{dir} belongs to node {found} of another cluster or name; this is to be node {wanted}")]
+    #[error(
+        "{dir} belongs to node {found} of another cluster or name; this is to be node {wanted}"
+    )]
     OtherNode {
         /// The data directory.
         dir: String,

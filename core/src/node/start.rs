@@ -132,7 +132,14 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     for id in (0..=identity.data_groups).map(GroupId) {
         groups.push(
             storage
-                .group(id, &identity, &options, &grown, &pressure, transport.as_ref())
+                .group(
+                    id,
+                    &identity,
+                    &options,
+                    &grown,
+                    &pressure,
+                    transport.as_ref(),
+                )
                 .await?,
         );
     }

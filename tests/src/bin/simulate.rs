@@ -90,8 +90,9 @@ fn parse() -> Result<Arguments, String> {
 /// One seed, here. Prints a line of figures, and what happened if it failed.
 fn one(arguments: &Arguments) -> ExitCode {
     if let Some(bug) = &arguments.plant
-        && !minikv_core::planted::plant(bug)
+        && let Err(what) = plant(bug)
     {
+        eprintln!("{what}");
         return ExitCode::from(2);
     }
     let plan = Plan {
@@ -106,7 +107,10 @@ fn one(arguments: &Arguments) -> ExitCode {
     if failed || arguments.trace {
         outcome.trace.iter().for_each(|line| println!("{line}"));
     }
-    outcome.broken.iter().for_each(|what| println!("BROKEN {what}"));
+    outcome
+        .broken
+        .iter()
+        .for_each(|what| println!("BROKEN {what}"));
     println!(
         "FIGURES {} {} {} {} {} {} {:016x}",
         outcome.simulated.as_millis(),
@@ -121,6 +125,19 @@ fn one(arguments: &Arguments) -> ExitCode {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     }
+}
+
+#[cfg(feature = "planted")]
+fn plant(bug: &str) -> Result<(), String> {
+    match minikv_core::planted::plant(bug) {
+        true => Ok(()),
+        false => Err("another bug is planted already".to_owned()),
+    }
+}
+
+#[cfg(not(feature = "planted"))]
+fn plant(_: &str) -> Result<(), String> {
+    Err("there are no bugs in this build; build it with --features planted".to_owned())
 }
 
 fn hash(lines: &[String]) -> u64 {
@@ -158,7 +175,11 @@ fn run(arguments: &Arguments, seed: u64) -> Result<Ran, String> {
     let output = command.output().map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let figures = said.lines().find_map(|line| line.strip_prefix("FIGURES "));
-    let figures = figures.unwrap_or_default().split(' ').map(str::to_owned).collect();
+    let figures = figures
+        .unwrap_or_default()
+        .split(' ')
+        .map(str::to_owned)
+        .collect();
     let failure = match output.status.success() {
         true => String::new(),
         false => format!("{said}{}", String::from_utf8_lossy(&output.stderr)),
@@ -205,7 +226,11 @@ fn all(arguments: &Arguments) -> ExitCode {
             let again = arguments.twice.then(|| run(arguments, seed));
             let mut total = total.lock();
             total.seeds += 1;
-            let figure = |at: usize| ran.figures.get(at).and_then(|text| text.parse::<u64>().ok());
+            let figure = |at: usize| {
+                ran.figures
+                    .get(at)
+                    .and_then(|text| text.parse::<u64>().ok())
+            };
             let figures: Vec<u64> = (0..6).map(|at| figure(at).unwrap_or(0)).collect();
             total.simulated_ms += figures[0];
             total.calls += figures[1];
@@ -216,7 +241,10 @@ fn all(arguments: &Arguments) -> ExitCode {
             if let Some(Ok(again)) = again
                 && again.figures != ran.figures
             {
-                println!("seed {seed}: two runs differ: {:?} and {:?}", ran.figures, again.figures);
+                println!(
+                    "seed {seed}: two runs differ: {:?} and {:?}",
+                    ran.figures, again.figures
+                );
                 total.different.push(seed);
             }
             if !ran.failure.is_empty() {
@@ -245,7 +273,10 @@ fn all(arguments: &Arguments) -> ExitCode {
 }
 
 fn replay(arguments: &Arguments, seed: u64) -> String {
-    let plant = arguments.plant.as_ref().map(|bug| format!(" --plant {bug}"));
+    let plant = arguments
+        .plant
+        .as_ref()
+        .map(|bug| format!(" --plant {bug}"));
     format!(
         "cargo run --release -p minikv-tests --bin simulate -- --seeds 1 --from {seed} --nodes {} --faults {} --storm {}{}",
         arguments.nodes,

@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use minikv_core::env::clock;
 use minikv_core::kv::{
-    Bucket, Conditions, Kv, KvError, ListItem, ListRequest, NewContent, NewVersion, Refusal,
-    VersionSelector,
+    Bucket, Change, Check, Conditions, Kv, KvError, ListItem, ListRequest, Must, NewContent,
+    NewVersion, Refusal, TransactWrite, VersionSelector,
 };
 
 use super::history::{History, Only, Told, Value, What};
@@ -22,6 +22,10 @@ use crate::dice::Dice;
 
 /// The bucket they work in.
 pub const BUCKET: &str = "bucket";
+/// From here on keys come in pairs that are written together.
+pub const PAIRS: u64 = 100;
+/// How many.
+pub const PAIR_COUNT: u64 = 3;
 /// How long a client waits.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -75,7 +79,9 @@ async fn put_if(
         lock: Default::default(),
     };
     let content = NewContent::Inline(bytes);
-    kv.put(bucket, key, new, content, conditions).await.map(drop)
+    kv.put(bucket, key, new, content, conditions)
+        .await
+        .map(drop)
 }
 
 /// All objects of a bucket, page by page: key, ETag, size.
@@ -128,7 +134,12 @@ impl Clients {
     }
 
     /// One client, until told to stop.
-    pub async fn client(self, number: u64, mut dice: Dice, stop: Arc<std::sync::atomic::AtomicBool>) {
+    pub async fn client(
+        self,
+        number: u64,
+        mut dice: Dice,
+        stop: Arc<std::sync::atomic::AtomicBool>,
+    ) {
         let mut node = 1 + dice.below(self.nodes.count());
         while !stop.load(std::sync::atomic::Ordering::Relaxed) {
             clock::sleep(Duration::from_millis(dice.below(120))).await;
@@ -154,12 +165,21 @@ impl Clients {
             40..50 => match self.read(client, node, key).await {
                 Some(Some(there)) => {
                     let value = self.value();
-                    self.put(client, node, key, value, Only::IfMatches(there)).await
+                    self.put(client, node, key, value, Only::IfMatches(there))
+                        .await
                 }
                 other => other.is_some(),
             },
             50..60 => self.delete(client, node, key).await,
             60..65 => self.list(client, node).await,
+            65..72 => {
+                let pair = PAIRS + 2 * dice.below(PAIR_COUNT);
+                self.write_pair(client, node, pair, dice.percent(60)).await
+            }
+            72..76 => {
+                let key = PAIRS + dice.below(2 * PAIR_COUNT);
+                self.read(client, node, key).await.is_some()
+            }
             _ => self.read(client, node, key).await.is_some(),
         }
     }
@@ -170,7 +190,117 @@ impl Clients {
     }
 
     fn name(key: u64) -> Bytes {
-        Bytes::from(format!("key-{key}"))
+        match key.checked_sub(PAIRS) {
+            None => Bytes::from(format!("key-{key}")),
+            Some(of_pair) => Bytes::from(format!("pair-{}-{}", of_pair / 2, of_pair % 2)),
+        }
+    }
+
+    /// Writes both keys of a pair, or none: in one transaction, mostly over two groups. `checked`: only if both are what a
+    /// read of the first found.
+    async fn write_pair(&self, client: u64, node: u64, pair: u64, checked: bool) -> bool {
+        let there = match checked {
+            true => match self.read(client, node, pair).await {
+                Some(there) => there,
+                None => return false,
+            },
+            false => None,
+        };
+        let value = self.value();
+        let only = match (checked, there) {
+            (false, _) => Only::Always,
+            (true, None) => Only::IfAbsent,
+            (true, Some(there)) => Only::IfMatches(there),
+        };
+        let what = What::Put(value, only);
+        let opens = [0, 1].map(|of_pair| self.history.begin(client, pair + of_pair, what));
+        let ended = self.ask(node, |kv, bucket| async move {
+            let names = [0, 1].map(|of_pair| Self::name(pair + of_pair));
+            let must = match only {
+                Only::Always => None,
+                Only::IfAbsent => Some(Must::BeAbsent),
+                Only::IfMatches(value) => Some(Must::HaveEtag(value.to_string())),
+            };
+            let checks = must.into_iter().flat_map(|must| {
+                names.clone().map(|key| Check {
+                    bucket: bucket.clone(),
+                    key,
+                    must: must.clone(),
+                })
+            });
+            let bytes = content(value);
+            let writes = names.clone().map(|key| TransactWrite {
+                bucket: bucket.clone(),
+                key,
+                change: Change::Put(
+                    NewVersion {
+                        etag: value.to_string(),
+                        size: bytes.len() as u64,
+                        meta: Bytes::new(),
+                        tags: Bytes::new(),
+                        lock: Default::default(),
+                    },
+                    NewContent::Inline(bytes.clone()),
+                ),
+            });
+            let writes = Vec::from(writes);
+            kv.transact(checks.collect(), writes).await.map(drop)
+        });
+        let (said, fine) = match ended.await {
+            Ended::Answered(Ok(())) => {
+                opens
+                    .into_iter()
+                    .for_each(|open| self.history.end(open, Told::Done));
+                ("done".to_owned(), true)
+            }
+            Ended::Answered(Err(KvError::Refused(Refusal::CheckFailed(number)))) if checked => {
+                // Of the other one it says nothing.
+                for (at, open) in (0..).zip(opens) {
+                    match at == number {
+                        true => self.history.end(open, Told::Refused),
+                        false => self.history.never_happened(open),
+                    }
+                }
+                (format!("check {number} failed"), true)
+            }
+            Ended::Answered(Err(KvError::Unavailable(why) | KvError::NoRoom(why))) => {
+                opens
+                    .into_iter()
+                    .for_each(|open| self.history.never_happened(open));
+                (format!("not done: {why}"), false)
+            }
+            Ended::Answered(Err(KvError::Refused(why))) => {
+                opens
+                    .into_iter()
+                    .for_each(|open| self.history.never_happened(open));
+                let what = format!("client {client} at node {node}: pair {pair} refused: {why}");
+                self.wrong.lock().push(what.clone());
+                (what, false)
+            }
+            Ended::Answered(Err(KvError::Unknown(why) | KvError::Damaged(why))) => {
+                opens
+                    .into_iter()
+                    .for_each(|open| self.history.end(open, Told::Nothing));
+                (format!("unknown: {why}"), false)
+            }
+            Ended::Nobody(why) => {
+                opens
+                    .into_iter()
+                    .for_each(|open| self.history.end(open, Told::Nothing));
+                (format!("unknown: {why}"), false)
+            }
+        };
+        self.trace.say(format!(
+            "client {client} at node {node}: pair {pair} {what:?}: {said}"
+        ));
+        fine
+    }
+
+    /// Every key that clients use.
+    pub fn all_keys(&self) -> Vec<u64> {
+        (0..self.keys)
+            .chain(PAIRS..PAIRS + 2 * PAIR_COUNT)
+            .collect()
     }
 
     async fn ask<T, F: Future<Output = Result<T, KvError>>>(
@@ -209,7 +339,15 @@ impl Clients {
         };
         let ended = self.ask(node, |kv, bucket| async move {
             let etag = value.to_string();
-            put_if(&kv, &bucket, Self::name(key), content(value), &etag, conditions).await
+            put_if(
+                &kv,
+                &bucket,
+                Self::name(key),
+                content(value),
+                &etag,
+                conditions,
+            )
+            .await
         });
         let ended = ended.await;
         let refusable = only != Only::Always;
@@ -252,7 +390,8 @@ impl Clients {
             }
             Ended::Answered(Err(KvError::Refused(why))) => {
                 self.history.never_happened(open);
-                let what = format!("client {client} at node {node}, key {key}: {what:?} refused: {why}");
+                let what =
+                    format!("client {client} at node {node}, key {key}: {what:?} refused: {why}");
                 self.wrong.lock().push(what.clone());
                 (what, false)
             }
@@ -269,7 +408,9 @@ impl Clients {
                 (format!("unknown: {why}"), false)
             }
         };
-        self.trace.say(format!("client {client} at node {node}: key {key} {what:?}: {said}"));
+        self.trace.say(format!(
+            "client {client} at node {node}: key {key} {what:?}: {said}"
+        ));
         fine
     }
 
@@ -291,7 +432,8 @@ impl Clients {
         let found = match ended.await {
             Ended::Answered(Ok(found)) => found,
             Ended::Answered(Err(KvError::Refused(why))) => {
-                let what = format!("client {client} at node {node}, key {key}: a read was refused: {why}");
+                let what =
+                    format!("client {client} at node {node}, key {key}: a read was refused: {why}");
                 self.wrong.lock().push(what);
                 return None;
             }
@@ -301,24 +443,31 @@ impl Clients {
                 return None;
             }
             Ended::Answered(Err(error)) => {
-                self.trace.say(format!("client {client} at node {node}: key {key} Read: {error}"));
+                self.trace.say(format!(
+                    "client {client} at node {node}: key {key} Read: {error}"
+                ));
                 return None;
             }
             Ended::Nobody(why) => {
-                self.trace.say(format!("client {client} at node {node}: key {key} Read: {why}"));
+                self.trace.say(format!(
+                    "client {client} at node {node}: key {key} Read: {why}"
+                ));
                 return None;
             }
         };
         let found = found.map(|(etag, bytes)| {
             let value = etag.parse::<Value>().unwrap_or(0);
             if bytes.is_some_and(|bytes| bytes != content(value)) {
-                let what = format!("client {client} at node {node}, key {key}: wrong bytes under {etag}");
+                let what =
+                    format!("client {client} at node {node}, key {key}: wrong bytes under {etag}");
                 self.wrong.lock().push(what);
             }
             value
         });
         self.history.end(open, Told::Found(found));
-        self.trace.say(format!("client {client} at node {node}: key {key} Read: {found:?}"));
+        self.trace.say(format!(
+            "client {client} at node {node}: key {key} Read: {found:?}"
+        ));
         Some(found)
     }
 
@@ -331,16 +480,20 @@ impl Clients {
         let found = match ended.await {
             Ended::Answered(Ok(found)) => found,
             Ended::Answered(Err(error)) => {
-                self.trace.say(format!("client {client} at node {node}: List: {error}"));
+                self.trace
+                    .say(format!("client {client} at node {node}: List: {error}"));
                 return false;
             }
             Ended::Nobody(why) => {
-                self.trace.say(format!("client {client} at node {node}: List: {why}"));
+                self.trace
+                    .say(format!("client {client} at node {node}: List: {why}"));
                 return false;
             }
         };
         if !found.is_sorted_by(|one, next| one.0 < next.0) {
-            let what = format!("client {client} at node {node}: a listing is not in order, or names a key twice");
+            let what = format!(
+                "client {client} at node {node}: a listing is not in order, or names a key twice"
+            );
             self.wrong.lock().push(what);
         }
         for (key, open) in (0..self.keys).zip(opens) {
@@ -348,7 +501,10 @@ impl Clients {
             let value = line.map(|(_, etag, _)| etag.parse().unwrap_or(0));
             self.history.end(open, Told::Found(value));
         }
-        self.trace.say(format!("client {client} at node {node}: List: {} keys", found.len()));
+        self.trace.say(format!(
+            "client {client} at node {node}: List: {} keys",
+            found.len()
+        ));
         true
     }
 }

@@ -73,7 +73,11 @@ impl std::fmt::Display for Call {
             at => seconds(at),
         };
         let (client, key, from) = (self.client, self.key, seconds(self.called));
-        write!(f, "{from:>11} to {until:>11}  client {client}, key {key}: {:?} -> {:?}", self.what, self.told)
+        write!(
+            f,
+            "{from:>11} to {until:>11}  client {client}, key {key}: {:?} -> {:?}",
+            self.what, self.told
+        )
     }
 }
 

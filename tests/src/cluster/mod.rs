@@ -13,6 +13,7 @@ pub mod nodes;
 pub mod storm;
 pub mod trace;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use minikv_core::env::sim::{Sim, SimNet};
 use minikv_core::env::{clock, task};
 use minikv_core::kv::{Bucket, CreateBucket, CreateBucketError, Versioning};
+use minikv_core::node::Node;
 use parking_lot::Mutex;
 
 use self::clients::{BUCKET, Clients};
@@ -32,7 +34,7 @@ use crate::dice::Dice;
 use crate::invariants::agreement::Agreement;
 use crate::invariants::copies::Copies;
 use crate::invariants::linearizable::{self, Found};
-use crate::invariants::{elections, leftovers, progress, usage};
+use crate::invariants::{elections, leftovers, pairs, progress, usage};
 
 /// What to simulate.
 #[derive(Clone, Debug)]
@@ -109,7 +111,7 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
     let began = now();
     let trace = Trace::default();
     let net = SimNet::new(seed);
-    let agreement = Agreement::default();
+    let agreement = Agreement::new(plan.nodes);
     let watcher = agreement.clone();
     net.tap(move |flight| watcher.watch(flight));
     let nodes = Nodes::new(seed, plan.nodes, net.clone(), trace.clone());
@@ -134,7 +136,7 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
     outcome.broken.extend(copies.lock().broken().to_vec());
     outcome.broken.extend(clients.wrong.lock().clone());
     outcome.broken.extend(nodes.failed());
-    for key in 0..KEYS {
+    for key in clients.all_keys() {
         let calls = clients.history.of_key(key);
         match linearizable::check(&calls) {
             Found::Order => {}
@@ -185,7 +187,8 @@ impl World {
         for node in 1..=self.plan.nodes {
             self.nodes.start(node);
         }
-        self.until("the cluster is founded", || self.all_ready()).await?;
+        self.until("the cluster is founded", || self.all_ready())
+            .await?;
         let bucket = self.make_bucket().await?;
         self.trace.say("the cluster is founded");
         let terms = self.agreement.terms();
@@ -206,7 +209,8 @@ impl World {
         };
         storm.rage(self.plan.storm).await;
         storm.heal();
-        self.until("every node has started", || self.all_running()).await?;
+        self.until("every node has started", || self.all_running())
+            .await?;
         let healed = now();
         for node in 1..=self.plan.nodes {
             let Some((kv, scope)) = self.nodes.door(node) else {
@@ -216,7 +220,10 @@ impl World {
             served.map_err(|_| format!("node {node} died by itself"))??;
         }
         let took = now() - healed;
-        self.trace.say(format!("every node serves, {} ms after healing", took / 1_000_000));
+        self.trace.say(format!(
+            "every node serves, {} ms after healing",
+            took / 1_000_000
+        ));
         stop.store(true, Ordering::Relaxed);
         for client in working {
             client.await.map_err(|error| error.to_string())?;
@@ -233,24 +240,44 @@ impl World {
     async fn audit(&mut self, bucket: &Bucket) -> Result<(), String> {
         self.trace.say("audit");
         for node in 1..=self.plan.nodes {
-            for key in 0..KEYS {
-                if self.clients.read(100 + node, node, key).await.is_none() {
-                    return Err(format!("node {node} does not read key {key} in the audit"));
+            let mut found = BTreeMap::new();
+            for key in self.clients.all_keys() {
+                match self.clients.read(100 + node, node, key).await {
+                    Some(value) => _ = found.insert(key, value),
+                    None => {
+                        return Err(format!("node {node} does not read key {key} in the audit"));
+                    }
                 }
             }
+            self.outcome.broken.extend(pairs::check(node, &found));
         }
-        self.until("all copies are at the same entry", || self.same_index()).await?;
+        self.until("nothing is left behind", || {
+            self.running()
+                .iter()
+                .all(|node| leftovers::check(node).is_empty())
+        })
+        .await
+        .map_err(|why| {
+            let left: Vec<String> = self
+                .running()
+                .iter()
+                .flat_map(|node| leftovers::check(node))
+                .collect();
+            format!("{why}: {left:?}")
+        })?;
+        self.until("all copies are at the same entry", || self.same_index())
+            .await?;
         for node in 1..=self.plan.nodes {
             let Some(running) = self.nodes.running(node) else {
                 return Err(format!("node {node} does not run in the audit"));
             };
-            self.outcome.broken.extend(leftovers::check(&running));
             let status = running.status().await;
             for damage in status.damage {
                 self.outcome.broken.push(format!("node {node}: {damage}"));
             }
             let counted = usage::check(&running.kv(), bucket).await;
-            let counted = counted.map_err(|error| format!("node {node} does not count: {error}"))?;
+            let counted =
+                counted.map_err(|error| format!("node {node} does not count: {error}"))?;
             self.outcome.broken.extend(counted);
         }
         Ok(())
@@ -278,6 +305,12 @@ impl World {
         made.await.map_err(|_| "node 1 died by itself".to_owned())?
     }
 
+    fn running(&self) -> Vec<Arc<Node>> {
+        (1..=self.plan.nodes)
+            .filter_map(|node| self.nodes.running(node))
+            .collect()
+    }
+
     fn all_running(&self) -> bool {
         (1..=self.plan.nodes).all(|node| self.nodes.running(node).is_some())
     }
@@ -293,13 +326,18 @@ impl World {
     fn same_index(&self) -> bool {
         let copies = self.nodes.copies();
         let places = |copies: &[minikv_core::node::CopyStatus]| -> Vec<(u16, u64)> {
-            copies.iter().map(|copy| (copy.group.0, copy.applied)).collect()
+            copies
+                .iter()
+                .map(|copy| (copy.group.0, copy.applied))
+                .collect()
         };
         let Some((_, first)) = copies.first() else {
             return false;
         };
         copies.len() as u64 == self.plan.nodes
-            && copies.iter().all(|(_, other)| places(other) == places(first))
+            && copies
+                .iter()
+                .all(|(_, other)| places(other) == places(first))
     }
 
     async fn until(&self, what: &str, is_so: impl Fn() -> bool) -> Result<(), String> {

@@ -9,7 +9,7 @@ use minikv_core::env::clock;
 use minikv_core::env::sim::{Choice, Latency, Scope, SimDisk, SimNet};
 use minikv_core::env::{Env, task};
 use minikv_core::kv::Kv;
-use minikv_core::node::{CopyStatus, Founders, Node, NodeOptions};
+use minikv_core::node::{CopyStatus, Founders, Limits, Node, NodeOptions};
 use parking_lot::Mutex;
 
 use super::trace::Trace;
@@ -54,6 +54,7 @@ pub fn usual() -> Latency {
 }
 
 fn options(this: u64, count: u64) -> NodeOptions {
+    let small = small_options();
     NodeOptions {
         data_groups: DATA_GROUPS,
         cluster: Some(Founders {
@@ -61,7 +62,13 @@ fn options(this: u64, count: u64) -> NodeOptions {
             this,
             nodes: (1..=count).collect(),
         }),
-        ..small_options()
+        limits: Limits {
+            // So that a node comes back from a checkpoint and a tail of its log, not always from all of it.
+            checkpoint_entries: 100,
+            sweep_every: Duration::from_secs(5),
+            ..small.limits.clone()
+        },
+        ..small
     }
 }
 
@@ -120,7 +127,9 @@ impl Nodes {
         let Some((scope, env, life)) = begun else {
             return;
         };
-        self.shared.trace.say(format!("node {node} starts (life {life})"));
+        self.shared
+            .trace
+            .say(format!("node {node} starts (life {life})"));
         let nodes = self.clone();
         scope.spawn(async move {
             let started = Node::start(env, options(node, count)).await;
@@ -153,7 +162,9 @@ impl Nodes {
         drop(dead);
         let how = match keeps {
             None => "is killed".to_owned(),
-            Some(choice) => format!("loses power; of what was not synced its disk keeps {choice:?}"),
+            Some(choice) => {
+                format!("loses power; of what was not synced its disk keeps {choice:?}")
+            }
         };
         self.shared.trace.say(format!("node {node} {how}"));
     }
@@ -240,7 +251,9 @@ impl Nodes {
     pub fn leader(&self, group: u16) -> Option<u64> {
         let copies = self.copies();
         let led = copies.iter().filter_map(|(node, copies)| {
-            let copy = copies.iter().find(|copy| copy.group.0 == group && copy.leads)?;
+            let copy = copies
+                .iter()
+                .find(|copy| copy.group.0 == group && copy.leads)?;
             Some((copy.term, *node))
         });
         led.max().map(|(_, node)| node)

@@ -96,7 +96,11 @@ impl FromStr for Faults {
                 format!("{name} is no fault; there are {}", names.join(", "))
             })
         };
-        names.split(',').map(fault).collect::<Result<_, _>>().map(Faults)
+        names
+            .split(',')
+            .map(fault)
+            .collect::<Result<_, _>>()
+            .map(Faults)
     }
 }
 
@@ -203,7 +207,8 @@ impl Storm {
                 let side: Vec<u64> = (1..=self.nodes.count())
                     .filter(|_| self.dice.percent(50))
                     .collect();
-                self.trace.say(format!("the network is cut around {side:?}"));
+                self.trace
+                    .say(format!("the network is cut around {side:?}"));
                 for one in 1..=self.nodes.count() {
                     for other in 1..=self.nodes.count() {
                         if side.contains(&one) != side.contains(&other) {
@@ -214,7 +219,8 @@ impl Storm {
             }
             Fault::OneWay => {
                 let (from, to) = (self.any_node(), self.any_node());
-                self.trace.say(format!("nothing gets from node {from} to node {to}"));
+                self.trace
+                    .say(format!("nothing gets from node {from} to node {to}"));
                 self.net.cut(from, to);
             }
             Fault::Isolate => {
@@ -224,7 +230,8 @@ impl Storm {
                     1 => (true, false),
                     _ => (false, true),
                 };
-                self.trace.say(format!("node {node} is cut off (out {out}, in {into})"));
+                self.trace
+                    .say(format!("node {node} is cut off (out {out}, in {into})"));
                 for other in 1..=self.nodes.count() {
                     if out {
                         self.net.cut(node, other);
@@ -244,7 +251,8 @@ impl Storm {
             }
             Fault::Lose => {
                 let lost = (1 + self.dice.below(200_000)) as u32;
-                self.trace.say(format!("{lost} of a million messages get lost"));
+                self.trace
+                    .say(format!("{lost} of a million messages get lost"));
                 self.net.set_weather(Weather {
                     lost,
                     ..Weather::default()
@@ -253,7 +261,9 @@ impl Storm {
             Fault::Double => {
                 let doubled = (1 + self.dice.below(300_000)) as u32;
                 let strays = (1 + self.dice.below(50_000)) as u32;
-                self.trace.say(format!("{doubled} of a million messages come twice, {strays} late"));
+                self.trace.say(format!(
+                    "{doubled} of a million messages come twice, {strays} late"
+                ));
                 self.net.set_weather(Weather {
                     delay: (Duration::from_micros(50), Duration::from_millis(20)),
                     doubled,
@@ -264,7 +274,8 @@ impl Storm {
             Fault::SlowDisk => {
                 let node = self.victim();
                 let slowest = Duration::from_millis(1 + self.dice.below(700));
-                self.trace.say(format!("node {node}'s disk takes up to {slowest:?}"));
+                self.trace
+                    .say(format!("node {node}'s disk takes up to {slowest:?}"));
                 let latency = match self.dice.percent(60) {
                     true => Latency {
                         write: usual().write,
@@ -277,13 +288,16 @@ impl Storm {
             Fault::Drift => {
                 let node = self.any_node();
                 let drift = self.dice.below(100_000) as i32 - 50_000;
-                self.trace.say(format!("node {node}'s clocks will drift by {drift} millionths"));
+                self.trace.say(format!(
+                    "node {node}'s clocks will drift by {drift} millionths"
+                ));
                 self.nodes.set_drift(node, drift);
             }
             Fault::WallJump => {
                 let node = self.any_node();
                 let jump = self.dice.below(7_200_000) as i64 - 3_600_000;
-                self.trace.say(format!("node {node}'s wall clock is off by {jump} ms"));
+                self.trace
+                    .say(format!("node {node}'s wall clock is off by {jump} ms"));
                 self.nodes.set_wall_offset_ms(node, jump);
             }
         }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 pub fn check(before: &BTreeMap<u32, u64>, after: &BTreeMap<u32, u64>) -> Vec<String> {
     let changed = after.iter().filter_map(|(group, term)| {
         let was = before.get(group)?;
-        (was != term).then(|| format!("group {group}: elected anew without a reason, term {was} to {term}"))
+        (was != term)
+            .then(|| format!("group {group}: elected anew without a reason, term {was} to {term}"))
     });
     changed.collect()
 }

@@ -91,7 +91,12 @@ impl Search<'_> {
             .take_while(|&call| call <= last)
             .filter(|&call| self.calls[call].called <= first_end)
             .collect();
-        next.sort_by_key(|&call| (self.calls[call].returned == NEVER, self.calls[call].returned));
+        next.sort_by_key(|&call| {
+            (
+                self.calls[call].returned == NEVER,
+                self.calls[call].returned,
+            )
+        });
         next
     }
 
@@ -212,7 +217,11 @@ mod tests {
         let one = [first(1, Told::Done), first(2, Told::Refused)];
         assert_eq!(check(&one), Found::Order);
         let alone = [first(1, Told::Refused)];
-        assert_eq!(check(&alone), Found::NoOrder, "refused, and nothing was there");
+        assert_eq!(
+            check(&alone),
+            Found::NoOrder,
+            "refused, and nothing was there"
+        );
         let matched = call(What::Put(3, Only::IfMatches(1)), Told::Done, 30, 40);
         assert_eq!(check(&[one[0], one[1], matched]), Found::Order);
         let mismatched = call(What::Put(3, Only::IfMatches(2)), Told::Done, 30, 40);

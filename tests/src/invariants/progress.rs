@@ -34,7 +34,9 @@ pub async fn check(kv: &Kv, bucket: &Bucket, node: u64) -> Result<(), String> {
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "no answer".to_owned(),
             };
-            Err(format!("node {node} does not serve {BOUND:?} after healing: {last}"))
+            Err(format!(
+                "node {node} does not serve {BOUND:?} after healing: {last}"
+            ))
         }
     }
 }

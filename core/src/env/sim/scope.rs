@@ -145,7 +145,9 @@ impl Scope {
 
     /// Its clocks run too fast by so many millionths. Before anything runs in it: a clock never goes back.
     pub fn set_drift(&self, millionths: i32) {
-        self.shared.drift.store(millionths.into(), Ordering::Relaxed);
+        self.shared
+            .drift
+            .store(millionths.into(), Ordering::Relaxed);
     }
 
     /// Whether it was killed.
