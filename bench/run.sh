@@ -65,6 +65,20 @@ one "DELETE"             --op delete --size 4KiB --concurrency 64 --objects 2000
 one "LIST 1000"          --op list --size 1KiB --concurrency 64 --objects 20000
 one "PUT 1 MiB"          --op put --size 1MiB --concurrency 16
 one "GET 1 MiB"          --op get --size 1MiB --concurrency 16 --objects 200
+one "PUT 64 MiB"         --op put --size 64MiB --concurrency 4
+# One large object from one connection, against what bounds it: MD5 on one core, and the same bytes written through the page cache and fsynced.
+for run in 1 2 3; do
+  md5=$(openssl speed -seconds 1 -bytes 65536 md5 2>/dev/null | awk '/^md5/ { sub("k", "", $2); printf "%.0f", $2 / 1000 }')
+  disk=$(dd if=/dev/zero of="$dir/gigabyte" bs=1M count=1024 conv=fdatasync 2>&1 | awk -F, '/copied/ { split($(NF - 1), s, " "); printf "%.0f", 1073.741824 / s[1] }')
+  rm "$dir/gigabyte"
+  "$load" --endpoint http://127.0.0.1:$port --access "$MINIKV_ROOT_ACCESS_KEY" --secret "$MINIKV_ROOT_SECRET_KEY" --bucket bench --op put --size 1GiB --count 1 --concurrency 1 --pids "$accounted" |
+    python3 -c '
+import json, sys
+md5, disk = map(float, sys.argv[1:])
+r = [json.loads(line) for line in sys.stdin if line.startswith("{")][0]
+speed = 1073.741824 / (r["p50_ms"] / 1000)
+print("PUT 1 GiB: %.0f MB/s, %.2f CPU-s/GB; MD5 %.0f MB/s, write and fsync %.0f MB/s: %.0f %% of the slower" % (speed, r["server_cpu_s_per_gb"], md5, disk, 100 * speed / min(md5, disk)))' "$md5" "$disk"
+done
 echo "RSS at the end: $(rss) MiB"
 written 20000 4KiB 4096 64
 written 1000 1MiB 1048576 16

@@ -143,9 +143,8 @@ impl Group {
         kind: WriteKind,
     ) -> Result<Sent, KvError> {
         if let Some(peers) = &self.peers {
-            return self
-                .send_to_leader(&**peers, proposal, sequence, kind)
-                .await;
+            // Boxed: a single node need not carry the room for it.
+            return Box::pin(self.send_to_leader(&**peers, proposal, sequence, kind)).await;
         }
         let deadline = clock::now() + LEADER_WAIT;
         let mut sent_before = false;
@@ -200,6 +199,11 @@ impl Group {
         if let Some(session) = self.session.read().clone() {
             return Ok(session);
         }
+        // Boxed: nearly every command finds one and need not carry the room for opening it.
+        Box::pin(self.open_session()).await
+    }
+
+    async fn open_session(&self) -> Result<Arc<Session>, KvError> {
         let _opening = self.opening_session.lock().await;
         if let Some(session) = self.session.read().clone() {
             return Ok(session);

@@ -108,13 +108,22 @@ impl Group {
                 self.id
             )));
         };
+        // Boxed: a read that needs no round need not carry the room for one.
+        Box::pin(self.confirm_through_leader(raft, peers.clone())).await
+    }
+
+    async fn confirm_through_leader(
+        &self,
+        raft: RaftHandle,
+        peers: Arc<dyn Peers>,
+    ) -> Result<(), KvError> {
         let deadline = clock::now() + PATIENCE;
         let unavailable = |why: String| KvError::Unavailable(format!("{}: {why}", self.id));
         let asker = Asker {
             group: self.id,
             node: self.replica.node,
             raft: raft.clone(),
-            peers: peers.clone(),
+            peers,
         };
         let round = self.rounds.join(move || Box::pin(asker.index(deadline)));
         let index = round.await.map_err(unavailable)?;

@@ -81,11 +81,16 @@ impl<'a> Plan<'a> {
 
     /// What an answer came to; `None`: what was in the way is gone, plan anew.
     pub(super) async fn settle(&mut self, answer: Answer) -> Result<Option<Outcome>, KvError> {
-        let again = match answer {
+        match answer {
             Answer::Done(done) => return Ok(Some(Outcome::Done(done))),
             Answer::Refused(refusal) => return Err(refusal.into()),
-            Answer::TryAgain(again) => again,
-        };
+            // Boxed: it comes seldom, and needs more room than all the rest.
+            Answer::TryAgain(again) => Box::pin(self.again(again)),
+        }
+        .await
+    }
+
+    async fn again(&mut self, again: TryAgain) -> Result<Option<Outcome>, KvError> {
         if clock::now() >= self.deadline {
             return Err(KvError::Unavailable(format!("still in the way: {again:?}")));
         }

@@ -83,8 +83,16 @@ impl Writer {
             synced_at: clock::now(),
             uncovered_since: None,
         };
+        writer.expect_appends();
         writer.publish_room();
         writer
+    }
+
+    /// Bulk goes past the page cache. What the meta stream takes is small, and read again by who lags: it stays there.
+    fn expect_appends(&self) {
+        if self.stream == Stream::Blob {
+            self.segment.file.expect_appends();
+        }
     }
 
     /// Works until the queue is closed and empty, or something fails.
@@ -360,6 +368,7 @@ impl Writer {
         let next = self.next_segment().await?;
         self.shared.segments.insert(Arc::clone(&next));
         self.segment = next;
+        self.expect_appends();
         self.offset = FIRST_BATCH;
         let state = self.shared.stream(self.stream);
         let position = self.position();

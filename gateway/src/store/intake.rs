@@ -111,29 +111,43 @@ impl Store {
                     None => len,
                     Some(_) => sealed_len(len),
                 };
-                // The opening is agreed while the first bytes come in; refused, it does not wait for them.
-                let (stage, first) = match select(
-                    pin!(open(Some(len))),
-                    pin!(read_group(&mut payload, GROUP)),
-                )
-                .await
-                {
-                    Either::Left((stage, reading)) => (stage?, reading.await),
-                    Either::Right((first, opening)) => (opening.await?, first),
-                };
-                Staging::new(stage, worker).run(payload, first).await
+                // Boxed, as the next one: a small PUT, of which there are many more, need not carry the room for it.
+                Box::pin(staged(payload, worker, open(Some(len)))).await
             }
-            PutPlan::Undeclared => {
-                let first = read_group(&mut payload, limit + 1).await?;
-                if first.len <= limit {
-                    let bytes = join(first.pieces, first.len);
-                    return finish_inline(bytes, payload, worker);
-                }
-                let stage = open(None).await?;
-                Staging::new(stage, worker).run(payload, Ok(first)).await
-            }
+            PutPlan::Undeclared => Box::pin(undeclared(payload, worker, limit, open)).await,
         }
     }
+}
+
+async fn staged(
+    mut payload: Payload,
+    worker: Worker,
+    opening: impl Future<Output = Result<StageWriter, KvError>>,
+) -> Result<(NewContent, Digests), IntakeError> {
+    // The opening is agreed while the first bytes come in; refused, it does not wait for them.
+    let (stage, first) = match select(pin!(opening), pin!(read_group(&mut payload, GROUP))).await {
+        Either::Left((stage, reading)) => (stage?, reading.await),
+        Either::Right((first, opening)) => (opening.await?, first),
+    };
+    Staging::new(stage, worker).run(payload, first).await
+}
+
+async fn undeclared<F>(
+    mut payload: Payload,
+    worker: Worker,
+    limit: usize,
+    open: impl FnOnce(Option<u64>) -> F,
+) -> Result<(NewContent, Digests), IntakeError>
+where
+    F: Future<Output = Result<StageWriter, KvError>>,
+{
+    let first = read_group(&mut payload, limit + 1).await?;
+    if first.len <= limit {
+        let bytes = join(first.pieces, first.len);
+        return finish_inline(bytes, payload, worker);
+    }
+    let stage = open(None).await?;
+    Staging::new(stage, worker).run(payload, Ok(first)).await
 }
 
 async fn inline(

@@ -97,6 +97,10 @@ pub trait File: Send + Sync + 'static {
     fn len(&self) -> io::Result<u64>;
     /// Reads will come from anywhere: nothing but what is asked for should be read into memory. A hint.
     fn expect_random_reads(&self) {}
+    /// From now on writes follow each other without gaps, and what they write is seldom read soon: it need not pass the
+    /// page cache. A hint, but one that allows something: between the end of a write and the end of its block of 4 KiB
+    /// there may be zeros afterwards, whatever was there.
+    fn expect_appends(&self) {}
     /// The first byte at or after `at` that may be other than a never-written zero; `None` if only such zeros follow.
     /// Looking through the rest of a preallocated segment costs nothing with it. Where a file system does not know, all is data.
     fn next_data(&self, at: u64) -> io::Result<Option<u64>> {

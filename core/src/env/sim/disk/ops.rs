@@ -8,6 +8,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -169,6 +170,7 @@ impl Disk for SimDisk {
             disk: self.clone(),
             file,
             writable: how != Open::Read,
+            appends: AtomicBool::new(false),
         }))
     }
 
@@ -299,6 +301,8 @@ struct SimFile {
     disk: SimDisk,
     file: u64,
     writable: bool,
+    /// Writes fill their last block with zeros, as those past the page cache do.
+    appends: AtomicBool,
 }
 
 impl Drop for SimFile {
@@ -325,6 +329,19 @@ impl SimFile {
 }
 
 impl SimFile {
+    /// What a write of `parts` at `at` really writes.
+    fn blocks(&self, parts: &[Bytes], at: u64) -> io::Result<Vec<Bytes>> {
+        let mut parts = parts.to_vec();
+        if self.appends.load(Ordering::Relaxed) {
+            let end = at + parts.iter().map(|part| part.len() as u64).sum::<u64>();
+            let block = end.next_multiple_of(PAGE as u64);
+            if block <= self.content(Content::len)? {
+                parts.push(Bytes::from(vec![0; (block - end) as usize]));
+            }
+        }
+        Ok(parts)
+    }
+
     fn content<T>(&self, ask: impl FnOnce(&Content) -> T) -> io::Result<T> {
         let inner = self.disk.shared.inner.lock();
         if inner.crashed {
@@ -382,6 +399,7 @@ impl File for SimFile {
                     ..op(OpKind::Write, path)
                 })
                 .await?;
+            let parts = &self.blocks(parts, at)?;
             if let Some(pages) = begun.crash_after {
                 // Whether it fits does not matter to those who are dead.
                 let _ = self
@@ -467,6 +485,10 @@ impl File for SimFile {
 
     fn len(&self) -> io::Result<u64> {
         self.content(Content::len)
+    }
+
+    fn expect_appends(&self) {
+        self.appends.store(true, Ordering::Relaxed);
     }
 
     fn next_data(&self, at: u64) -> io::Result<Option<u64>> {

@@ -13,6 +13,8 @@
     reason = "the one place that touches real files"
 )]
 
+mod direct;
+
 use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::FileExt;
@@ -23,9 +25,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 
+use self::direct::{Appended, Direct};
 use super::{DirEntry, DirLock, Disk, File, Open, Space};
 
 /// More parts than this in one call and Linux refuses it.
@@ -39,6 +43,8 @@ struct RealFile {
     file: fs::File,
     /// The file system knows reads that do not wait. Assumed until it says no.
     nowait: AtomicBool,
+    /// Set by `expect_appends`, where the system can.
+    direct: Mutex<Option<Direct>>,
 }
 
 struct RealLock {
@@ -66,10 +72,7 @@ impl Disk for RealDisk {
         if file.metadata()?.is_dir() {
             return Err(Errno::ISDIR.into());
         }
-        Ok(Arc::new(RealFile {
-            file,
-            nowait: AtomicBool::new(true),
-        }))
+        Ok(Arc::new(RealFile::new(file)))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -138,6 +141,27 @@ impl Disk for RealDisk {
 }
 
 impl RealFile {
+    fn new(file: fs::File) -> RealFile {
+        RealFile {
+            file,
+            nowait: AtomicBool::new(true),
+            direct: Mutex::new(None),
+        }
+    }
+
+    /// Past the page cache if that was asked for and works.
+    fn write(&self, parts: &[Bytes], at: u64) -> io::Result<()> {
+        let mut direct = self.direct.lock();
+        if let Some(file) = direct.as_mut() {
+            match file.append(&self.file, parts, at)? {
+                Appended::Done => return Ok(()),
+                Appended::Unsupported => *direct = None,
+            }
+        }
+        drop(direct);
+        self.write_all_at(parts, at)
+    }
+
     fn write_all_at(&self, parts: &[Bytes], mut at: u64) -> io::Result<()> {
         let mut slices: Vec<IoSlice<'_>> = parts
             .iter()
@@ -216,7 +240,7 @@ impl File for RealFile {
     }
 
     fn write_at<'a>(&'a self, parts: &'a [Bytes], at: u64) -> BoxFuture<'a, io::Result<()>> {
-        async move { self.write_all_at(parts, at) }.boxed()
+        async move { self.write(parts, at) }.boxed()
     }
 
     fn sync_data<'a>(&'a self) -> BoxFuture<'a, io::Result<()>> {
@@ -247,6 +271,10 @@ impl File for RealFile {
     fn expect_random_reads(&self) {
         // A file system that does not take the hint reads ahead; nothing depends on it.
         let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::Random);
+    }
+
+    fn expect_appends(&self) {
+        *self.direct.lock() = Direct::open(&self.file);
     }
 
     fn next_data(&self, at: u64) -> io::Result<Option<u64>> {
@@ -303,6 +331,56 @@ mod tests {
         assert_eq!(file.read_at(&mut back, 1 << 40).unwrap(), 0);
     }
 
+    /// Bulk goes past the page cache in whole blocks; the bytes must be those that were given, wherever a write begins.
+    #[test]
+    fn appends_are_read_back_whole_however_long_each_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = new_file(&dir, "f");
+        file.allocate(16 << 20).unwrap();
+        block_on(file.write_at(&[Bytes::from(vec![9; 5000])], 0)).unwrap();
+        block_on(file.sync_data()).unwrap();
+        file.expect_appends();
+        let mut whole = vec![9; 5000];
+        let lengths = [
+            1,
+            64,
+            4031,
+            4096,
+            3,
+            100_000,
+            3 << 20,
+            4096 - 64,
+            2 << 20,
+            1,
+        ];
+        for (n, len) in lengths.into_iter().enumerate() {
+            let piece: Vec<u8> = (0..len).map(|at| (at % 251 + n) as u8).collect();
+            let parts: Vec<Bytes> = piece.chunks(70_001).map(|c| c.to_vec().into()).collect();
+            block_on(file.write_at(&parts, whole.len() as u64)).unwrap();
+            whole.extend_from_slice(&piece);
+            let mut back = vec![1; whole.len() + 4096];
+            assert_eq!(file.read_at(&mut back, 0).unwrap(), back.len());
+            assert!(
+                back[..whole.len()] == whole[..],
+                "append {n} of {len} bytes"
+            );
+            assert!(back[whole.len()..].iter().all(|byte| *byte == 0));
+        }
+        block_on(file.sync_data()).unwrap();
+        assert_eq!(
+            file.len().unwrap(),
+            16 << 20,
+            "appends never lengthen a file"
+        );
+        // Up to the very end there is no whole block left to write: the page cache takes it.
+        let rest = vec![7; (16 << 20) - whole.len()];
+        block_on(file.write_at(&[rest.clone().into()], whole.len() as u64)).unwrap();
+        block_on(file.write_at(&[Bytes::from_static(b"longer")], 16 << 20)).unwrap();
+        let mut back = vec![0; 6];
+        assert_eq!(file.read_at(&mut back, 16 << 20).unwrap(), 6);
+        assert_eq!(&back, b"longer");
+    }
+
     #[test]
     fn allocated_room_reads_as_zeros_and_never_shortens() {
         let dir = tempfile::tempdir().unwrap();
@@ -324,10 +402,7 @@ mod tests {
     fn room_made_by_writing_keeps_what_was_there() {
         let dir = tempfile::tempdir().unwrap();
         let file = fs::File::create_new(dir.path().join("f")).unwrap();
-        let file = RealFile {
-            file,
-            nowait: AtomicBool::new(true),
-        };
+        let file = RealFile::new(file);
         block_on(file.write_at(&[Bytes::from_static(b"abc")], 0)).unwrap();
         file.write_zeros(3, (2 << 20) + 7).unwrap();
         assert_eq!(file.len().unwrap(), (2 << 20) + 7);
