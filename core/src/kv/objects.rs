@@ -55,8 +55,8 @@ impl Kv {
         }
     }
 
-    #[cfg(feature = "planted")]
     /// The planted bug: looks first, then writes without a condition.
+    #[cfg(feature = "planted")]
     async fn planted_check(
         &self,
         bucket: &Bucket,

@@ -165,17 +165,20 @@ impl Node {
             false => Ok(()),
             true => Err("the node is stopping".to_owned()),
         };
-        let cluster = match self.settled.load(Ordering::Acquire) {
-            true => Ok(()),
-            false => Err("the cluster is not founded, or has no majority".to_owned()),
-        };
-        vec![
+        let mut checks = vec![
             ("running", running),
-            ("cluster", cluster),
             ("groups", groups.collect()),
             ("disk", disk),
             ("room", room),
-        ]
+        ];
+        if self.transport.is_some() {
+            let cluster = match self.settled.load(Ordering::Acquire) {
+                true => Ok(()),
+                false => Err("the cluster is not founded, or has no majority".to_owned()),
+            };
+            checks.push(("cluster", cluster));
+        }
+        checks
     }
 
     /// Whether every group answers and the disk takes writes in time (`/readyz`); the reason when not.

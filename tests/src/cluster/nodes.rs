@@ -66,6 +66,8 @@ fn options(this: u64, count: u64) -> NodeOptions {
             // So that a node comes back from a checkpoint and a tail of its log, not always from all of it.
             checkpoint_entries: 100,
             sweep_every: Duration::from_secs(5),
+            // The record of a transaction whose gateway died is kept until its session has ended.
+            session_idle: Duration::from_secs(15),
             ..small.limits.clone()
         },
         ..small
