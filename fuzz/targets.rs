@@ -18,6 +18,7 @@ use minikv::auth::signature_v4::{ChunkSigner, Scope, Signer, SigningKey, UNSIGNE
 use minikv::auth::{canonical, claim};
 use minikv::object::bucket_settings::BucketSettings;
 use minikv::object::checksum::{Algorithm, Claims};
+use minikv::object::compression::{BLOCK, Codec, Stretch, Tables};
 use minikv::object::conditions::{EtagList, ReadConditions};
 use minikv::object::copy_plan::source_range;
 use minikv::object::cors::{self, CorsRule};
@@ -41,9 +42,10 @@ use s3s::xml::{Deserialize, Deserializer, Serialize, Serializer};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     ("aws_chunked", aws_chunked),
     ("checksums", checksums),
+    ("compressed", compressed),
     ("conditions", conditions),
     ("copy_source", copy_source),
     ("cors", cors_rules),
@@ -337,6 +339,64 @@ pub fn checksums(data: &[u8]) {
         let (first, second) = (claims.verify(b"body", &[]), claims.verify(b"body", &[]));
         assert_eq!(first.is_ok(), second.is_ok());
     }
+}
+
+/// A compressed object as a disk may give it back: codec, plain length, range, then tables and blocks. Nothing longer
+/// than a block comes out at a time, and never more than the range.
+pub fn compressed(data: &[u8]) {
+    let (codec, data) = choice(data);
+    let Some((numbers, data)) = data.split_at_checked(12) else {
+        return;
+    };
+    let number = |at: usize| {
+        let four = [
+            numbers[at],
+            numbers[at + 1],
+            numbers[at + 2],
+            numbers[at + 3],
+        ];
+        u64::from(u32::from_le_bytes(four)) % (1 << 22)
+    };
+    let codec = match codec % 3 {
+        0 => None,
+        1 => Some(Codec::Lz4),
+        _ => Some(Codec::Zstd),
+    };
+    let stretch = Stretch {
+        codec,
+        plain: number(0),
+        packed: data.len() as u64,
+    };
+    let range = number(4)..number(4) + number(8) + 1;
+    let Some(mut tables) = Tables::new([stretch], &range) else {
+        return;
+    };
+    let len = data.len() as u64;
+    let slice = |from: u64, to: u64| &data[from.min(len) as usize..to.min(len) as usize];
+    for (number, needed) in tables.needed() {
+        if tables
+            .learn(number, slice(needed.start, needed.end))
+            .is_err()
+        {
+            return;
+        }
+    }
+    let (needed, mut unpacker) = tables.unpacker();
+    let mut out = 0;
+    for bytes in slice(needed.start.min(needed.end), needed.end).chunks(999) {
+        unpacker.push(bytes);
+        loop {
+            match unpacker.unpack_next() {
+                Ok(Some(plain)) => {
+                    assert!(plain.len() <= BLOCK);
+                    out += plain.len() as u64;
+                }
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+    }
+    assert!(out <= range.end - range.start);
 }
 
 fn read_document<T, F>(xml: &[u8], check: F) -> bool

@@ -42,7 +42,7 @@ pub async fn run(args: crate::args::Args) -> Result<u64, String> {
     procfs::usage(&args.pids, ticks)?;
     let now = Instant::now();
     let mut shared = Shared {
-        payloads: Payloads::new(args.seed, args.size),
+        payloads: Payloads::new(args.seed, args.size, args.text),
         // put and multipart lay down objects 0, 1, ..; mixed adds to the preloaded ones.
         next_index: AtomicU64::new(if args.op == Op::Mixed {
             args.objects

@@ -1,7 +1,8 @@
 //! Where a group's rows live: an ordered map of bytes with atomic batches and consistent views.
 //!
 //! The log is the truth; an engine may be rebuilt from checkpoint + log at any time. `native` is the default:
-//! immutable sorted runs under an in-memory overlay. `memory` is the overlay alone.
+//! immutable sorted runs under an in-memory overlay. `memory` is the overlay alone. `hosted` puts sled or RocksDB where
+//! the runs are searched.
 //! `places` uses the same runs for a node-wide table that is not replicated: where bytes lie on this node.
 //!
 //! ```text
@@ -28,6 +29,7 @@ pub mod filter;
 #[cfg(test)]
 mod golden_tests;
 pub mod heal;
+pub mod hosted;
 pub mod incoming;
 pub mod manifest;
 pub mod memory;
@@ -41,6 +43,8 @@ pub mod places;
 mod places_scan;
 #[cfg(test)]
 mod places_tests;
+#[cfg(feature = "rocksdb")]
+pub mod rocksdb_table;
 pub mod row;
 pub mod rows;
 pub mod run;
@@ -49,7 +53,9 @@ mod run_index;
 pub mod run_set;
 pub mod run_store;
 pub mod run_writer;
+pub mod sled_table;
 mod store_open;
+pub mod table;
 pub mod tree;
 
 use std::io;

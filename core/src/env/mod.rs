@@ -13,6 +13,7 @@ pub mod net;
 pub mod random;
 pub mod runtime;
 pub mod sim;
+pub(crate) mod sync;
 pub mod task;
 
 use std::sync::Arc;

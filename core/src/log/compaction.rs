@@ -80,7 +80,7 @@ pub(super) fn segments(shared: &Shared) -> Vec<SegmentInfo> {
     let floor = Position(shared.floor.load(Ordering::Acquire));
     let mut all = Vec::new();
     for stream in Stream::ALL {
-        let current = shared.stream(stream).current.load(Ordering::Acquire);
+        let current = shared.stream(stream).spare.current();
         for number in shared.segments.numbers(stream) {
             if let Some(segment) = shared.segments.get(stream, number) {
                 all.push(SegmentInfo {

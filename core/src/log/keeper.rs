@@ -53,7 +53,7 @@ pub(super) async fn tend(shared: &Shared) -> Result<(), LogError> {
     let mut short = false;
     for stream in Stream::ALL {
         let state = shared.stream(stream);
-        let Some(number) = state.missing_spare() else {
+        let Some(number) = state.spare.missing() else {
             continue;
         };
         let header = SegmentHeader {
@@ -64,8 +64,7 @@ pub(super) async fn tend(shared: &Shared) -> Result<(), LogError> {
         };
         match Segment::create(&*shared.disk, &shared.dir, header).await {
             Ok(segment) => {
-                *state.spare.lock() = Some(Arc::new(segment));
-                state.spare_made.notify_one();
+                state.spare.put(segment);
             }
             Err(CreateError::Full(_)) => short = true,
             Err(CreateError::Failed(error)) => {
@@ -152,9 +151,7 @@ pub(super) fn look(shared: &Shared) -> Result<(), LogError> {
         let state = shared.stream(stream);
         let spare = state
             .spare
-            .lock()
-            .as_ref()
-            .map_or(0, |spare| u64::from(spare.length));
+            .look(|spare| spare.map_or(0, |spare| u64::from(spare.length)));
         u64::from(state.left.load(Ordering::Acquire)) + spare
     };
     let room = Room {

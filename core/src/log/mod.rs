@@ -35,6 +35,8 @@ mod error;
 mod golden_tests;
 mod group_log;
 mod groups;
+#[cfg(all(test, feature = "interleave"))]
+mod interleaved;
 mod keeper;
 mod ledger;
 mod metrics;
@@ -51,6 +53,7 @@ mod resync;
 mod scan;
 mod segment;
 mod shared;
+mod spare;
 #[cfg(test)]
 mod tests;
 mod window;

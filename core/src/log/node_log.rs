@@ -104,9 +104,7 @@ impl Log {
             .for_each(|segment| segments.insert(segment));
         let [meta, blob] = opened.tails;
         let state = |boundaries, number, offset, spare| {
-            let state = StreamState::new(boundaries, Position::new(number, offset));
-            *state.spare.lock() = spare;
-            state
+            StreamState::new(boundaries, Position::new(number, offset), spare)
         };
         let streams = [
             state(

@@ -13,17 +13,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
-use futures::task::AtomicWaker;
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::batch;
 use super::error::LogError;
 use super::record::Draft;
 use super::shared::{Cell, Written};
+use crate::env::sync::{AtomicU64, AtomicWaker, Mutex};
 
 /// Told once when a job is settled. Called on the writer's thread: it should only pass the news on.
 pub type Ack = Box<dyn FnOnce(Result<(), LogError>) + Send>;

@@ -22,6 +22,7 @@ use super::options::LogOptions;
 use super::place::{Place, Position, Stream};
 use super::queue::{Queue, Watermark};
 use super::segment::{FIRST_BATCH, Segment, Segments};
+use super::spare::Spare;
 use crate::env::clock::{self, Instant};
 use crate::env::disk::Disk;
 use crate::ids::GroupId;
@@ -150,18 +151,18 @@ pub(super) struct StreamState {
     pub boundaries: Mutex<Boundaries>,
     holds: Mutex<Holds>,
     pub counters: Counters,
-    /// Number of the segment the writer is in.
-    pub current: AtomicU32,
     /// Bytes left in it.
     pub left: AtomicU32,
     /// The next segment, made ahead.
-    pub spare: Mutex<Option<Arc<Segment>>>,
-    /// The keeper put something there, or failed for good.
-    pub spare_made: Notify,
+    pub spare: Spare<Segment>,
 }
 
 impl StreamState {
-    pub(super) fn new(boundaries: Boundaries, durable_end: Position) -> StreamState {
+    pub(super) fn new(
+        boundaries: Boundaries,
+        durable_end: Position,
+        spare: Option<Arc<Segment>>,
+    ) -> StreamState {
         StreamState {
             queue: Queue::default(),
             settled: Watermark::default(),
@@ -170,28 +171,8 @@ impl StreamState {
             boundaries: Mutex::new(boundaries),
             holds: Mutex::new(Holds::default()),
             counters: Counters::default(),
-            current: AtomicU32::new(durable_end.segment()),
             left: AtomicU32::new(0),
-            spare: Mutex::new(None),
-            spare_made: Notify::new(),
-        }
-    }
-
-    /// Takes the spare, which is the current segment from this moment on. Both under one lock: the keeper must never see
-    /// the spare gone and the old number still there, or it would make the same segment twice, over the one in use.
-    pub(super) fn take_spare(&self) -> Option<Arc<Segment>> {
-        let mut spare = self.spare.lock();
-        let next = spare.take()?;
-        self.current.store(next.number, Ordering::Release);
-        Some(next)
-    }
-
-    /// Number of the spare to be made; `None`: it is there.
-    pub(super) fn missing_spare(&self) -> Option<u32> {
-        let spare = self.spare.lock();
-        match *spare {
-            Some(_) => None,
-            None => Some(self.current.load(Ordering::Acquire) + 1),
+            spare: Spare::new(durable_end.segment(), spare),
         }
     }
 
@@ -342,7 +323,7 @@ impl Shared {
         for stream in &self.streams {
             stream.queue.close(error.clone());
             stream.settled.fail(&error);
-            stream.spare_made.notify_one();
+            stream.spare.wake();
         }
         self.admission.close();
         self.failed.notify_waiters();
@@ -381,7 +362,7 @@ impl Shared {
         self.abandoned.store(true, Ordering::Release);
         self.stop();
         for stream in &self.streams {
-            stream.spare_made.notify_one();
+            stream.spare.wake();
         }
     }
 

@@ -394,7 +394,7 @@ impl Writer {
     async fn next_segment(&mut self) -> Result<Arc<Segment>, LogError> {
         let state = self.shared.stream(self.stream);
         loop {
-            if let Some(spare) = state.take_spare() {
+            if let Some(spare) = state.spare.take() {
                 assert_eq!(
                     spare.number,
                     self.segment.number + 1,
@@ -409,7 +409,7 @@ impl Writer {
                 return Err(LogError::Closed);
             }
             self.shared.poke_keeper.notify_one();
-            state.spare_made.notified().await;
+            state.spare.changed().await;
         }
     }
 

@@ -71,6 +71,10 @@ pub enum EngineKind {
     Native,
     /// All rows in memory, rebuilt at start.
     Memory,
+    /// sled under an overlay. It does its own I/O: only on the real disk.
+    Sled,
+    /// RocksDB under an overlay. It does its own I/O: only on the real disk, and only when built with feature `rocksdb`.
+    Rocksdb,
 }
 
 /// Sizes and times that a node keeps to.
@@ -225,6 +229,11 @@ pub enum StartError {
     /// The log cannot be read.
     #[error("the log cannot be read: {0}")]
     Log(String),
+    /// The engine was left out when this program was built.
+    #[error(
+        "this minikv was built without the rocksdb engine; build it with `--features rocksdb`, or choose another --engine (the data stays as it is)"
+    )]
+    NotBuilt,
     /// An engine cannot be opened.
     #[error("the state cannot be read: {0}")]
     Engine(String),

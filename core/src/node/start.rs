@@ -28,11 +28,16 @@ use super::{EngineKind, NodeOptions, StartError};
 use crate::chunk::store::Store;
 use crate::engine::block_cache::BlockCache;
 use crate::engine::budget::OverlayBudget;
+use crate::engine::hosted::{Host, Hosted};
 use crate::engine::memory::Memory;
 use crate::engine::merge::Merger;
 use crate::engine::native::Native;
 use crate::engine::places::Places;
+#[cfg(feature = "rocksdb")]
+use crate::engine::rocksdb_table::RocksDb;
 use crate::engine::run_store::{Birth, StoreOptions};
+use crate::engine::sled_table::Sled;
+use crate::engine::table::Database;
 use crate::engine::{Engine, EngineError};
 use crate::env::disk::{DirLock, Disk};
 use crate::env::{Env, task};
@@ -287,6 +292,22 @@ impl Storage {
         })
     }
 
+    async fn hosted<D: Database>(
+        &self,
+        store: StoreOptions,
+        id: GroupId,
+        options: &NodeOptions,
+        identity: &Identity,
+    ) -> Result<Arc<dyn Engine>, StartError> {
+        let name = id.to_string();
+        let host = Host {
+            dir: options.data_dir.join(D::NAME).join(&name),
+            cache_bytes: options.limits.block_cache_bytes / (usize::from(identity.data_groups) + 1),
+        };
+        let hosted = Hosted::<D>::open(store, self.budget.clone(), self.merger.clone(), host);
+        Ok(Arc::new(hosted.await.map_err(engine_error(&name))?))
+    }
+
     /// Opens a group's engine; its Raft is started later.
     pub(super) async fn group(
         &self,
@@ -318,6 +339,11 @@ impl Storage {
                 let memory = Memory::open(store);
                 Arc::new(memory.await.map_err(engine_error(&name))?)
             }
+            EngineKind::Sled => self.hosted::<Sled>(store, id, options, identity).await?,
+            #[cfg(feature = "rocksdb")]
+            EngineKind::Rocksdb => self.hosted::<RocksDb>(store, id, options, identity).await?,
+            #[cfg(not(feature = "rocksdb"))]
+            EngineKind::Rocksdb => return Err(StartError::NotBuilt),
         };
         let mark = Mark::decode(engine.applied().as_ref())
             .map_err(|error| StartError::Engine(format!("{name}: the applied mark: {error}")))?;

@@ -45,6 +45,8 @@ pub enum Action {
     PutBucketCors,
     GetEncryptionConfiguration,
     PutEncryptionConfiguration,
+    /// Ours: no call of S3 does it.
+    PutBucketCompression,
     PutBucketAcl,
     PutObjectAcl,
     DeleteBucketPolicy,

@@ -69,7 +69,7 @@ enum Command {
     Delete(delete::DeleteArgs),
     /// List the objects of a bucket
     Ls(ls::LsArgs),
-    /// List, make or delete buckets
+    /// List, make, delete or set up buckets
     Bucket(bucket::BucketArgs),
     /// What the server says of itself
     Status(status::StatusArgs),

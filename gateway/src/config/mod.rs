@@ -72,7 +72,7 @@ documented! {
         pub root_access_key: Option<String>,
         /// Secret key of the root user. Better given by MINIKV_ROOT_SECRET_KEY_FILE than written here.
         pub root_secret_key: Option<Secret>,
-        /// Where rows live: native (on disk) or memory (rebuilt at every start; for small stores).
+        /// Where rows live: native (on disk), memory (rebuilt at every start; for small stores), sled, or rocksdb (in builds with it).
         ///
         /// May be changed between starts: the log is the truth.
         pub engine: Engine,

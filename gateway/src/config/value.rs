@@ -120,6 +120,10 @@ pub enum Engine {
     Native,
     /// Everything in memory, rebuilt from checkpoint and log at every start.
     Memory,
+    /// sled, under an overlay in memory.
+    Sled,
+    /// RocksDB, under an overlay in memory; only in builds with the feature `rocksdb`.
+    Rocksdb,
 }
 
 /// When a write is forced to disk.
@@ -180,7 +184,7 @@ macro_rules! words {
     };
 }
 
-words!(Engine { "native" => Native, "memory" => Memory });
+words!(Engine { "native" => Native, "memory" => Memory, "sled" => Sled, "rocksdb" => Rocksdb });
 words!(Fsync { "always" => Always, "interval" => Interval, "never" => Never });
 words!(TlsMode { "files" => Files, "auto" => Auto });
 words!(LogFormat { "auto" => Auto, "pretty" => Pretty, "json" => Json });

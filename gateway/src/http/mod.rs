@@ -11,6 +11,7 @@
 
 pub mod access;
 pub mod admin;
+pub mod buckets;
 pub mod demo;
 pub mod health;
 pub mod metrics;
@@ -32,6 +33,7 @@ use demo::Demo;
 use health::Probes;
 use metrics::Metrics;
 
+use crate::ops::OpContext;
 use crate::serve::admission::Admission;
 
 /// What the routes need.
@@ -42,6 +44,8 @@ pub struct HttpState {
     pub metrics: Arc<Metrics>,
     /// Places for S3 requests.
     pub admission: Admission,
+    /// Calls on the store.
+    pub operations: OpContext,
     /// Who may see the rest.
     pub gate: Gate,
     /// When the process started.
@@ -60,6 +64,10 @@ pub fn router(state: Arc<HttpState>, demo: Option<Demo>) -> Router {
         .layer(from_fn_with_state(state.clone(), access::local_or_signed));
     let signed = Router::new()
         .route("/admin/v1/status", get(admin::status))
+        .route(
+            "/admin/v1/buckets/{bucket}/compression",
+            get(buckets::compression).put(buckets::set_compression),
+        )
         .fallback(async || refusal(StatusCode::NOT_FOUND, "NotFound", "there is nothing here"))
         .layer(from_fn_with_state(state.clone(), access::signed));
     let mut router = open.merge(local).merge(signed).with_state(state);

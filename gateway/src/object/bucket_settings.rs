@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use prost::Message;
 
+use super::compression::Codec;
 use super::cors::CorsRule;
 use super::encryption::{self, BucketDefault};
 use super::lifecycle::{self, Lifecycle};
@@ -26,6 +27,8 @@ pub struct BucketSettings {
     pub no_ownership_controls: bool,
     /// What in it ages.
     pub lifecycle: Option<Lifecycle>,
+    /// With what its objects are compressed.
+    pub compression: Option<Codec>,
 }
 
 mod wire {
@@ -45,6 +48,16 @@ mod wire {
         pub no_ownership_controls: bool,
         #[prost(message, optional, tag = "20")]
         pub lifecycle: Option<super::lifecycle::wire::Rules>,
+        /// 1 LZ4, 2 zstd; 0: not.
+        #[prost(uint32, tag = "21")]
+        pub compression: u32,
+    }
+
+    /// What every write must know besides encryption.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct OnlyCompression {
+        #[prost(uint32, tag = "21")]
+        pub compression: u32,
     }
 
     /// Whether anything ages, alone: reading it copies nothing.
@@ -92,6 +105,7 @@ impl BucketSettings {
             public_access_blocked: self.public_access_blocked,
             no_ownership_controls: self.no_ownership_controls,
             lifecycle,
+            compression: self.compression.map_or(0, Codec::number),
         }
         .encode_to_vec()
         .into()
@@ -107,6 +121,7 @@ impl BucketSettings {
             public_access_blocked: stored.public_access_blocked,
             no_ownership_controls: stored.no_ownership_controls,
             lifecycle: stored.lifecycle.map(Lifecycle::of_wire).transpose()?,
+            compression: codec(stored.compression)?,
         })
     }
 
@@ -129,6 +144,15 @@ impl BucketSettings {
         Lifecycle::of_wire(rules).map(Some)
     }
 
+    /// With what writes are compressed. Asked with every write: it copies nothing, and mostly there is nothing.
+    pub fn compression_of(bytes: &[u8]) -> Result<Option<Codec>, RecordError> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let stored = wire::OnlyCompression::decode(bytes).map_err(RecordError::new)?;
+        codec(stored.compression)
+    }
+
     /// The default encryption alone.
     pub fn encryption_of(bytes: &[u8]) -> Result<Option<BucketDefault>, RecordError> {
         if bytes.is_empty() {
@@ -136,6 +160,13 @@ impl BucketSettings {
         }
         let stored = wire::OnlyEncryption::decode(bytes).map_err(RecordError::new)?;
         stored.encryption.map(BucketDefault::of_wire).transpose()
+    }
+}
+
+fn codec(number: u32) -> Result<Option<Codec>, RecordError> {
+    match number {
+        0 => Ok(None),
+        number => Codec::of_number(number).map(Some),
     }
 }
 
@@ -234,6 +265,22 @@ mod tests {
             );
             assert_eq!(BucketSettings::decode(&bytes).unwrap(), settings);
         }
+    }
+
+    #[test]
+    fn the_bytes_of_compression_never_change() {
+        for (codec, bytes) in [(Codec::Lz4, "a80101"), (Codec::Zstd, "a80102")] {
+            let settings = BucketSettings {
+                compression: Some(codec),
+                ..BucketSettings::default()
+            };
+            let encoded = settings.encode();
+            assert_eq!(hex(&encoded), bytes);
+            assert_eq!(BucketSettings::decode(&encoded).unwrap(), settings);
+            assert_eq!(BucketSettings::compression_of(&encoded), Ok(Some(codec)));
+            assert_eq!(BucketSettings::encryption_of(&encoded), Ok(None));
+        }
+        assert_eq!(BucketSettings::compression_of(&[]), Ok(None));
     }
 
     #[test]

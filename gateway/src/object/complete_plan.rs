@@ -121,6 +121,8 @@ pub struct CompletePlan {
     pub checksum: Option<Checksum>,
     /// The parts, in order.
     pub numbers: Vec<u32>,
+    /// One of them is compressed.
+    pub packed: bool,
 }
 
 /// Checks a list before anything is read: numbers and order.
@@ -204,6 +206,7 @@ pub fn complete(
         stored: parts.iter().map(|part| part.stored).sum(),
         checksum,
         numbers: parts.iter().map(|part| part.number).collect(),
+        packed: parts.iter().any(|part| part.record.compression.is_some()),
     })
 }
 
@@ -263,6 +266,7 @@ mod tests {
             record: PartRecord {
                 checksums,
                 salt: None,
+                compression: None,
             },
         }
     }

@@ -72,7 +72,7 @@ pub fn record_of_copy(
     if same_object && directive == Directive::Copy && !guarded {
         return Err(CopyError::OntoItself);
     }
-    let checksum = source.checksum.clone();
+    let (checksum, compression) = (source.checksum.clone(), source.compression);
     let from = match directive {
         Directive::Copy => source,
         Directive::Replace => asked.clone(),
@@ -83,6 +83,8 @@ pub fn record_of_copy(
         checksum,
         owner: asked.owner,
         encryption: None,
+        // As its bytes are, if it shares them.
+        compression,
     })
 }
 

@@ -8,6 +8,7 @@ pub mod attributes;
 pub mod bucket_settings;
 pub mod checksum;
 pub mod complete_plan;
+pub mod compression;
 pub mod conditions;
 pub mod copy_plan;
 pub mod cors;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::checksum::{Algorithm, Checksum, Kind};
+use super::compression::{self, Compression};
 use super::encryption::keys::KeySalt;
 use super::encryption::{self, Encryption, pieces};
 use super::metadata::UserMetadata;
@@ -55,14 +56,18 @@ pub struct ObjectRecord {
     pub owner: Option<String>,
     /// How its bytes are encrypted, if they are.
     pub encryption: Option<Box<Encryption>>,
+    /// How they are compressed, before that.
+    pub compression: Option<Compression>,
 }
 
 impl ObjectRecord {
     /// Bytes as clients see them, of a version that takes `stored` bytes.
     pub fn size(&self, stored: u64) -> u64 {
-        self.encryption
-            .as_ref()
-            .map_or(stored, |encryption| encryption.plain)
+        match (&self.compression, &self.encryption) {
+            (Some(compression), _) => compression.plain,
+            (None, Some(encryption)) => encryption.plain,
+            (None, None) => stored,
+        }
     }
 
     /// Who holds the key, if it is encrypted.
@@ -93,11 +98,21 @@ pub struct PartRecord {
     pub checksums: Vec<Checksum>,
     /// With it the key of an encrypted part is derived from its upload's; none: the part is not encrypted.
     pub salt: Option<KeySalt>,
+    /// How its bytes are compressed, before they are encrypted.
+    pub compression: Option<Compression>,
 }
 
 impl PartRecord {
     /// Bytes as clients see them, of a part that takes `stored` bytes.
     pub fn size(&self, stored: u64) -> u64 {
+        match self.compression {
+            Some(compression) => compression.plain,
+            None => self.unsealed(stored),
+        }
+    }
+
+    /// Bytes before they were encrypted, of a part that takes `stored` bytes.
+    pub fn unsealed(&self, stored: u64) -> u64 {
         match self.salt {
             Some(_) => pieces::plain_len(stored),
             None => stored,
@@ -119,7 +134,7 @@ pub struct ListedRecord {
     pub checksum: Option<(Algorithm, Kind)>,
     /// Canonical id of who wrote it, UTF-8; none: the bucket's owner.
     pub owner: Option<Bytes>,
-    /// Bytes as clients see them, of an encrypted version.
+    /// Bytes as clients see them, of an encrypted or compressed version.
     plain: Option<u64>,
 }
 
@@ -134,7 +149,10 @@ impl ListedRecord {
         Ok(ListedRecord {
             checksum,
             owner: stored.owner,
-            plain: stored.encryption.map(|encryption| encryption.plain),
+            plain: match (stored.compression, stored.encryption) {
+                (Some(compression), _) => Some(compression.plain),
+                (None, encryption) => encryption.map(|encryption| encryption.plain),
+            },
         })
     }
 
@@ -158,6 +176,8 @@ mod wire {
         pub owner: Option<Bytes>,
         #[prost(message, optional, tag = "12")]
         pub encryption: Option<ListedEncryption>,
+        #[prost(message, optional, tag = "13")]
+        pub compression: Option<super::compression::wire::Compression>,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -196,6 +216,8 @@ mod wire {
         pub owner: Option<String>,
         #[prost(message, optional, boxed, tag = "12")]
         pub encryption: Option<Box<super::encryption::wire::Encryption>>,
+        #[prost(message, optional, tag = "13")]
+        pub compression: Option<super::compression::wire::Compression>,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -239,6 +261,8 @@ mod wire {
         /// 32 bytes.
         #[prost(bytes = "vec", optional, tag = "4")]
         pub salt: Option<Vec<u8>>,
+        #[prost(message, optional, tag = "5")]
+        pub compression: Option<super::compression::wire::Compression>,
     }
 }
 
@@ -329,6 +353,7 @@ fn object_to_wire(record: &ObjectRecord) -> wire::Object {
             .encryption
             .as_ref()
             .map(|encryption| Box::new(encryption.to_wire())),
+        compression: record.compression.map(Compression::to_wire),
     }
 }
 
@@ -355,6 +380,7 @@ fn object_from_wire(stored: wire::Object) -> Result<ObjectRecord, RecordError> {
             None => None,
             Some(encryption) => Some(Box::new(Encryption::of_wire(*encryption)?)),
         },
+        compression: stored.compression.map(Compression::of_wire).transpose()?,
     })
 }
 
@@ -410,6 +436,7 @@ impl PartRecord {
         wire::Part {
             checksums: self.checksums.iter().map(checksum_to_wire).collect(),
             salt: self.salt.map(|salt| salt.to_vec()),
+            compression: self.compression.map(Compression::to_wire),
         }
         .encode_to_vec()
         .into()
@@ -431,6 +458,7 @@ impl PartRecord {
                         .map_err(|_| RecordError::new("the salt of a part has another length"))?,
                 ),
             },
+            compression: stored.compression.map(Compression::of_wire).transpose()?,
         })
     }
 }
@@ -466,6 +494,7 @@ mod tests {
             }),
             owner: Some("me".into()),
             encryption: None,
+            compression: None,
         }
     }
 
@@ -492,6 +521,45 @@ mod tests {
         [Guard::S3 { master }, Guard::Kms(kms), Guard::Customer]
     }
 
+    /// The format is final.
+    #[test]
+    fn the_bytes_of_a_compressed_record_never_change() {
+        use crate::object::compression::Codec;
+        let compression = |codec| {
+            Some(Compression {
+                codec,
+                plain: 70_000,
+            })
+        };
+        let record = ObjectRecord {
+            compression: compression(None),
+            ..ObjectRecord::default()
+        };
+        assert_eq!(hex(&record.encode()), "6a0410f0a204");
+        assert_eq!(ObjectRecord::decode(&record.encode()).unwrap(), record);
+        assert_eq!(
+            ListedRecord::decode(record.encode()).unwrap().size(9),
+            70_000
+        );
+        for (codec, bytes) in [
+            (Codec::Lz4, "2a06080110f0a204"),
+            (Codec::Zstd, "2a06080210f0a204"),
+        ] {
+            let part = PartRecord {
+                compression: compression(Some(codec)),
+                ..PartRecord::default()
+            };
+            assert_eq!(hex(&part.encode()), bytes);
+            assert_eq!(PartRecord::decode(&part.encode()).unwrap(), part);
+            assert_eq!((part.size(9), part.unsealed(9)), (70_000, 9));
+        }
+        let newer = wire::Part {
+            compression: Some(compression::wire::Compression { codec: 9, plain: 1 }),
+            ..wire::Part::default()
+        };
+        assert!(PartRecord::decode(&newer.encode_to_vec()).is_err());
+    }
+
     /// The format is final; the wrapped key lies between the kind and the size.
     #[test]
     fn the_bytes_of_an_encrypted_record_never_change() {
@@ -510,6 +578,7 @@ mod tests {
         let part = PartRecord {
             checksums: Vec::new(),
             salt: Some([9; 32]),
+            compression: None,
         };
         assert_eq!(hex(&part.encode()), format!("2220{}", "09".repeat(32)));
         assert_eq!(PartRecord::decode(&part.encode()).unwrap(), part);
@@ -553,6 +622,7 @@ mod tests {
                 let part = PartRecord {
                     checksums,
                     salt: None,
+                    compression: None,
                 };
                 assert_eq!(PartRecord::decode(&part.encode()).unwrap(), part);
             }
@@ -574,6 +644,7 @@ mod tests {
         let part = PartRecord {
             checksums: vec![Checksum::full(Algorithm::Crc32c, vec![1, 2, 3, 4])],
             salt: None,
+            compression: None,
         };
         insta::assert_snapshot!(hex(&part.encode()), @"0a080802120401020304");
     }

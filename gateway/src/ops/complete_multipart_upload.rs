@@ -8,6 +8,7 @@ use crate::auth::permit::Action;
 use crate::auth::principal::Principal;
 use crate::object::checksum::Checksum;
 use crate::object::complete_plan::{self, CompletePlan, ListedPart, StoredPart, WholeClaims};
+use crate::object::compression::Compression;
 use crate::object::encryption::Guard;
 use crate::object::encryption::keys::CustomerKey;
 use crate::object::etag;
@@ -118,7 +119,12 @@ async fn attempt(
         stored,
         checksum,
         numbers,
+        packed,
     } = plan;
+    let packed = packed.then_some(Compression {
+        codec: None,
+        plain: size,
+    });
     let mut object = ObjectRecord {
         checksum: checksum.clone(),
         ..record.object.clone()
@@ -126,6 +132,7 @@ async fn attempt(
     if let Some(encryption) = &mut object.encryption {
         encryption.plain = size;
     }
+    object.compression = packed;
     let guard = object.guard().cloned();
     let new = NewVersion {
         etag: etag.clone(),

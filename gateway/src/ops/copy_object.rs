@@ -22,10 +22,10 @@ use crate::ops::head_object::find_version;
 use crate::ops::object_lock::permit_lock;
 use crate::ops::put_object::{owner, permit_tags};
 use crate::ops::version_name::record_of;
-use crate::ops::{OpContext, OpError, VersionName, lifecycle};
+use crate::ops::{OpContext, OpError, VersionName, compression, lifecycle};
 use crate::store::{
-    Bucket, Conditions, Content, Hashing, KvError, Lock, NewVersion, Refusal, Version,
-    VersionSelector, Written,
+    Bucket, Coding, Conditions, Content, Hashing, KvError, Lock, NewVersion, Refusal, Taken,
+    Version, VersionSelector, Written,
 };
 use crate::tenancy::bucket::{self, BucketRef};
 
@@ -294,19 +294,26 @@ async fn rewrite(
             .kv()
             .open_stage(bucket, key.to_bytes(), declared, &conditions)
     };
-    let sealer = guarded.as_ref().map(Guarded::sealer);
+    let coding = Coding {
+        sealer: guarded.as_ref().map(Guarded::sealer),
+        codec: compression::codec(bucket)?,
+    };
     let taken = store
-        .take(content.into_payload(), hashing, sealer, open)
+        .take(content.into_payload(), hashing, coding, open)
         .await;
-    let (content, digests) =
-        taken.map_err(|error| OpError::intake(error, &bucket.name, key.as_str()))?;
+    let Taken {
+        content,
+        digests,
+        packed,
+    } = taken.map_err(|error| OpError::intake(error, &bucket.name, key.as_str()))?;
     record.checksum = Some(digests.checksum);
     let guard = guarded.as_ref().map(Guarded::guard);
     let etag = encryption::etag(guard.as_ref(), &digests.md5);
     record.encryption = guarded.map(|guarded| guarded.of(digests.len));
+    record.compression = packed.map(|packed| packed.compression);
     let new = NewVersion {
         etag: etag.clone(),
-        size: encryption::stored_len(guard.as_ref(), digests.len),
+        size: encryption::stored_len(guard.as_ref(), digests.len, packed),
         meta: record.encode(),
         tags,
         lock,

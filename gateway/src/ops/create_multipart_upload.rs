@@ -84,6 +84,8 @@ pub async fn create_multipart_upload(
             checksum: None,
             owner: owner(who, &bucket),
             encryption: guarded.map(|guarded| guarded.of(0)),
+            // Each part is as the bucket is set when it comes.
+            compression: None,
         },
         tags: request.tags,
         algorithm,

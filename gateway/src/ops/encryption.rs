@@ -20,8 +20,8 @@ use crate::object::encryption::{
 use crate::object::etag::hex;
 use crate::object::name::ObjectKey;
 use crate::object::record::{ObjectRecord, PartRecord};
-use crate::ops::{OpContext, OpError};
-use crate::store::{Bucket, Content, Version};
+use crate::ops::{OpContext, OpError, compression};
+use crate::store::{Bucket, Content, Packed, Version};
 
 /// 32 random bytes that are a key.
 pub fn random_key() -> Zeroizing<[u8; 32]> {
@@ -29,6 +29,9 @@ pub fn random_key() -> Zeroizing<[u8; 32]> {
     random::fill(bytes.as_mut_slice());
     bytes
 }
+
+/// What the key of a part is derived with.
+pub(super) type Salt = KeySalt;
 
 /// 32 random bytes to derive a key with.
 pub(super) fn random_salt() -> KeySalt {
@@ -204,7 +207,7 @@ pub(super) fn check(
 }
 
 /// The data key of a record.
-fn unwrap(
+pub(super) fn unwrap(
     ctx: &OpContext,
     encryption: &Encryption,
     bucket: u64,
@@ -258,6 +261,10 @@ pub(super) async fn fetch(
     customer: Option<&CustomerKey>,
     range: Range<u64>,
 ) -> Result<Content, OpError> {
+    if record.compression.is_some() {
+        let packed = compression::fetch(ctx, bucket, version, record, customer, range);
+        return Box::pin(packed).await;
+    }
     let name = String::from_utf8_lossy(&version.key);
     let failed = |error| OpError::reading(error, bucket, &name);
     match &record.encryption {
@@ -313,10 +320,11 @@ async fn fetch_sealed(
 }
 
 /// Bytes on disk of a content that was written in one piece.
-pub(super) fn stored_len(guard: Option<&Guard>, plain: u64) -> u64 {
+pub(super) fn stored_len(guard: Option<&Guard>, plain: u64, packed: Option<Packed>) -> u64 {
+    let len = packed.map_or(plain, |packed| packed.len);
     match guard {
-        Some(_) => sealed_len(plain),
-        None => plain,
+        Some(_) => sealed_len(len),
+        None => len,
     }
 }
 

@@ -6,6 +6,7 @@
 mod abort_multipart_upload;
 mod bucket_settings;
 mod complete_multipart_upload;
+mod compression;
 mod copy_object;
 mod create_bucket;
 mod create_multipart_upload;
@@ -52,6 +53,7 @@ pub use bucket_settings::{
 pub use complete_multipart_upload::{
     CompleteMultipartUpload, CompleteReply, complete_multipart_upload,
 };
+pub use compression::{get_bucket_compression, put_bucket_compression};
 pub use copy_object::{CopyObject, CopyReply, CopySource, copy_object};
 pub use create_bucket::{CreateBucketCall, create_bucket};
 pub use create_multipart_upload::{

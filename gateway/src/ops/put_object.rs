@@ -8,12 +8,13 @@ use crate::object::metadata::UserMetadata;
 use crate::object::name::ObjectKey;
 use crate::object::record::{ContentHeaders, ObjectRecord};
 use crate::object::tags::Tags;
+use crate::ops::compression;
 use crate::ops::encryption::{self, Guarded};
 use crate::ops::lifecycle;
 use crate::ops::object_lock::{needs_checksum, permit_lock};
 use crate::ops::{OpContext, OpError, VersionName};
 use crate::store::payload::Payload;
-use crate::store::{Bucket, Conditions, Hashing, Lock, NewVersion};
+use crate::store::{Bucket, Coding, Conditions, Hashing, Lock, NewVersion, Taken};
 use crate::tenancy::bucket::{self, BucketRef};
 
 /// The call.
@@ -74,23 +75,30 @@ pub async fn put_object(
             .kv()
             .open_stage(&bucket, name.clone(), declared, &request.conditions)
     };
-    let sealer = guarded.as_ref().map(Guarded::sealer);
+    let coding = Coding {
+        sealer: guarded.as_ref().map(Guarded::sealer),
+        codec: compression::codec(&bucket)?,
+    };
     let taken = store
-        .take(request.payload, Hashing::default(), sealer, open)
+        .take(request.payload, Hashing::default(), coding, open)
         .await;
-    let (content, digests) =
-        taken.map_err(|error| OpError::intake(error, &bucket.name, key.as_str()))?;
+    let Taken {
+        content,
+        digests,
+        packed,
+    } = taken.map_err(|error| OpError::intake(error, &bucket.name, key.as_str()))?;
 
     let (checksum, size) = (digests.checksum, digests.len);
     let guard = guarded.as_ref().map(Guarded::guard);
     let etag = encryption::etag(guard.as_ref(), &digests.md5);
-    let stored = encryption::stored_len(guard.as_ref(), size);
+    let stored = encryption::stored_len(guard.as_ref(), size, packed);
     let record = ObjectRecord {
         headers: request.headers,
         metadata: request.metadata,
         checksum: Some(checksum.clone()),
         owner: owner(who, &bucket),
         encryption: guarded.map(|guarded| guarded.of(size)),
+        compression: packed.map(|packed| packed.compression),
     };
     let new = NewVersion {
         etag: etag.clone(),

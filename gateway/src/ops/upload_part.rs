@@ -9,9 +9,9 @@ use crate::object::encryption::keys::{CustomerKey, DataKey};
 use crate::object::encryption::pieces::Sealer;
 use crate::object::name::ObjectKey;
 use crate::object::record::{PartRecord, UploadRecord};
-use crate::ops::{OpContext, OpError, encryption};
+use crate::ops::{OpContext, OpError, compression, encryption};
 use crate::store::payload::Payload;
-use crate::store::{Bucket, Hashing, NewPart, Part, UploadId};
+use crate::store::{Bucket, Coding, Hashing, NewPart, Part, Taken, UploadId};
 use crate::tenancy::bucket::{self, BucketRef};
 
 /// The call.
@@ -144,8 +144,16 @@ impl<'a> Target<'a> {
         let sealer = sealed
             .as_ref()
             .map(|(_, data_key, salt)| Sealer::new(data_key.of_part(self.number, salt)));
-        let taken = store.take(payload, hashing, sealer, open).await;
-        let (content, digests) = taken.map_err(failed)?;
+        let coding = Coding {
+            sealer,
+            codec: compression::codec(self.bucket)?,
+        };
+        let taken = store.take(payload, hashing, coding, open).await;
+        let Taken {
+            content,
+            digests,
+            packed,
+        } = taken.map_err(failed)?;
         let (guard, salt) = sealed.map(|(guard, _, salt)| (guard, salt)).unzip();
         let Digests {
             md5,
@@ -156,10 +164,11 @@ impl<'a> Target<'a> {
         let record = PartRecord {
             checksums: std::iter::once(checksum.clone()).chain(extra).collect(),
             salt,
+            compression: packed.map(|packed| packed.compression),
         };
         let new = NewPart {
             etag: encryption::etag(guard.as_ref(), &md5),
-            size: encryption::stored_len(guard.as_ref(), len),
+            size: encryption::stored_len(guard.as_ref(), len, packed),
             meta: record.encode(),
         };
         let written = store

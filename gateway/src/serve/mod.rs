@@ -254,6 +254,7 @@ async fn serve(
         probes: probes.clone(),
         metrics,
         admission,
+        operations: operations.clone(),
         gate,
         started,
     };
@@ -374,6 +375,8 @@ fn node_options(config: &Config) -> NodeOptions {
     options.engine = match config.engine {
         Engine::Native => EngineKind::Native,
         Engine::Memory => EngineKind::Memory,
+        Engine::Sled => EngineKind::Sled,
+        Engine::Rocksdb => EngineKind::Rocksdb,
     };
     options.fsync = match config.fsync {
         Fsync::Always => FsyncPolicy::Always,

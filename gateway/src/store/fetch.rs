@@ -6,13 +6,14 @@
 use std::ops::Range;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use minikv_core::kv::{ContentStream, KvError, Version};
 
 use super::Store;
 use super::payload::{Payload, PayloadError, Source};
 use crate::object::checksum::Claims;
+use crate::object::compression::{BadBlock, Unpacker};
 use crate::object::encryption::keys::DataKey;
 use crate::object::encryption::pieces::{Opener, Stretch, Unopened};
 
@@ -43,6 +44,51 @@ impl Content {
     /// None.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// All of it, at once: only for what is small.
+    pub async fn collect(self) -> Result<Bytes, KvError> {
+        match self {
+            Content::Bytes(bytes) => Ok(bytes),
+            Content::Stream {
+                first,
+                mut rest,
+                len,
+            } => {
+                let mut all = BytesMut::with_capacity(len as usize);
+                all.extend_from_slice(&first);
+                while let Some(bytes) = rest.next().await {
+                    all.extend_from_slice(&bytes?);
+                }
+                Ok(all.freeze())
+            }
+        }
+    }
+
+    /// Packed content becomes the `len` plain bytes that were asked for. The first block was unpacked before this answers,
+    /// so that a damaged one at the beginning is no 200.
+    pub async fn unpacked(
+        self,
+        unpacker: Unpacker,
+        len: u64,
+        key: &str,
+    ) -> Result<Content, KvError> {
+        let mut rest = unpacked(self.into_stream(), unpacker, key.to_owned());
+        let first = rest.next().await.unwrap_or_else(|| Err(short()))?;
+        if first.len() as u64 == len {
+            Ok(Content::Bytes(first))
+        } else {
+            Ok(Content::Stream { first, rest, len })
+        }
+    }
+
+    fn into_stream(self) -> ContentStream {
+        match self {
+            Content::Bytes(bytes) => stream::once(async { Ok(bytes) }).boxed(),
+            Content::Stream { first, rest, .. } => {
+                stream::once(async { Ok(first) }).chain(rest).boxed()
+            }
+        }
     }
 
     /// What is read becomes what is written: a copy.
@@ -132,12 +178,7 @@ impl Store {
         if on_disk.end > version.new.size {
             return Err(short());
         }
-        let sealed = match self.fetch(version, on_disk).await? {
-            Content::Bytes(bytes) => stream::once(async { Ok(bytes) }).boxed(),
-            Content::Stream { first, rest, .. } => {
-                stream::once(async { Ok(first) }).chain(rest).boxed()
-            }
-        };
+        let sealed = self.fetch(version, on_disk).await?.into_stream();
         let key = String::from_utf8_lossy(&version.key).into_owned();
         let mut rest = opened(sealed, opener, key);
         let first = rest.next().await.unwrap_or_else(|| Err(short()))?;
@@ -165,6 +206,25 @@ fn opened(sealed: ContentStream, opener: Opener, key: String) -> ContentStream {
             match sealed.next().await {
                 Some(bytes) => opener.push(&bytes?),
                 None => return Ok(None),
+            }
+        }
+    })
+    .boxed()
+}
+
+/// Packed bytes become plain ones, a block at a time.
+fn unpacked(packed: ContentStream, unpacker: Unpacker, key: String) -> ContentStream {
+    let state = (packed, unpacker, key);
+    stream::try_unfold(state, |(mut packed, mut unpacker, key)| async move {
+        loop {
+            let damaged = |cause: BadBlock| KvError::Damaged(format!("{key}: {cause}"));
+            if let Some(plain) = unpacker.unpack_next().map_err(damaged)? {
+                return Ok(Some((plain, (packed, unpacker, key))));
+            }
+            match packed.next().await {
+                Some(bytes) => unpacker.push(&bytes?),
+                None if unpacker.is_done() => return Ok(None),
+                None => return Err(short()),
             }
         }
     })

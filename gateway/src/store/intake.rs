@@ -7,13 +7,14 @@
 //!                            hash, 1 MiB at a time       >  side by side
 //!                            the next pieces             /
 //! ```
-//! An encrypted body is sealed where it is hashed, and what is written are the sealed pieces, a group behind.
+//! A body that is compressed or encrypted is packed and sealed where it is hashed, and what is written is what comes out,
+//! a group behind.
 //!
 //! Always true:
 //! * content comes out only of a body that ended well, in its declared length, with every claim kept; else the stage is
 //!   abandoned and nothing is left;
 //! * at most two groups of 1 MiB are held here (one being hashed, one being read), besides the stage's own window; of an
-//!   encrypted body a third one, sealed;
+//!   encrypted or compressed body a third one, of what comes out;
 //! * digests and declared lengths are those of the plain bytes;
 //! * large bodies are hashed and sealed off the socket's task: MD5 alone takes 1.7 ms for a MiB, which every other connection of
 //!   that thread would wait for.
@@ -29,6 +30,7 @@ use minikv_core::kv::{KvError, NewContent, StageWriter};
 use super::Store;
 use super::payload::{Payload, PayloadError};
 use crate::object::checksum::{Algorithm, ChecksumError, Digests, Hasher};
+use crate::object::compression::{Codec, Compression, Packer, is_worth_it};
 use crate::object::encryption::pieces::{Sealer, plain_len, sealed_len};
 use crate::object::put_plan::{MAX_BODY, PutPlan, TooLarge};
 
@@ -79,31 +81,70 @@ impl Default for Hashing {
     }
 }
 
+/// What is done with the bytes before they are stored.
+#[derive(Default)]
+pub struct Coding {
+    /// They are encrypted.
+    pub sealer: Option<Sealer>,
+    /// They are compressed first, if that pays.
+    pub codec: Option<Codec>,
+}
+
+/// A body that was taken.
+pub struct Taken {
+    /// To be committed.
+    pub content: NewContent,
+    /// Of the plain bytes.
+    pub digests: Digests,
+    /// What was compressed.
+    pub packed: Option<Packed>,
+}
+
+/// A body that was compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Packed {
+    /// For its record.
+    pub compression: Compression,
+    /// Bytes that came out, before they were encrypted.
+    pub len: u64,
+}
+
+/// A shorter body is not worth the trouble.
+const SHORTEST: u64 = 256;
+/// Longer ones are compressed off the socket's task.
+const AT_ONCE: usize = 16 << 10;
+
 impl Store {
-    /// Takes a body, sealed if there is a sealer. `open` opens the stage, with the declared length as it will be stored;
+    /// Takes a body, packed and sealed as `coding` says. `open` opens the stage, with the declared length as it will be stored;
     /// called only when one is needed, and before the body has arrived.
     pub async fn take<O, F>(
         &self,
         mut payload: Payload,
         hashing: Hashing,
-        sealer: Option<Sealer>,
+        coding: Coding,
         open: O,
-    ) -> Result<(NewContent, Digests), IntakeError>
+    ) -> Result<Taken, IntakeError>
     where
         O: FnOnce(Option<u64>) -> F,
         F: Future<Output = Result<StageWriter, KvError>>,
     {
-        let limit = match sealer {
-            None => self.kv().inline_limit(),
-            Some(_) => plain_len(self.kv().inline_limit() as u64) as usize,
-        };
+        let Coding { sealer, codec } = coding;
+        if let Some(codec) = codec.filter(|_| payload.len.is_none_or(|len| len >= SHORTEST)) {
+            // On the heap, so that other writes do not carry the room for it.
+            return Box::pin(self.take_packed(payload, hashing, codec, sealer, open)).await;
+        }
+        let limit = self.inline_limit(sealer.is_some());
         let plan = PutPlan::new(payload.len, limit)?;
         let hasher = Hasher::new(
             std::mem::take(&mut payload.claims),
             hashing.fallback,
             hashing.also,
         );
-        let worker = Worker { hasher, sealer };
+        let worker = Worker {
+            hasher,
+            packer: None,
+            sealer,
+        };
         match plan {
             PutPlan::Inline { len } => inline(payload, len as usize, worker).await,
             PutPlan::Staged { len } => {
@@ -117,13 +158,70 @@ impl Store {
             PutPlan::Undeclared => Box::pin(undeclared(payload, worker, limit, open)).await,
         }
     }
+
+    /// Plain bytes that fit inline.
+    fn inline_limit(&self, sealed: bool) -> usize {
+        match sealed {
+            false => self.kv().inline_limit(),
+            true => plain_len(self.kv().inline_limit() as u64) as usize,
+        }
+    }
+
+    /// The same for a body that is compressed if its beginning says that it pays.
+    async fn take_packed<O, F>(
+        &self,
+        mut payload: Payload,
+        hashing: Hashing,
+        codec: Codec,
+        sealer: Option<Sealer>,
+        open: O,
+    ) -> Result<Taken, IntakeError>
+    where
+        O: FnOnce(Option<u64>) -> F,
+        F: Future<Output = Result<StageWriter, KvError>>,
+    {
+        let declared = payload.len;
+        PutPlan::new(declared, 0)?;
+        let claims = std::mem::take(&mut payload.claims);
+        let hasher = Hasher::new(claims, hashing.fallback, hashing.also);
+        // One byte more than a group: a shorter body is seen to its end.
+        let first = read_group(&mut payload, GROUP + 1).await?;
+        let (ended, bytes) = (first.ended, join(first.pieces, first.len));
+        let sample = bytes.clone();
+        let is_worth_it = move || is_worth_it(codec, &sample);
+        let packs = match bytes.len() <= AT_ONCE {
+            true => is_worth_it(),
+            false => task::blocking(is_worth_it).await,
+        };
+        let sealed = sealer.is_some();
+        let worker = Worker {
+            hasher,
+            packer: packs.then(|| Box::new(Packer::new(codec))),
+            sealer,
+        };
+        if ended && packs {
+            return finish_packed(self.kv().inline_limit(), bytes, payload, worker, open).await;
+        }
+        if ended && bytes.len() <= self.inline_limit(sealed) {
+            return finish_inline(bytes, payload, worker);
+        }
+        let stored = |len| if sealed { sealed_len(len) } else { len };
+        // How much comes out is not known; what goes in plain is.
+        let stage = open(declared.filter(|_| !packs).map(stored)).await?;
+        let first = Group {
+            len: bytes.len(),
+            pieces: vec![bytes],
+            ended,
+        };
+        Staging::new(stage, worker).run(payload, Ok(first)).await
+    }
 }
 
 async fn staged(
     mut payload: Payload,
     worker: Worker,
     opening: impl Future<Output = Result<StageWriter, KvError>>,
-) -> Result<(NewContent, Digests), IntakeError> {
+) -> Result<Taken, IntakeError> {
     // The opening is agreed while the first bytes come in; refused, it does not wait for them.
     let (stage, first) = match select(pin!(opening), pin!(read_group(&mut payload, GROUP))).await {
         Either::Left((stage, reading)) => (stage?, reading.await),
@@ -137,7 +235,7 @@ async fn undeclared<F>(
     worker: Worker,
     limit: usize,
     open: impl FnOnce(Option<u64>) -> F,
-) -> Result<(NewContent, Digests), IntakeError>
+) -> Result<Taken, IntakeError>
 where
     F: Future<Output = Result<StageWriter, KvError>>,
 {
@@ -150,11 +248,51 @@ where
     Staging::new(stage, worker).run(payload, Ok(first)).await
 }
 
-async fn inline(
+/// A body that is at hand in whole, and shrinks.
+async fn finish_packed<O, F>(
+    limit: usize,
+    bytes: Bytes,
     mut payload: Payload,
-    len: usize,
-    worker: Worker,
-) -> Result<(NewContent, Digests), IntakeError> {
+    mut worker: Worker,
+    open: O,
+) -> Result<Taken, IntakeError>
+where
+    O: FnOnce(Option<u64>) -> F,
+    F: Future<Output = Result<StageWriter, KvError>>,
+{
+    let at_once = bytes.len() <= AT_ONCE;
+    let work = move || {
+        let begun = worker.work(&[bytes]);
+        let (hasher, rest, packed) = worker.finish();
+        (hasher, [begun, rest], packed)
+    };
+    let (hasher, out, packed) = match at_once {
+        true => work(),
+        false => task::blocking(work).await,
+    };
+    let digests = hasher.finish(&payload.take_trailer())?;
+    let len = out.iter().map(Bytes::len).sum();
+    let out = join(Vec::from(out), len);
+    let content = if len <= limit {
+        NewContent::Inline(out)
+    } else {
+        let mut stage = open(Some(len as u64)).await?;
+        match stage.write(out).await {
+            Ok(()) => NewContent::Staged(stage.finish().await?),
+            Err(error) => {
+                stage.abandon().await;
+                return Err(error.into());
+            }
+        }
+    };
+    Ok(Taken {
+        content,
+        digests,
+        packed,
+    })
+}
+
+async fn inline(mut payload: Payload, len: usize, worker: Worker) -> Result<Taken, IntakeError> {
     let mut bytes = Bytes::new();
     let mut collected = BytesMut::new();
     while let Some(piece) = payload.next().await {
@@ -178,19 +316,21 @@ async fn inline(
     finish_inline(bytes, payload, worker)
 }
 
-fn finish_inline(
-    bytes: Bytes,
-    mut payload: Payload,
-    worker: Worker,
-) -> Result<(NewContent, Digests), IntakeError> {
-    let Worker { mut hasher, sealer } = worker;
+fn finish_inline(bytes: Bytes, mut payload: Payload, worker: Worker) -> Result<Taken, IntakeError> {
+    let Worker {
+        mut hasher, sealer, ..
+    } = worker;
     hasher.update(&bytes);
     let digests = hasher.finish(&payload.take_trailer())?;
     let bytes = match sealer {
         None => bytes,
         Some(sealer) => sealer.seal_all(&bytes),
     };
-    Ok((NewContent::Inline(bytes), digests))
+    Ok(Taken {
+        content: NewContent::Inline(bytes),
+        digests,
+        packed: None,
+    })
 }
 
 fn join(pieces: Vec<Bytes>, len: usize) -> Bytes {
@@ -238,12 +378,27 @@ async fn read_group(payload: &mut Payload, wanted: usize) -> Result<Group, Paylo
 /// What is done to the bytes of a body.
 struct Worker {
     hasher: Hasher,
+    /// On the heap: most bodies have none.
+    packer: Option<Box<Packer>>,
     sealer: Option<Sealer>,
 }
 
 impl Worker {
-    /// Hashes, and seals; what is sealed comes back, empty for a plain body.
+    /// Whether the bytes are written as they come.
+    fn is_plain(&self) -> bool {
+        self.packer.is_none() && self.sealer.is_none()
+    }
+
+    /// Hashes, packs and seals; what comes out, empty for a plain body.
     fn work(&mut self, pieces: &[Bytes]) -> Bytes {
+        if let Some(packer) = &mut self.packer {
+            for piece in pieces {
+                self.hasher.update(piece);
+                packer.update(piece);
+            }
+            let packed = packer.take();
+            return seal(&mut self.sealer, packed);
+        }
         if let Some(sealer) = &mut self.sealer {
             sealer.reserve(pieces.iter().map(Bytes::len).sum());
         }
@@ -255,6 +410,40 @@ impl Worker {
         }
         self.sealer.as_mut().map(Sealer::take).unwrap_or_default()
     }
+
+    /// That was all: what is left to write.
+    fn finish(self) -> (Hasher, Bytes, Option<Packed>) {
+        let Worker {
+            hasher,
+            packer,
+            mut sealer,
+        } = self;
+        let (mut rest, packed) = match packer {
+            None => (Bytes::new(), None),
+            Some(packer) => {
+                let (codec, plain) = (Some(packer.codec()), packer.plain());
+                let (rest, len) = packer.finish();
+                let compression = Compression { codec, plain };
+                (rest, Some(Packed { compression, len }))
+            }
+        };
+        if let Some(mut sealer) = sealer.take() {
+            sealer.update(&rest);
+            rest = sealer.finish();
+        }
+        (hasher, rest, packed)
+    }
+}
+
+fn seal(sealer: &mut Option<Sealer>, bytes: Bytes) -> Bytes {
+    match sealer {
+        None => bytes,
+        Some(sealer) => {
+            sealer.reserve(bytes.len());
+            sealer.update(&bytes);
+            sealer.take()
+        }
+    }
 }
 
 /// A large body under way.
@@ -263,7 +452,8 @@ struct Staging {
     /// Here, or with the job.
     worker: Option<Worker>,
     job: Option<task::JoinHandle<(Worker, Bytes)>>,
-    sealed: bool,
+    /// The bytes are written as they come.
+    is_plain: bool,
     taken: u64,
 }
 
@@ -271,7 +461,7 @@ impl Staging {
     fn new(stage: StageWriter, worker: Worker) -> Staging {
         Staging {
             stage,
-            sealed: worker.sealer.is_some(),
+            is_plain: worker.is_plain(),
             worker: Some(worker),
             job: None,
             taken: 0,
@@ -282,13 +472,17 @@ impl Staging {
         mut self,
         mut payload: Payload,
         first: Result<Group, PayloadError>,
-    ) -> Result<(NewContent, Digests), IntakeError> {
-        let digests = match first {
+    ) -> Result<Taken, IntakeError> {
+        let pumped = match first {
             Ok(first) => self.pump(&mut payload, first).await,
             Err(error) => Err(error.into()),
         };
-        match digests {
-            Ok(digests) => Ok((NewContent::Staged(self.stage.finish().await?), digests)),
+        match pumped {
+            Ok((digests, packed)) => Ok(Taken {
+                content: NewContent::Staged(self.stage.finish().await?),
+                digests,
+                packed,
+            }),
             Err(error) => {
                 self.stage.abandon().await;
                 Err(error)
@@ -296,7 +490,11 @@ impl Staging {
         }
     }
 
-    async fn pump(&mut self, payload: &mut Payload, first: Group) -> Result<Digests, IntakeError> {
+    async fn pump(
+        &mut self,
+        payload: &mut Payload,
+        first: Group,
+    ) -> Result<(Digests, Option<Packed>), IntakeError> {
         let mut pieces = Vec::new();
         let mut held = first.len;
         for piece in first.pieces {
@@ -322,17 +520,17 @@ impl Staging {
             }
         }
         self.begin(pieces).await?;
-        let Worker { hasher, sealer } = self.done().await?;
+        let (hasher, rest, packed) = self.done().await?.finish();
         let digests = hasher.finish(&payload.take_trailer())?;
-        if let Some(sealer) = sealer {
-            self.stage.write(sealer.finish()).await?;
+        if !rest.is_empty() {
+            self.stage.write(rest).await?;
         }
-        Ok(digests)
+        Ok((digests, packed))
     }
 
-    /// A plain piece goes to the disk as it comes; of an encrypted body what the worker makes of it.
+    /// A plain piece goes to the disk as it comes; of another body what the worker makes of it.
     async fn write(&mut self, piece: &Bytes) -> Result<(), KvError> {
-        if self.sealed {
+        if !self.is_plain {
             // Nothing may be written for a whole group: a slow client is still one that sends.
             self.stage.touch();
             Ok(())

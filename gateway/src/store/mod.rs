@@ -13,7 +13,7 @@ mod scan;
 use minikv_core::kv::Kv;
 
 pub use fetch::Content;
-pub use intake::{Hashing, IntakeError};
+pub use intake::{Coding, Hashing, IntakeError, Packed, Taken};
 pub use minikv_core::ids::{TenantId, UploadId, VersionId};
 pub use minikv_core::kv::{
     Bucket, BucketLock, Completed, Conditions, CreateBucket, CreateBucketError, Credentials,

@@ -7,6 +7,7 @@ mod attributes;
 mod bad_input;
 mod buckets;
 mod checksums;
+mod compression;
 mod copies;
 mod cors;
 mod documents;

@@ -123,6 +123,12 @@ impl World {
         self.node.kv().tenant(name).await.unwrap()
     }
 
+    /// Bytes that are charged, as they are stored.
+    pub async fn bytes(&self) -> u64 {
+        let status = self.node.status().await;
+        status.groups.iter().map(|group| group.usage.bytes).sum()
+    }
+
     /// What lifecycle rules have done.
     pub async fn aged(&self) -> LifecycleCounts {
         self.node.status().await.lifecycle

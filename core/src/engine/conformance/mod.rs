@@ -1,11 +1,13 @@
 //! What every engine promises, as tests that run on each of them, on the simulated disk.
 //!
-//! `behaviour`: what callers see. `faults`: what is left after crashes and damage.
+//! `behaviour`: what callers see. `faults`: what is left after crashes and damage. `hosts`: what a database adds that is
+//! found again, late, of another story, or damaged (elsewhere each open finds no database and makes one from the runs).
 
 #![allow(clippy::unwrap_used)]
 
 mod behaviour;
 mod faults;
+mod hosts;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,10 +19,12 @@ use futures::future::BoxFuture;
 
 use super::block_cache::BlockCache;
 use super::budget::OverlayBudget;
+use super::hosted::{Host, Hosted};
 use super::memory::Memory;
 use super::merge::Merger;
 use super::native::Native;
 use super::run_store::{Birth, RunStore, StoreOptions};
+use super::table::Database;
 use super::{Batch, Engine, EngineError, View};
 use crate::env::sim::SimDisk;
 
@@ -48,6 +52,39 @@ impl Subject for Memory {
     }
     fn store(&self) -> &Arc<RunStore> {
         Memory::store(self)
+    }
+}
+
+thread_local! {
+    /// Directories of this test's databases.
+    static HOSTS: std::cell::RefCell<Vec<tempfile::TempDir>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// A directory on the real disk without a database.
+fn new_host() -> PathBuf {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    HOSTS.with_borrow_mut(|hosts| hosts.push(dir));
+    path
+}
+
+pub fn open_in<D: Database>(
+    options: StoreOptions,
+    dir: PathBuf,
+) -> BoxFuture<'static, Result<Hosted<D>, EngineError>> {
+    let host = Host {
+        dir,
+        cache_bytes: 1 << 20,
+    };
+    Hosted::open(options, OverlayBudget::new(64 << 20), Merger::new(0), host).boxed()
+}
+
+impl<D: Database> Subject for Hosted<D> {
+    fn open(options: StoreOptions) -> BoxFuture<'static, Result<Hosted<D>, EngineError>> {
+        open_in(options, new_host())
+    }
+    fn store(&self) -> &Arc<RunStore> {
+        Hosted::store(self)
     }
 }
 
@@ -144,6 +181,19 @@ macro_rules! on_every_engine {
             $(#[test]
             fn $test() {
                 super::$test::<crate::engine::memory::Memory>();
+            })*
+        }
+        mod on_sled {
+            $(#[test]
+            fn $test() {
+                super::$test::<crate::engine::hosted::Hosted<crate::engine::sled_table::Sled>>();
+            })*
+        }
+        #[cfg(feature = "rocksdb")]
+        mod on_rocksdb {
+            $(#[test]
+            fn $test() {
+                super::$test::<crate::engine::hosted::Hosted<crate::engine::rocksdb_table::RocksDb>>();
             })*
         }
     };
