@@ -1,6 +1,10 @@
 //! Compiles the .proto files with protox, so that nobody needs protoc.
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["minikv/row.proto", "minikv/entry.proto"];
+    let files = [
+        "minikv/row.proto",
+        "minikv/entry.proto",
+        "minikv/peer.proto",
+    ];
     for file in files {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -11,6 +11,7 @@ pub mod ids;
 pub mod kv;
 pub mod log;
 pub mod node;
+pub mod planted;
 pub mod shard;
 pub mod state;
 pub mod txn;

@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+const _: () = assert!(
+    !minikv_core::planted::PLANTED,
+    "the server is never built with planted bugs"
+);
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

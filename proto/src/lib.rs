@@ -11,3 +11,9 @@ pub mod row {
 pub mod entry {
     include!(concat!(env!("OUT_DIR"), "/minikv.entry.rs"));
 }
+
+/// Messages between nodes.
+#[allow(missing_docs, clippy::all)]
+pub mod peer {
+    include!(concat!(env!("OUT_DIR"), "/minikv.peer.rs"));
+}

@@ -3,6 +3,7 @@
 //! `model` says what a store is, `oracle` judges what one shows after a history, `content` makes bytes that say what
 //! they are. In a simulation: `client` asks and writes down, `observe` reads everything back, `counts` recounts, `world`
 //! is one node, `steps` what it does, `life` its stages, `crash` all its deaths, `lives` many in a row.
+//! `cluster` is several nodes with a network between them, in a storm; `invariants` is what must hold there.
 //! With real processes: `server` starts and kills them, `s3` talks to them, `load` keeps the history.
 
 #![allow(
@@ -10,11 +11,13 @@
     reason = "a broken promise is reported once, with all that is known of it"
 )]
 pub mod client;
+pub mod cluster;
 pub mod content;
 pub mod counts;
 pub mod crash;
 pub mod damaged;
 pub mod dice;
+pub mod invariants;
 pub mod life;
 pub mod lives;
 pub mod load;

@@ -96,7 +96,7 @@ impl openraft_rt::Instant for Instant {
 /// The monotonic clock.
 pub fn now() -> Instant {
     let since_start = if sim::active() {
-        virtual_time()
+        sim::local_time(virtual_time())
     } else {
         real_time()
     };
@@ -148,7 +148,7 @@ pub fn sleep(duration: Duration) -> Sleep {
     )]
     let kind = if sim::active() {
         SleepKind::Sim {
-            timer: SimRuntime::sleep(duration),
+            timer: SimRuntime::sleep(sim::world_time(duration)),
         }
     } else {
         SleepKind::Real {
@@ -174,7 +174,7 @@ pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
         // Not through SimRuntime::timeout, which wants `Send` futures; this is the same.
         TimeoutKind::Sim {
             future,
-            timer: SimRuntime::sleep(duration),
+            timer: SimRuntime::sleep(sim::world_time(duration)),
         }
     } else {
         TimeoutKind::Real {

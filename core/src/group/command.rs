@@ -20,12 +20,17 @@ pub(crate) struct Proposal<'a> {
 
 impl<'a> Proposal<'a> {
     pub(crate) fn new(body: Body, payload: &'a [u8]) -> Result<Proposal<'a>, KvError> {
-        let mut entry = Entry {
+        let entry = Entry {
             now_ms: 0,
             command: None,
             payload_len: 0,
             body: Some(body),
         };
+        Proposal::of_entry(entry, payload)
+    }
+
+    /// An entry that somebody else made.
+    pub(crate) fn of_entry(mut entry: Entry, payload: &'a [u8]) -> Result<Proposal<'a>, KvError> {
         let len = entry.encoded_len() + payload.len() + 64;
         if len > MAX_ENTRY {
             return Err(KvError::Refused(crate::kv::Refusal::Unsupported(format!(

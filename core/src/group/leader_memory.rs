@@ -23,6 +23,8 @@ struct Inner {
     leads_since: Instant,
     /// Index applied when it began to.
     leads_from: u64,
+    /// The term it leads.
+    term: u64,
     progress: BTreeMap<StageId, Instant>,
     pins: BTreeMap<StageId, usize>,
     /// Sessions: the highest sequence seen, and since when it did not rise.
@@ -37,6 +39,7 @@ impl LeaderMemory {
             inner: Mutex::new(Inner {
                 leads_since: clock::now(),
                 leads_from: 0,
+                term: 0,
                 progress: BTreeMap::new(),
                 pins: BTreeMap::new(),
                 sessions: BTreeMap::new(),
@@ -46,12 +49,18 @@ impl LeaderMemory {
     }
 
     /// A term of this member began: what was known is worth nothing.
-    pub(crate) fn begin_term(&self, applied: u64) {
+    pub(crate) fn begin_term(&self, term: u64, applied: u64) {
         let mut inner = self.inner.lock();
+        inner.term = term;
         inner.leads_from = applied;
         inner.leads_since = clock::now();
         inner.progress.clear();
         inner.sessions.clear();
+    }
+
+    /// Whether what is known here is of this term.
+    pub(crate) fn is_of_term(&self, term: u64) -> bool {
+        self.inner.lock().term == term
     }
 
     pub(crate) fn has_led_for(&self) -> Duration {

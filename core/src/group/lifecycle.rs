@@ -123,7 +123,7 @@ impl Walker {
         let mut first_error = None;
         for group in router.groups.data() {
             for (bucket, rules) in &buckets {
-                let leads = group.raft().is_some_and(|raft| raft.standing().leads);
+                let leads = group.leads();
                 if !leads || group.lacks_rows() {
                     break;
                 }

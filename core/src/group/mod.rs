@@ -4,12 +4,16 @@
 //!   propose ──> raft_handle ──> openraft ──> raft_log (entries durable) ──> raft_state_machine ──> replica ──> engine
 //!   read ─────────────────────────────────────────────────────────────────────────────────────────> view
 //! ```
+//! With several members each of them proposes and reads through the one that leads (`forward`, `read`), and hears the
+//! others through `peers`.
 //! Only `raft_*.rs` name openraft.
 
 pub(crate) mod checkpoint;
 pub(crate) mod command;
+pub(crate) mod forward;
 pub(crate) mod leader_memory;
 pub(crate) mod lifecycle;
+pub(crate) mod peers;
 pub(crate) mod pending;
 pub(crate) mod propose;
 pub(crate) mod raft_handle;
@@ -19,6 +23,7 @@ pub(crate) mod raft_state_machine;
 #[cfg(test)]
 mod raft_suite;
 pub(crate) mod raft_types;
+pub(crate) mod raft_wire;
 pub(crate) mod read;
 pub(crate) mod registry;
 pub(crate) mod replay;
@@ -32,7 +37,9 @@ use parking_lot::RwLock;
 
 use self::checkpoint::Pressure;
 use self::leader_memory::LeaderMemory;
+use self::peers::Peers;
 use self::raft_handle::RaftHandle;
+use self::read::Rounds;
 use self::replica::Replica;
 use self::session::Session;
 use crate::ids::GroupId;
@@ -62,6 +69,9 @@ pub(crate) struct Group {
     pub log: Arc<Log>,
     pub pressure: Arc<Pressure>,
     pub memory: LeaderMemory,
+    /// Members on other nodes; `None`: this node is the only one, and all of them.
+    pub peers: Option<Arc<dyn Peers>>,
+    rounds: Arc<Rounds>,
     standing: RwLock<Standing>,
     raft: RwLock<Option<RaftHandle>>,
     session: RwLock<Option<Arc<Session>>>,
@@ -69,13 +79,20 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub(crate) fn new(replica: Arc<Replica>, log: Arc<Log>, pressure: Arc<Pressure>) -> Group {
+    pub(crate) fn new(
+        replica: Arc<Replica>,
+        log: Arc<Log>,
+        pressure: Arc<Pressure>,
+        peers: Option<Arc<dyn Peers>>,
+    ) -> Group {
         Group {
             id: replica.id,
             replica,
             log,
             pressure,
             memory: LeaderMemory::new(),
+            peers,
+            rounds: Arc::default(),
             standing: RwLock::new(Standing::Starting),
             raft: RwLock::new(None),
             session: RwLock::new(None),
@@ -94,6 +111,10 @@ impl Group {
 
     /// What this member may still do once something of it is damaged (`what`).
     pub(crate) fn hurt(&self, what: &str) -> Standing {
+        if self.peers.is_some() {
+            // What this copy holds may be old: the others went on without it.
+            return Standing::Behind(format!("does not take part: {what}"));
+        }
         let last = self.log.log_state(self.id).last;
         let certain = last.map_or(0, |at| at.index);
         match self.replica.applied() >= certain && !self.log.hurt(self.id).tail_lost {
@@ -111,6 +132,14 @@ impl Group {
 
     pub(crate) fn stand(&self, standing: Standing) {
         *self.standing.write() = standing;
+    }
+
+    /// Whether this member leads, and has led for as long as `memory` says.
+    pub(crate) fn leads(&self) -> bool {
+        self.raft().is_some_and(|raft| {
+            let standing = raft.standing();
+            standing.leads && self.memory.is_of_term(standing.term)
+        })
     }
 
     pub(crate) fn raft(&self) -> Option<RaftHandle> {

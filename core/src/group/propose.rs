@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   room on the disk? ── bytes under way? ── session, sequence ── openraft ── applied ── answer
+//!                                                              (several members: to whoever leads, `forward`)
 //! ```
 //! Always true:
 //! * nothing waits behind this point: back-pressure is the permit taken here, never inside openraft or the log;
@@ -22,7 +23,7 @@ use crate::state::answer::{Answer, Done, TryAgain};
 use crate::state::entry::Body;
 
 /// How long a command may look for a leader.
-const LEADER_WAIT: Duration = Duration::from_secs(5);
+pub(super) const LEADER_WAIT: Duration = Duration::from_secs(5);
 /// How often somebody who waits for an answer asks whether the disk still answers.
 const HEALTH_CHECK: Duration = Duration::from_millis(500);
 
@@ -54,7 +55,7 @@ impl Group {
         for _ in 0..2 {
             let session = self.session().await?;
             let sequence = session.take().await;
-            let sent = self.send(&mut proposal, Some(&sequence)).await?;
+            let sent = self.send(&mut proposal, Some(&sequence), kind).await?;
             match self.settled(sent, &session)? {
                 Some(answer) => return Ok(answer),
                 // It came once, and came too late: it was not done and cannot be any more. A new session is safe.
@@ -85,7 +86,9 @@ impl Group {
     ) -> Result<Answer, KvError> {
         let mut proposal = Proposal::new(body, payload)?;
         let _permit = self.admit(kind, proposal.len()).await?;
-        let sent = self.send(&mut proposal, Some(&ticket.sequence)).await?;
+        let sent = self
+            .send(&mut proposal, Some(&ticket.sequence), kind)
+            .await?;
         let answer = self.settled(sent, ticket.sequence.session())?;
         answer.ok_or_else(|| KvError::Unavailable(format!("{}: the session ended", self.id)))
     }
@@ -108,12 +111,13 @@ impl Group {
     /// Proposes something on the leader's own account: no session, idempotent by state.
     pub(crate) async fn own(&self, body: Body) -> Result<Answer, KvError> {
         let mut proposal = Proposal::new(body, &[])?;
-        let _permit = self.admit(WriteKind::Releasing, proposal.len()).await?;
-        let sent = self.send(&mut proposal, None).await?;
+        let kind = WriteKind::Releasing;
+        let _permit = self.admit(kind, proposal.len()).await?;
+        let sent = self.send(&mut proposal, None, kind).await?;
         Ok(sent.answer)
     }
 
-    async fn admit(&self, kind: WriteKind, bytes: usize) -> Result<Permit, KvError> {
+    pub(super) async fn admit(&self, kind: WriteKind, bytes: usize) -> Result<Permit, KvError> {
         if let Standing::ReadOnly(why) | Standing::Behind(why) = self.standing() {
             return Err(KvError::Damaged(why));
         }
@@ -136,7 +140,12 @@ impl Group {
         &self,
         proposal: &mut Proposal<'_>,
         sequence: Option<&Sequence>,
+        kind: WriteKind,
     ) -> Result<Sent, KvError> {
+        if let Some(peers) = &self.peers {
+            // Boxed: a single node need not carry the room for it.
+            return Box::pin(self.send_to_leader(&**peers, proposal, sequence, kind)).await;
+        }
         let deadline = clock::now() + LEADER_WAIT;
         let mut sent_before = false;
         loop {
@@ -204,7 +213,7 @@ impl Group {
         });
         let mut proposal = Proposal::new(body, &[])?;
         let opened = self
-            .send(&mut proposal, None)
+            .send(&mut proposal, None, WriteKind::Releasing)
             .await
             .map_err(|error| match error {
                 // Not knowing whether a session was opened is no harm: nobody uses it.
@@ -240,8 +249,8 @@ impl Group {
     }
 }
 
-struct Sent {
-    answer: Answer,
+pub(super) struct Sent {
+    pub answer: Answer,
     /// Nothing of it was sent before the delivery that was answered.
-    only_once: bool,
+    pub only_once: bool,
 }

@@ -11,8 +11,9 @@ use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::BasicNode;
 use openraft::{Config, ReadPolicy, ServerState, SnapshotPolicy};
 
+use super::peers::Peers;
 use super::raft_log::RaftLog;
-use super::raft_network::{Peers, RaftNetwork};
+use super::raft_network::RaftNetwork;
 use super::raft_state_machine::StateMachine;
 use super::raft_types::{Answer, Command, Types, term_of};
 use crate::ids::{GroupId, NodeId};
@@ -53,7 +54,6 @@ pub(crate) struct RaftStanding {
 #[derive(Clone)]
 pub(crate) struct RaftHandle {
     raft: openraft::Raft<Types, StateMachine>,
-    node: u64,
 }
 
 fn config(group: GroupId) -> Config {
@@ -68,7 +68,7 @@ fn config(group: GroupId) -> Config {
         // A node that was cut off comes back without forcing an election.
         enable_pre_vote: Some(true),
         // After a start nothing is answered before an entry of a new term has been applied.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(crate::planted!("leader-restored-at-start")),
         // Checkpoints are ours to time (checkpoint.rs): by bytes of log and overlay, not by count.
         snapshot_policy: SnapshotPolicy::Never,
         // Purging too: up to the durable checkpoint, minus bytes for members that lag.
@@ -94,16 +94,18 @@ impl RaftHandle {
         let raft = openraft::Raft::new(node.0, Arc::new(config), network, log, state)
             .await
             .map_err(|error| error.to_string())?;
-        Ok(RaftHandle { raft, node: node.0 })
+        Ok(RaftHandle { raft })
     }
 
-    /// Makes this node the only voter of a group that has never had one. No error when it has members already.
-    pub(crate) async fn form(&self, address: &str) -> Result<(), String> {
+    /// Makes these nodes the voters of a group that has never had any. No error when it has members already.
+    pub(crate) async fn form(&self, voters: &[NodeId]) -> Result<(), String> {
         let initialized = self.raft.is_initialized().await;
         if initialized.map_err(|error| error.to_string())? {
             return Ok(());
         }
-        let members = BTreeMap::from([(self.node, BasicNode::new(address))]);
+        // Which address a node has is the network's affair: it changes without an entry.
+        let members = voters.iter().map(|node| (node.0, BasicNode::new("")));
+        let members: BTreeMap<u64, BasicNode> = members.collect();
         let formed = self.raft.initialize(members).await;
         formed.map_err(|error| error.to_string())
     }
@@ -144,17 +146,64 @@ impl RaftHandle {
         }
     }
 
-    /// ReadIndex: returns once this node was confirmed as leader by a round that began after this call, and has applied
-    /// what was agreed before. openraft lets reads that come together share a round.
-    pub(crate) async fn confirm_read(&self) -> Result<(), ConfirmError> {
-        match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
-            Ok(_) => Ok(()),
+    /// ReadIndex: an index that holds everything agreed before this call. Taken first; then this node was confirmed as
+    /// leader by a round that began after it.
+    pub(crate) async fn read_index(&self) -> Result<u64, ConfirmError> {
+        if crate::planted!("read-without-round") {
+            let watched = self.raft.metrics();
+            let applied = watched.borrow_watched().last_applied;
+            return Ok(applied.map_or(0, |at| at.index));
+        }
+        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(read) => Ok(read.read_log_id().index()),
             Err(RaftError::APIError(
                 error @ (LinearizableReadError::ForwardToLeader(_)
                 | LinearizableReadError::QuorumNotEnough(_)),
             )) => Err(ConfirmError::NoQuorum(error.to_string())),
             Err(error) => Err(ConfirmError::Stopped(error.to_string())),
         }
+    }
+
+    /// Waits until everything up to `index` has been applied here.
+    pub(crate) async fn applied(&self, index: u64, patience: Duration) -> Result<(), String> {
+        let wait = self.raft.wait(Some(patience));
+        let applied = wait.metrics(
+            |metrics| {
+                metrics.running_state.is_err()
+                    || metrics
+                        .last_applied
+                        .as_ref()
+                        .is_some_and(|at| at.index >= index)
+            },
+            "has applied what was agreed",
+        );
+        let metrics = applied.await.map_err(|error| error.to_string())?;
+        metrics.running_state.map_err(|error| error.to_string())
+    }
+
+    /// Waits until this node leads a term other than `known`; that term. An error: the group stopped here.
+    pub(crate) async fn leads_anew(&self, known: u64) -> Result<u64, String> {
+        let wait = self.raft.wait(None);
+        let led = wait.metrics(
+            |metrics| {
+                metrics.running_state.is_err()
+                    || (metrics.state == ServerState::Leader && metrics.current_term != known)
+            },
+            "leads",
+        );
+        let metrics = led.await.map_err(|error| error.to_string())?;
+        metrics.running_state.map_err(|error| error.to_string())?;
+        Ok(metrics.current_term)
+    }
+
+    /// Who leads, as far as this node knows.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        let watched = self.raft.metrics();
+        watched.borrow_watched().current_leader.map(NodeId)
+    }
+
+    pub(super) fn raft(&self) -> &openraft::Raft<Types, StateMachine> {
+        &self.raft
     }
 
     /// Asks for a checkpoint; the state machine's builder makes it.

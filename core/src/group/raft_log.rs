@@ -67,7 +67,9 @@ impl RaftLog {
             .entries(self.group, from..to, READ_BYTES, Want::Heads)
             .await;
         let entries = entries.map_err(failed)?;
-        if let Some(last) = entries.last() {
+        if let Some(last) = entries.last()
+            && !crate::planted!("apply-before-local-fsync")
+        {
             // In order within the group: when the last one is durable, all are.
             let durable = self.log().wait_durable_entry(self.group, last.id.index);
             durable.await.map_err(failed)?;
@@ -171,6 +173,9 @@ impl RaftLogStorage<Types> for RaftLog {
         let ack = Box::new(move |settled| drop(told.send(settled)));
         let queued = self.log().save_vote(self.group, encode_vote(vote), ack);
         queued.map_err(failed)?;
+        if crate::planted!("vote-not-fsynced") {
+            return Ok(());
+        }
         saved.await.unwrap_or(Err(LogError::Closed)).map_err(failed)
     }
 
@@ -190,6 +195,11 @@ impl RaftLogStorage<Types> for RaftLog {
         I::IntoIter: OptionalSend,
     {
         let entries = entries.into_iter().map(to_log).collect();
+        if crate::planted!("append-not-fsynced") {
+            let queued = self.log().append(self.group, entries, Box::new(drop));
+            callback.io_completed(Ok(()));
+            return queued.map_err(failed);
+        }
         let ack = Box::new(move |settled: Result<(), LogError>| {
             callback.io_completed(settled.map_err(failed));
         });

@@ -1,16 +1,15 @@
-//! openraft's way to the other members of a group.
-//!
-//! The messages themselves travel over whatever implements `Peers`: nobody on a single node, openraft handles of the
-//! same process in tests, env's network in a cluster.
+//! openraft's way to the other members of a group: its messages, put into words (`raft_wire`) and carried by `peers`.
 //!
 //! Always true:
 //! * a transport failure is an error and never a grant: a node that is cut off must not collect pre-votes from silence;
-//! * replies come in the order of requests (openraft's sequential stream).
+//! * replies come in the order of requests (openraft's sequential stream): each waits for the one before.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures::future::BoxFuture;
+use minikv_proto::peer::{ask, reply};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::impls::BasicNode;
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
@@ -20,99 +19,16 @@ use openraft::raft::{
 };
 use openraft::storage::Snapshot;
 
+use super::peers::{PeerError, Peers};
 use super::raft_state_machine::Shipment;
 use super::raft_types::{Committed, RaftVote, Types};
-use crate::ids::GroupId;
+use super::raft_wire::{append_out, appended_in, transfer_out, vote_request_out, voted_in};
+use crate::ids::{GroupId, NodeId};
 
 pub(crate) type RaftSnapshot = Snapshot<Committed, u64, BasicNode, Shipment>;
 
-/// Nobody answered: too late, not connected, refused.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("node {node} cannot be reached: {why}")]
-pub(crate) struct PeerError {
-    pub node: u64,
-    pub why: String,
-}
-
-/// Sends Raft messages to members on other nodes and brings their replies.
-pub(crate) trait Peers: Send + Sync + 'static {
-    fn append(
-        &self,
-        to: u64,
-        group: GroupId,
-        request: AppendEntriesRequest<Types>,
-    ) -> BoxFuture<'static, Result<AppendEntriesResponse<Types>, PeerError>>;
-    fn vote(
-        &self,
-        to: u64,
-        group: GroupId,
-        request: VoteRequest<Types>,
-        pre: bool,
-    ) -> BoxFuture<'static, Result<VoteResponse<Types>, PeerError>>;
-    fn snapshot(
-        &self,
-        to: u64,
-        group: GroupId,
-        vote: RaftVote,
-        snapshot: RaftSnapshot,
-    ) -> BoxFuture<'static, Result<SnapshotResponse<Types>, PeerError>>;
-    fn transfer(
-        &self,
-        to: u64,
-        group: GroupId,
-        request: TransferLeaderRequest<Types>,
-    ) -> BoxFuture<'static, Result<TransferLeaderResponse<Types>, PeerError>>;
-}
-
-/// A single node has none.
-pub(crate) struct NoPeers;
-
-impl NoPeers {
-    fn nobody<T: Send + 'static>(node: u64) -> BoxFuture<'static, Result<T, PeerError>> {
-        let why = "this node has no peers".to_owned();
-        Box::pin(std::future::ready(Err(PeerError { node, why })))
-    }
-}
-
-impl Peers for NoPeers {
-    fn append(
-        &self,
-        to: u64,
-        _: GroupId,
-        _: AppendEntriesRequest<Types>,
-    ) -> BoxFuture<'static, Result<AppendEntriesResponse<Types>, PeerError>> {
-        Self::nobody(to)
-    }
-
-    fn vote(
-        &self,
-        to: u64,
-        _: GroupId,
-        _: VoteRequest<Types>,
-        _: bool,
-    ) -> BoxFuture<'static, Result<VoteResponse<Types>, PeerError>> {
-        Self::nobody(to)
-    }
-
-    fn snapshot(
-        &self,
-        to: u64,
-        _: GroupId,
-        _: RaftVote,
-        _: RaftSnapshot,
-    ) -> BoxFuture<'static, Result<SnapshotResponse<Types>, PeerError>> {
-        Self::nobody(to)
-    }
-
-    fn transfer(
-        &self,
-        to: u64,
-        _: GroupId,
-        _: TransferLeaderRequest<Types>,
-    ) -> BoxFuture<'static, Result<TransferLeaderResponse<Types>, PeerError>> {
-        Self::nobody(to)
-    }
-}
+/// An append with entries may wait for a slow disk at the other end: longer than a heartbeat may take.
+const APPEND_PATIENCE: Duration = Duration::from_millis(1_000);
 
 /// Makes a connection per member.
 pub(crate) struct RaftNetwork {
@@ -122,7 +38,7 @@ pub(crate) struct RaftNetwork {
 
 /// The way to one member.
 pub(crate) struct Connection {
-    to: u64,
+    to: NodeId,
     group: GroupId,
     peers: Arc<dyn Peers>,
 }
@@ -132,7 +48,7 @@ impl RaftNetworkFactory<Types> for RaftNetwork {
 
     async fn new_client(&mut self, target: u64, _: &BasicNode) -> Connection {
         Connection {
-            to: target,
+            to: NodeId(target),
             group: self.group,
             peers: self.peers.clone(),
         }
@@ -143,60 +59,95 @@ fn unreachable(error: PeerError) -> RPCError<Types> {
     RPCError::Unreachable(Unreachable::new(&error))
 }
 
+impl Connection {
+    async fn ask<T>(
+        &self,
+        what: ask::What,
+        patience: Duration,
+        understand: impl FnOnce(reply::What) -> io::Result<T>,
+    ) -> Result<T, RPCError<Types>> {
+        let asked = self.peers.ask(self.to, self.group, what, patience);
+        let said = asked.await.map_err(unreachable)?;
+        understand(said).map_err(|error| {
+            unreachable(PeerError {
+                node: self.to,
+                why: error.to_string(),
+            })
+        })
+    }
+}
+
 impl RaftNetworkV2<Types> for Connection {
     type SnapshotData = Shipment;
 
     async fn append_entries(
         &mut self,
         request: AppendEntriesRequest<Types>,
-        _: RPCOption,
+        option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        let reply = self.peers.append(self.to, self.group, request);
-        reply.await.map_err(unreachable)
+        let patience = match request.entries.is_empty() {
+            true => option.hard_ttl(),
+            false => APPEND_PATIENCE,
+        };
+        let said = self.ask(append_out(request), patience, appended_in).await;
+        match said {
+            Err(_) if crate::planted!("append-failure-is-success") => {
+                Ok(AppendEntriesResponse::Success)
+            }
+            said => said,
+        }
     }
 
     async fn vote(
         &mut self,
         request: VoteRequest<Types>,
-        _: RPCOption,
+        option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        let reply = self.peers.vote(self.to, self.group, request, false);
-        reply.await.map_err(unreachable)
+        let request = vote_request_out(request, false);
+        self.ask(request, option.hard_ttl(), voted_in).await
     }
 
     // openraft's own default grants; ours asks.
     async fn pre_vote(
         &mut self,
         request: VoteRequest<Types>,
-        _: RPCOption,
+        option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        let reply = self.peers.vote(self.to, self.group, request, true);
-        reply.await.map_err(unreachable)
+        let vote = request.vote;
+        let request = vote_request_out(request, true);
+        let said = self.ask(request, option.hard_ttl(), voted_in).await;
+        match said {
+            Err(_) if crate::planted!("pre-vote-granted-on-failure") => {
+                Ok(VoteResponse::new(vote, None, true))
+            }
+            said => said,
+        }
     }
 
     async fn full_snapshot(
         &mut self,
-        vote: RaftVote,
-        snapshot: RaftSnapshot,
-        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _: RaftVote,
+        _: RaftSnapshot,
+        _: impl Future<Output = ReplicationClosed> + Send + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let reply = self.peers.snapshot(self.to, self.group, vote, snapshot);
-        let cancel = Box::pin(cancel);
-        match futures::future::select(cancel, reply).await {
-            futures::future::Either::Left((closed, _)) => Err(closed.into()),
-            futures::future::Either::Right((reply, _)) => {
-                reply.map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))
-            }
-        }
+        let why = PeerError {
+            node: self.to,
+            why: "a whole state cannot be sent yet".to_owned(),
+        };
+        Err(StreamingError::Unreachable(Unreachable::new(&why)))
     }
 
     async fn transfer_leader(
         &mut self,
         request: TransferLeaderRequest<Types>,
-        _: RPCOption,
+        option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
-        let reply = self.peers.transfer(self.to, self.group, request);
-        reply.await.map_err(unreachable)
+        let understand = |what| match what {
+            reply::What::Transferred(_) => Ok(Ok(())),
+            _ => Err(io::Error::other("no answer to a hand-over")),
+        };
+        self.ask(transfer_out(&request), option.hard_ttl(), understand)
+            .await
     }
 }

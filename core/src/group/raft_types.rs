@@ -180,10 +180,14 @@ pub(crate) fn voters_of(mark: &super::replica::Mark) -> io::Result<usize> {
 
 pub(crate) fn decode_vote(bytes: Bytes) -> io::Result<RaftVote> {
     let row = VoteRow::decode(bytes).map_err(invalid)?;
-    Ok(match row.committed {
-        true => Vote::new_committed(row.term, row.node),
-        false => Vote::new(row.term, row.node),
-    })
+    Ok(raft_vote(row.term, row.node, row.committed))
+}
+
+pub(crate) fn raft_vote(term: u64, node: u64, committed: bool) -> RaftVote {
+    match committed {
+        true => Vote::new_committed(term, node),
+        false => Vote::new(term, node),
+    }
 }
 
 // ---- membership ----

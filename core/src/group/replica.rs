@@ -201,6 +201,14 @@ impl Replica {
         self.applied.load(Ordering::Acquire)
     }
 
+    /// Index of the newest applied entry, and the digest of the rows there.
+    pub(crate) fn applied_and_digest(&self) -> (u64, u128) {
+        // Rounds are written under this lock: both are of one moment.
+        let mark = self.mark.lock();
+        let index = mark.at.map_or(0, |at| at.index);
+        (index, self.engine.digest())
+    }
+
     /// Entries applied since the process started.
     pub(crate) fn applied_entries(&self) -> u64 {
         self.applied_entries.load(Ordering::Relaxed)
@@ -511,7 +519,17 @@ impl<'a> Round<'a> {
             let mut mark = replica.mark.lock();
             let written = replica.engine.write(Batch {
                 changes,
-                applied: self.mark.encode(),
+                applied: match crate::planted!("applied-mark-behind") {
+                    true => Mark {
+                        at: self.mark.at.map(|at| LogId {
+                            index: at.index.saturating_sub(1).max(1),
+                            ..at
+                        }),
+                        ..self.mark.clone()
+                    }
+                    .encode(),
+                    false => self.mark.encode(),
+                },
                 digest_delta: Some(self.digest),
             });
             written.map_err(io::Error::other)?;

@@ -51,14 +51,15 @@ pub(crate) async fn round(router: &Arc<Router>, limits: &SweepLimits) -> Result<
             first_error.get_or_insert(error);
         }
     }
-    if let Err(error) = router.finish_pushes().await {
+    let leads_directory = router.directory().is_ok_and(|group| group.leads());
+    if leads_directory && let Err(error) = router.finish_pushes().await {
         first_error.get_or_insert(error);
     }
     first_error.map_or(Ok(()), Err)
 }
 
 async fn one(router: &Arc<Router>, group: &Group, limits: &SweepLimits) -> Result<(), KvError> {
-    let leads = group.raft().is_some_and(|raft| raft.standing().leads);
+    let leads = group.leads();
     if !leads {
         return Ok(());
     }

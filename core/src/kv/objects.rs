@@ -30,6 +30,11 @@ impl Kv {
         content: NewContent,
         conditions: Conditions,
     ) -> Result<Written, KvError> {
+        #[cfg(feature = "planted")]
+        let conditions = match crate::planted!("conditions-checked-by-the-gateway") {
+            true => self.planted_check(bucket, &key, conditions).await?,
+            false => conditions,
+        };
         let conditions = entry::conditions(&conditions);
         let version = entry::new_version(&new);
         let claim = Claim::new(self, content)?;
@@ -47,6 +52,27 @@ impl Kv {
         match outcome? {
             Done::Written(written) => Ok(written),
             other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The planted bug: looks first, then writes without a condition.
+    #[cfg(feature = "planted")]
+    async fn planted_check(
+        &self,
+        bucket: &Bucket,
+        key: &[u8],
+        conditions: Conditions,
+    ) -> Result<Conditions, KvError> {
+        let there = self.head(bucket, key, &VersionSelector::Current).await?;
+        let etag = there.map(|version| version.new.etag);
+        let holds = match (&conditions.if_match, &conditions.if_none_match) {
+            (Some(wanted), _) => etag.is_some_and(|etag| wanted.contains(&etag)),
+            (None, Some(_)) => etag.is_none(),
+            (None, None) => true,
+        };
+        match holds {
+            true => Ok(Conditions::default()),
+            false => Err(Refusal::PreconditionFailed.into()),
         }
     }
 

@@ -65,6 +65,11 @@ impl Kv {
     ) -> Result<StageWriter, KvError> {
         let reserve = declared.unwrap_or(FIRST_RESERVE);
         let mut plan = Plan::new(self, bucket, &key)?;
+        if plan.route.group.peers.is_some() {
+            // Frames are written on this node only: a claim that counts on one member must not be made.
+            let what = "content in chunks in a group of several nodes".to_owned();
+            return Err(Refusal::Unsupported(what).into());
+        }
         let opened = plan.run(WriteKind::Ordinary, &[], |target| {
             Body::OpenStage(wire::OpenStage {
                 target: Some(target),

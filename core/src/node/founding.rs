@@ -7,13 +7,17 @@ use super::identity::Identity;
 use super::{NodeOptions, StartError};
 use crate::env::{clock, random};
 use crate::group::{Group, Standing};
-use crate::ids::GroupId;
+use crate::ids::{GroupId, NodeId};
 use crate::kv::{Credentials, KvError};
 use crate::shard::router::Router;
 use crate::state::answer::Answer;
 use crate::state::entry::Body;
 use crate::state::read;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a node that is not settled looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Forms groups that are not formed yet and founds the cluster if it is not; takes over other root credentials.
 /// A start that was cut anywhere in here goes on at the next one: every step is looked for first.
@@ -22,13 +26,14 @@ pub(super) async fn found(
     identity: &Identity,
     options: &NodeOptions,
 ) -> Result<(), StartError> {
+    let voters = options.voters(identity.node);
     let map = router.map();
     let formed = router.groups.all().map(|group| {
         let vshards = map
             .of_group(group.id)
             .map(|vshard| u32::from(vshard.0))
             .collect();
-        form(group, identity, vshards)
+        form(group, &voters, vshards)
     });
     let formed: Result<Vec<()>, StartError> = futures::future::join_all(formed)
         .await
@@ -52,7 +57,7 @@ pub(super) async fn found(
     if cluster.is_none() {
         let root = options.root.clone().unwrap_or_else(draw_credentials);
         let answer = directory
-            .own(founding(identity, &root))
+            .own(founding(identity, &voters, &root))
             .await
             .map_err(failed)?;
         if !matches!(answer, Answer::Done(_)) {
@@ -64,7 +69,7 @@ pub(super) async fn found(
     router.reload().await.map_err(failed)
 }
 
-async fn form(group: &Group, identity: &Identity, vshards: Vec<u32>) -> Result<(), StartError> {
+async fn form(group: &Group, voters: &[NodeId], vshards: Vec<u32>) -> Result<(), StartError> {
     let failed = |what: String| StartError::Group {
         group: group.id,
         what,
@@ -85,7 +90,7 @@ async fn form(group: &Group, identity: &Identity, vshards: Vec<u32>) -> Result<(
         return Ok(());
     }
     let body = Body::FormGroup(wire::FormGroup {
-        members: vec![identity.node.0],
+        members: voters.iter().map(|node| node.0).collect(),
         vshards,
         vshard_epoch: 1,
         incarnation: 1,
@@ -97,7 +102,46 @@ async fn form(group: &Group, identity: &Identity, vshards: Vec<u32>) -> Result<(
     }
 }
 
-fn founding(identity: &Identity, root: &Credentials) -> Body {
+/// In a cluster: the first of its founders founds it, the others wait until it has, and both as long as it takes a majority
+/// to be there.
+pub(super) async fn settle(router: Arc<Router>, identity: Identity, options: NodeOptions) {
+    let founds = options.voters(identity.node).first() == Some(&identity.node);
+    loop {
+        let settled = match founds {
+            true => found(&router, &identity, &options).await,
+            false => founded_by_another(&router).await,
+        };
+        match settled {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "the cluster is not founded yet"),
+        }
+        clock::sleep(LOOK_AGAIN).await;
+    }
+}
+
+async fn founded_by_another(router: &Router) -> Result<(), StartError> {
+    let failed = |error: KvError| StartError::Group {
+        group: GroupId::DIRECTORY,
+        what: error.to_string(),
+    };
+    let view = router.directory().map_err(failed)?.read().await;
+    let view = view.map_err(failed)?;
+    let cluster = read::cluster(&*view).map_err(|error| StartError::Engine(error.to_string()))?;
+    drop(view);
+    match cluster {
+        Some(_) => router.reload().await.map_err(failed),
+        None => Err(failed(KvError::Unavailable("not founded".to_owned()))),
+    }
+}
+
+fn founding(identity: &Identity, voters: &[NodeId], root: &Credentials) -> Body {
+    let mut nodes = voters.iter().map(|node| row::Node {
+        id: node.0,
+        weight: 1,
+        incarnation: 1,
+        joined_ms: clock::wall_ms(),
+        ..row::Node::default()
+    });
     Body::FoundCluster(wire::FoundCluster {
         id: Bytes::copy_from_slice(&identity.cluster.to_be_bytes()),
         data_groups: u32::from(identity.data_groups),
@@ -110,13 +154,8 @@ fn founding(identity: &Identity, root: &Credentials) -> Body {
             created_ms: clock::wall_ms(),
             settings: Bytes::new(),
         }),
-        first_node: Some(row::Node {
-            id: identity.node.0,
-            weight: 1,
-            incarnation: 1,
-            joined_ms: clock::wall_ms(),
-            ..row::Node::default()
-        }),
+        first_node: nodes.next(),
+        other_nodes: nodes.collect(),
     })
 }
 

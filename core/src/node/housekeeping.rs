@@ -21,6 +21,7 @@ const HEAL_EVERY: Duration = Duration::from_secs(5);
 
 /// Starts them all; they end with the node.
 pub(super) fn begin(node: &Arc<Node>) {
+    node.begin_cluster();
     node.keep(task::spawn_thread("merger", node.merger.clone().run()));
     let checkpoints = node.checkpoints.clone();
     node.keep(task::spawn(async move { checkpoints.run().await }));

@@ -4,15 +4,16 @@
 //! somebody else's (or an identity was lost), and is refused rather than filled.
 //!
 //! Always true:
-//! * a node id is never drawn twice for one cluster: the first node is 1, later ones are numbered by group 0;
+//! * a node id is never drawn twice for one cluster: the first node is 1 (or those who found it together say who is who),
+//!   later ones are numbered by group 0;
 //! * a directory written by a newer format is refused, by name of both formats.
 
 use std::path::Path;
 
 use prost::Message;
 
-use super::StartError;
 use super::twin_file::{Found, TwinFile};
+use super::{Founders, StartError};
 use crate::env::disk::Disk;
 use crate::env::{clock, random};
 use crate::ids::NodeId;
@@ -64,6 +65,7 @@ pub(super) async fn open(
     disk: &dyn Disk,
     dir: &Path,
     data_groups: u16,
+    founders: Option<&Founders>,
 ) -> Result<Opened, StartError> {
     let file = TwinFile::new(dir, "identity", MAGIC);
     match file
@@ -72,7 +74,7 @@ pub(super) async fn open(
     {
         Found::Absent => {
             refuse_foreign(disk, dir)?;
-            let identity = draw(data_groups);
+            let identity = draw(data_groups, founders);
             file.write(disk, FORMAT, &encode(&identity))
                 .await
                 .map_err(StartError::io("write identity", dir))?;
@@ -105,6 +107,15 @@ pub(super) async fn open(
             };
             let identity = decode(&body.bytes)
                 .ok_or_else(|| StartError::damaged(dir, "identity", "unreadable".to_owned()))?;
+            if let Some(founders) = founders
+                && (identity.cluster, identity.node.0) != (founders.cluster, founders.this)
+            {
+                return Err(StartError::OtherNode {
+                    dir: dir.display().to_string(),
+                    found: identity.node.0,
+                    wanted: founders.this,
+                });
+            }
             if damage.is_some() || lacks_one {
                 file.write(disk, FORMAT, &body.bytes)
                     .await
@@ -140,12 +151,18 @@ fn refuse_foreign(disk: &dyn Disk, dir: &Path) -> Result<(), StartError> {
     }
 }
 
-fn draw(data_groups: u16) -> Identity {
-    let mut cluster = [0; 16];
-    random::fill(&mut cluster);
+fn draw(data_groups: u16, founders: Option<&Founders>) -> Identity {
+    let (cluster, node) = match founders {
+        Some(founders) => (founders.cluster, founders.this),
+        None => {
+            let mut cluster = [0; 16];
+            random::fill(&mut cluster);
+            (u128::from_be_bytes(cluster), 1)
+        }
+    };
     Identity {
-        cluster: u128::from_be_bytes(cluster),
-        node: NodeId(1),
+        cluster,
+        node: NodeId(node),
         data_groups,
         created_ms: clock::wall_ms(),
     }

@@ -15,6 +15,7 @@ mod sim_tests;
 mod start;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod twin_file;
 
 use std::io;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::env::disk::Space;
-use crate::ids::GroupId;
+use crate::ids::{GroupId, NodeId};
 use crate::kv::lifecycle::{Lifecycle, LifecycleCounts};
 use crate::kv::{Credentials, Usage};
 pub use crate::log::FsyncPolicy;
@@ -47,6 +48,19 @@ pub struct NodeOptions {
     pub limits: Limits,
     /// Who says what in a bucket has come of age; `None`: nobody, and nothing does.
     pub lifecycle: Option<Arc<dyn Lifecycle>>,
+    /// The cluster that this node was founded with; `None`: it is alone.
+    pub cluster: Option<Founders>,
+}
+
+/// A cluster that several nodes found together: each is a voter of every group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Founders {
+    /// The same on all of them, and on no node of another cluster.
+    pub cluster: u128,
+    /// Which one this is.
+    pub this: u64,
+    /// All of them, ascending. The first one writes the first entries.
+    pub nodes: Vec<u64>,
 }
 
 /// Which engine holds the rows; the log is the truth, so it may be exchanged between starts.
@@ -127,6 +141,14 @@ impl Default for Limits {
 }
 
 impl NodeOptions {
+    /// The voters of every group, ascending; alone, this node.
+    fn voters(&self, this: NodeId) -> Vec<NodeId> {
+        match &self.cluster {
+            Some(founders) => founders.nodes.iter().copied().map(NodeId).collect(),
+            None => vec![this],
+        }
+    }
+
     /// The defaults, on a directory.
     pub fn new(data_dir: impl Into<PathBuf>) -> NodeOptions {
         NodeOptions {
@@ -137,6 +159,7 @@ impl NodeOptions {
             root: None,
             limits: Limits::default(),
             lifecycle: None,
+            cluster: None,
         }
     }
 }
@@ -157,6 +180,18 @@ pub enum StartError {
     Foreign {
         /// The data directory.
         dir: String,
+    },
+    /// The directory is another node's.
+    #[error(
+        "{dir} belongs to node {found} of another cluster or name; this is to be node {wanted}"
+    )]
+    OtherNode {
+        /// The data directory.
+        dir: String,
+        /// Whose it is.
+        found: u64,
+        /// Whose it should be.
+        wanted: u64,
     },
     /// Both copies of a small file are damaged.
     #[error(
@@ -256,6 +291,21 @@ pub struct NodeStatus {
     pub log_live_bytes: u64,
     /// What lifecycle rules have done since the start.
     pub lifecycle: LifecycleCounts,
+}
+
+/// This node's copy of one group at one moment: copies at the same index must have the same digest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CopyStatus {
+    /// The group.
+    pub group: GroupId,
+    /// This node leads it, as far as it knows.
+    pub leads: bool,
+    /// Raft term.
+    pub term: u64,
+    /// Last applied index.
+    pub applied: u64,
+    /// Of all rows at that index.
+    pub digest: u128,
 }
 
 /// One group, as `status` tells it.

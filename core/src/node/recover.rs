@@ -26,9 +26,9 @@ use super::{NodeOptions, StartError, identity};
 use crate::engine::EngineError;
 use crate::env::{Env, task};
 use crate::group::checkpoint::Pressure;
+use crate::group::peers::NoPeers;
 use crate::group::raft_handle::RaftHandle;
 use crate::group::raft_log::RaftLog;
-use crate::group::raft_network::NoPeers;
 use crate::group::raft_state_machine::StateMachine;
 use crate::group::raft_types::{term_after, voters_of};
 use crate::group::{Group, Standing, replay};
@@ -147,7 +147,7 @@ async fn run(
         });
     }
     let _lock = lock(disk, dir)?;
-    let identity = identity::open(disk, dir, options.data_groups)
+    let identity = identity::open(disk, dir, options.data_groups, None)
         .await?
         .identity;
     if id.0 > identity.data_groups {
@@ -159,7 +159,7 @@ async fn run(
     let storage = Storage::open(&env, &options).await?;
     let pressure = Arc::new(Pressure::new(storage.budget.clone()));
     let grown = Arc::new(Notify::new());
-    let open = |id| storage.group(id, &identity, &options, &grown, &pressure);
+    let open = |id| storage.group(id, &identity, &options, &grown, &pressure, None);
     let group = open(id).await?;
     // Its names of buckets are for people; without it there are numbers.
     let directory = match id {

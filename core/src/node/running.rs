@@ -9,14 +9,15 @@ use parking_lot::Mutex;
 
 use super::boot_number::Boot;
 use super::identity::Identity;
-use super::{GroupStatus, NodeOptions, NodeStatus, StartError, start};
+use super::transport::Transport;
+use super::{CopyStatus, GroupStatus, NodeOptions, NodeStatus, StartError, founding, start};
 use crate::chunk::store::Store;
 use crate::engine::damage::Healed;
 use crate::engine::merge::Merger;
 use crate::engine::run_store::Written;
 use crate::env::disk::DirLock;
 use crate::env::task::JoinHandle;
-use crate::env::{Env, clock};
+use crate::env::{Env, clock, task};
 use crate::group::checkpoint::{self, Checkpoints};
 use crate::group::lifecycle::Walker;
 use crate::group::sweep::{self, SweepLimits};
@@ -41,6 +42,7 @@ pub(super) struct Parts {
     pub kv: Kv,
     pub replayed: u64,
     pub walker: Option<Walker>,
+    pub transport: Option<Transport>,
 }
 
 /// A running node. Stop it with `shutdown`; dropped without, it is as after a process kill.
@@ -63,6 +65,10 @@ pub struct Node {
     /// Given up when the node has stopped.
     lock: Mutex<Option<Box<dyn DirLock>>>,
     stopping: AtomicBool,
+    transport: Option<Transport>,
+    /// Takes the peers' messages, to the very end.
+    listener: Mutex<Option<JoinHandle<()>>>,
+    settled: Arc<AtomicBool>,
 }
 
 /// Counters of a node since it started.
@@ -97,7 +103,11 @@ impl Node {
     }
 
     pub(super) fn new(parts: Parts) -> Arc<Node> {
+        let settled = Arc::new(AtomicBool::new(parts.transport.is_none()));
         Arc::new(Node {
+            listener: Mutex::default(),
+            settled,
+            transport: parts.transport,
             env: parts.env,
             options: parts.options,
             identity: parts.identity,
@@ -120,6 +130,23 @@ impl Node {
 
     pub(super) fn keep(&self, task: JoinHandle<()>) {
         self.tasks.lock().push(task);
+    }
+
+    /// Hears its peers, takes part in what they agree on, and notices when it leads.
+    pub(super) fn begin_cluster(self: &Arc<Self>) {
+        let Some(transport) = &self.transport else {
+            return;
+        };
+        *self.listener.lock() = Some(task::spawn(transport.run()));
+        for group in self.router.groups.all().cloned() {
+            self.keep(task::spawn(note_terms(group)));
+        }
+        let (router, identity) = (self.router.clone(), self.identity.clone());
+        let (options, settled) = (self.options.clone(), self.settled.clone());
+        self.keep(task::spawn(async move {
+            founding::settle(router, identity, options).await;
+            settled.store(true, Ordering::Release);
+        }));
     }
 
     /// The front door.
@@ -147,12 +174,20 @@ impl Node {
             false => Ok(()),
             true => Err("the node is stopping".to_owned()),
         };
-        vec![
+        let mut checks = vec![
             ("running", running),
             ("groups", groups.collect()),
             ("disk", disk),
             ("room", room),
-        ]
+        ];
+        if self.transport.is_some() {
+            let cluster = match self.settled.load(Ordering::Acquire) {
+                true => Ok(()),
+                false => Err("the cluster is not founded, or has no majority".to_owned()),
+            };
+            checks.push(("cluster", cluster));
+        }
+        checks
     }
 
     /// Whether every group answers and the disk takes writes in time (`/readyz`); the reason when not.
@@ -207,6 +242,49 @@ impl Node {
             log_live_bytes: metrics.log_live_bytes,
             lifecycle: self.walker.as_ref().map(Walker::counts).unwrap_or_default(),
         }
+    }
+
+    /// This node's copies of the groups, as they are now. Cheap.
+    pub fn copies(&self) -> Vec<CopyStatus> {
+        let copies = self.router.groups.all().map(|group| {
+            let raft = group.raft().map(|raft| raft.standing());
+            let (applied, digest) = group.replica.applied_and_digest();
+            CopyStatus {
+                group: group.id,
+                leads: raft.as_ref().is_some_and(|raft| raft.leads),
+                term: raft.as_ref().map_or(0, |raft| raft.term),
+                applied,
+                digest,
+            }
+        });
+        copies.collect()
+    }
+
+    /// What a group holds besides objects that should not last: sessions, transactions, prepared parts, open stages.
+    /// For tests.
+    pub fn loose_ends(&self) -> Result<Vec<String>, KvError> {
+        let mut found = Vec::new();
+        for group in self.router.groups.all() {
+            let view = group.replica.view();
+            let txns = read::txns(&*view).map_err(crate::group::read::unreadable)?;
+            let prepared = read::prepareds(&*view).map_err(crate::group::read::unreadable)?;
+            let pushes = match group.id {
+                crate::ids::GroupId::DIRECTORY => {
+                    read::pushes(&*view).map_err(crate::group::read::unreadable)?
+                }
+                _ => Vec::new(),
+            };
+            for (what, count) in [
+                ("transactions", txns.len()),
+                ("intents", prepared.len()),
+                ("pushes of facts", pushes.len()),
+            ] {
+                if count > 0 {
+                    found.push(format!("{}: {count} {what}", group.id));
+                }
+            }
+        }
+        Ok(found)
     }
 
     fn group_status(&self, group: &Group) -> GroupStatus {
@@ -344,6 +422,7 @@ impl Node {
             }
         });
         join_all(stopped).await;
+        self.end_cluster();
         if let Err(error) = self.log.close().await {
             tracing::warn!(%error, "the log was not closed in order");
         }
@@ -351,12 +430,34 @@ impl Node {
     }
 }
 
+impl Node {
+    fn end_cluster(&self) {
+        if let Some(listener) = self.listener.lock().take() {
+            listener.abort();
+        }
+        if let Some(transport) = &self.transport {
+            transport.close();
+        }
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
+        self.end_cluster();
         for task in self.tasks.lock().drain(..) {
             task.abort();
         }
         self.merger.close();
+    }
+}
+
+/// What a leader remembers is of its term only: each new one begins with nothing.
+async fn note_terms(group: Arc<Group>) {
+    let Some(raft) = group.raft() else { return };
+    let mut known = 0;
+    while let Ok(term) = raft.leads_anew(known).await {
+        group.memory.begin_term(term, group.replica.applied());
+        known = term;
     }
 }
 

@@ -8,7 +8,8 @@
 //! * nothing is written before the directory is locked and known to be ours;
 //! * a store that was there before and is gone is damage, never taken for new: a group whose log was purged must have
 //!   its checkpoint;
-//! * a group whose vote, tail or unapplied entries are damaged does not campaign: it turns read-only and says so.
+//! * a group whose vote, tail or unapplied entries are damaged does not campaign: it turns read-only and says so;
+//! * a node with peers waits for none of them: it takes part at once, and is founded, if new, in the background.
 
 use std::io;
 use std::path::Path;
@@ -22,6 +23,7 @@ use super::founding;
 use super::housekeeping;
 use super::identity::{self, Identity};
 use super::running::{Node, Parts};
+use super::transport::Transport;
 use super::{EngineKind, NodeOptions, StartError};
 use crate::chunk::store::Store;
 use crate::engine::block_cache::BlockCache;
@@ -41,15 +43,15 @@ use crate::env::disk::{DirLock, Disk};
 use crate::env::{Env, task};
 use crate::group::checkpoint::{CheckpointLimits, Checkpoints, Pressure};
 use crate::group::lifecycle::Walker;
+use crate::group::peers::{NoPeers, Peers};
 use crate::group::raft_handle::RaftHandle;
 use crate::group::raft_log::RaftLog;
-use crate::group::raft_network::NoPeers;
 use crate::group::raft_state_machine::StateMachine;
 use crate::group::registry::Registry;
 use crate::group::replay;
 use crate::group::replica::{Mark, Replica};
 use crate::group::{Group, Standing};
-use crate::ids::GroupId;
+use crate::ids::{GroupId, NodeId};
 use crate::kv::{Inner, Kv};
 use crate::log::{Complete, Log, LogOptions, Position, Recovered, Stream};
 use crate::shard::router::Router;
@@ -112,7 +114,7 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
         .await
         .map_err(StartError::io("make the data directory", dir))?;
     let lock = lock(disk, dir)?;
-    let opened = identity::open(disk, dir, options.data_groups).await?;
+    let opened = identity::open(disk, dir, options.data_groups, options.cluster.as_ref()).await?;
     let identity = opened.identity;
     let made = make_inner_directories(disk, dir).await;
     made.map_err(StartError::io("make the directories", dir))?;
@@ -125,21 +127,36 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
         }
     }
 
+    let transport = options.cluster.as_ref().map(|_| {
+        let (cluster, node) = (identity.cluster, identity.node);
+        Transport::new(env.net.clone(), cluster, node, boot.number())
+    });
     let grown = Arc::new(Notify::new());
     let pressure = Arc::new(Pressure::new(storage.budget.clone()));
     let mut groups = Vec::new();
     for id in (0..=identity.data_groups).map(GroupId) {
         groups.push(
             storage
-                .group(id, &identity, &options, &grown, &pressure)
+                .group(
+                    id,
+                    &identity,
+                    &options,
+                    &grown,
+                    &pressure,
+                    transport.as_ref(),
+                )
                 .await?,
         );
     }
     let registry = Arc::new(Registry::new(groups));
-    let replayed = bring_up(&registry, &storage).await?;
-
+    let voters = options.voters(identity.node);
+    let replayed = bring_up(&registry, &storage, &voters).await?;
     let router = Arc::new(Router::new(registry.clone(), identity.data_groups));
-    founding::found(&router, &identity, &options).await?;
+    if let Some(transport) = &transport {
+        transport.serve(registry.clone());
+    } else {
+        founding::found(&router, &identity, &options).await?;
+    }
     for group in registry.all() {
         look_for_claimed(group, &storage.store);
     }
@@ -172,6 +189,7 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
         kv,
         replayed,
         walker,
+        transport,
     });
     housekeeping::begin(&node);
     Ok(node)
@@ -298,6 +316,7 @@ impl Storage {
         options: &NodeOptions,
         grown: &Arc<Notify>,
         pressure: &Arc<Pressure>,
+        transport: Option<&Transport>,
     ) -> Result<Arc<Group>, StartError> {
         let purged = self.log.log_state(id).purged;
         let store = StoreOptions {
@@ -348,6 +367,7 @@ impl Storage {
             replica,
             self.log.clone(),
             pressure.clone(),
+            transport.map(Transport::peers),
         )))
     }
 }
@@ -356,8 +376,12 @@ fn has_segments(disk: &dyn Disk, log: &Path) -> bool {
     disk.list(log).is_ok_and(|entries| !entries.is_empty())
 }
 
-/// Replays every group and has it elect. Answers how many entries were applied from the log.
-async fn bring_up(registry: &Registry, storage: &Storage) -> Result<u64, StartError> {
+/// Replays every group and has it elect (alone) or take part. Answers how many entries are applied from the log.
+async fn bring_up(
+    registry: &Registry,
+    storage: &Storage,
+    voters: &[NodeId],
+) -> Result<u64, StartError> {
     let mut replayed = 0;
     for group in registry.all() {
         let last = storage
@@ -367,7 +391,7 @@ async fn bring_up(registry: &Registry, storage: &Storage) -> Result<u64, StartEr
             .map_or(0, |at| at.index);
         replayed += last.saturating_sub(group.replica.applied());
     }
-    let groups = registry.all().map(|group| one_up(group, storage));
+    let groups = registry.all().map(|group| one_up(group, storage, voters));
     let up: Result<Vec<()>, StartError> = join_all(groups).await.into_iter().collect();
     up?;
     tracing::debug!(
@@ -378,7 +402,11 @@ async fn bring_up(registry: &Registry, storage: &Storage) -> Result<u64, StartEr
     Ok(replayed)
 }
 
-async fn one_up(group: &Arc<Group>, storage: &Storage) -> Result<(), StartError> {
+async fn one_up(
+    group: &Arc<Group>,
+    storage: &Storage,
+    voters: &[NodeId],
+) -> Result<(), StartError> {
     let failed = |what: String| StartError::Group {
         group: group.id,
         what,
@@ -395,11 +423,24 @@ async fn one_up(group: &Arc<Group>, storage: &Storage) -> Result<(), StartError>
     }
     let log = RaftLog::new(storage.store.clone(), group.id);
     let state = StateMachine::new(group.replica.clone());
-    let raft = RaftHandle::start(group.replica.node, group.id, log, state, Arc::new(NoPeers));
+    let peers: Arc<dyn Peers> = match &group.peers {
+        Some(peers) => peers.clone(),
+        None => Arc::new(NoPeers),
+    };
+    let raft = RaftHandle::start(group.replica.node, group.id, log, state, peers);
     let raft = raft.await.map_err(failed)?;
-    raft.form("").await.map_err(failed)?;
-    raft.campaign().await.map_err(failed)?;
+    if voters.first() == Some(&group.replica.node) {
+        raft.form(voters).await.map_err(failed)?;
+    }
     group.set_raft(Some(raft.clone()));
+    if group.peers.is_some() {
+        // Whoever leads, leads when it has a majority; nobody waits for that here.
+        group.stand(Standing::Serving {
+            single_voter: false,
+        });
+        return Ok(());
+    }
+    raft.campaign().await.map_err(failed)?;
     if let Err(why) = raft.leading(replay::PATIENCE).await {
         // An entry that cannot be applied (a damaged run below it, say) leaves the group readable.
         let why = group.replica.stop_reason().unwrap_or(why);
@@ -408,7 +449,8 @@ async fn one_up(group: &Arc<Group>, storage: &Storage) -> Result<(), StartError>
         group.stand(group.hurt(&why));
         return Ok(());
     }
-    group.memory.begin_term(group.replica.applied());
+    let term = raft.standing().term;
+    group.memory.begin_term(term, group.replica.applied());
     group.stand(Standing::Serving {
         single_voter: raft.standing().voters == 1,
     });

@@ -20,6 +20,8 @@ use crate::state::record::{Malformed, group_of, vshard_of};
 
 /// The tenant that exists from the start.
 const DEFAULT_TENANT: TenantId = TenantId(1);
+/// More nodes join later.
+const MAX_FOUNDERS: usize = 7;
 /// Longest settings, owner or value.
 const MAX_SETTINGS: usize = 256 << 10;
 
@@ -46,10 +48,18 @@ impl Applying<'_> {
             region: found.region.clone(),
         };
         self.ledger.put_row(keys::cluster(), &cluster)?;
+        let mut nodes = vec![node];
+        nodes.extend(&found.other_nodes);
+        let ascending = nodes.is_sorted_by(|one, next| one.id < next.id);
+        if !ascending || nodes.len() > MAX_FOUNDERS {
+            return Err(Malformed("founding nodes").into());
+        }
+        let ids: Vec<u64> = nodes.iter().map(|node| node.id).collect();
+        let highest = ids.last().copied().unwrap_or(0);
         let counters = row::Counters {
             bucket: 1,
             tenant: DEFAULT_TENANT.0 + 1,
-            node: node.id.checked_add(1).ok_or(Malformed("no node"))?,
+            node: highest.checked_add(1).ok_or(Malformed("no node"))?,
         };
         self.ledger.put_row(keys::counters(), &counters)?;
         let tenant = row::DirectoryTenant {
@@ -62,10 +72,12 @@ impl Applying<'_> {
         self.write_tenant(&tenant)?;
         self.ledger
             .put_row(keys::credential(&found.root_access_key), root)?;
-        self.ledger.put_row(keys::node(node.id), node)?;
+        for node in nodes {
+            self.ledger.put_row(keys::node(node.id), node)?;
+        }
         for group in 0..=groups {
             let placement = row::Placement {
-                nodes: vec![node.id],
+                nodes: ids.clone(),
                 epoch: 1,
             };
             self.ledger

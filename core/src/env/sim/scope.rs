@@ -2,11 +2,13 @@
 //!
 //! A scope is ambient: whatever is spawned while one of its tasks is polled belongs to it too, openraft's tasks included.
 //! `kill` is a SIGKILL: all futures of the scope are dropped at once, in the order they were spawned, wherever they wait.
+//! `pause` is a SIGSTOP: nothing of the scope runs until `resume`, while its timers go by.
 //!
 //! Always true:
 //! * after `kill` returned no task of the scope is polled again (one that called `kill` itself ends with that poll);
 //! * the timers of a dropped task are gone with it; whoever joined it sees `Cancelled`;
-//! * what is spawned into a dead scope never runs.
+//! * what is spawned into a dead scope never runs;
+//! * the clocks of a scope may drift: `now` runs by its rate, and so do the timers that its tasks set.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,6 +17,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use openraft_rt::AsyncRuntime;
@@ -38,12 +41,17 @@ pub struct Scope {
 struct Shared {
     name: String,
     wall_offset_ms: AtomicI64,
+    /// By how many millionths its clocks are too fast.
+    drift: AtomicI64,
     members: Mutex<Members>,
 }
 
 #[derive(Debug, Default)]
 struct Members {
     killed: bool,
+    paused: bool,
+    /// Who wanted to run meanwhile, in order.
+    held: Vec<Waker>,
     next: u64,
     tasks: BTreeMap<u64, Arc<Slot>>,
     entered: BTreeMap<u64, Waker>,
@@ -60,6 +68,7 @@ impl Scope {
         let shared = Shared {
             name: name.into(),
             wall_offset_ms: AtomicI64::new(0),
+            drift: AtomicI64::new(0),
             members: Mutex::default(),
         };
         Scope {
@@ -100,20 +109,45 @@ impl Scope {
 
     /// Drops all tasks of this scope at once. Nothing runs in it afterwards.
     pub fn kill(&self) {
-        let (tasks, entered) = {
+        let (tasks, entered, held) = {
             let mut members = self.shared.members.lock();
             members.killed = true;
             (
                 std::mem::take(&mut members.tasks),
                 std::mem::take(&mut members.entered),
+                std::mem::take(&mut members.held),
             )
         };
         for slot in tasks.into_values() {
             slot.drop_future();
         }
-        for waker in entered.into_values() {
+        for waker in entered.into_values().chain(held) {
             waker.wake();
         }
+    }
+
+    /// Nothing of this scope runs from now on.
+    pub fn pause(&self) {
+        self.shared.members.lock().paused = true;
+    }
+
+    /// It goes on, as if nothing had happened but time.
+    pub fn resume(&self) {
+        let held = {
+            let mut members = self.shared.members.lock();
+            members.paused = false;
+            std::mem::take(&mut members.held)
+        };
+        for waker in held {
+            waker.wake();
+        }
+    }
+
+    /// Its clocks run too fast by so many millionths. Before anything runs in it: a clock never goes back.
+    pub fn set_drift(&self, millionths: i32) {
+        self.shared
+            .drift
+            .store(millionths.into(), Ordering::Relaxed);
     }
 
     /// Whether it was killed.
@@ -130,6 +164,45 @@ impl Scope {
     pub fn set_wall_offset_ms(&self, offset: i64) {
         self.shared.wall_offset_ms.store(offset, Ordering::Relaxed);
     }
+}
+
+impl Shared {
+    /// Whether it is paused; then the waker is kept for when it goes on.
+    fn hold(&self, waker: &Waker) -> bool {
+        let mut members = self.members.lock();
+        let hold = members.paused && !members.killed;
+        if hold {
+            members.held.push(waker.clone());
+        }
+        hold
+    }
+}
+
+const MILLION: u128 = 1_000_000;
+
+/// How much time has passed on the clocks of the scope that is being polled, when so much has in the world.
+pub(in crate::env) fn local_time(world: Duration) -> Duration {
+    scaled(world, |nanos, rate| nanos * rate / MILLION)
+}
+
+/// How much passes in the world while so much does on the clocks of the scope that is being polled.
+pub(in crate::env) fn world_time(local: Duration) -> Duration {
+    // Rounded up: a sleep never ends early.
+    scaled(local, |nanos, rate| (nanos * MILLION).div_ceil(rate))
+}
+
+fn scaled(time: Duration, scale: impl Fn(u128, u128) -> u128) -> Duration {
+    let drift = CURRENT.with_borrow(|scope| {
+        scope
+            .as_ref()
+            .map_or(0, |scope| scope.drift.load(Ordering::Relaxed))
+    });
+    if drift == 0 {
+        return time;
+    }
+    let rate = (MILLION as i128 + i128::from(drift)).max(1).unsigned_abs();
+    let nanos = scale(time.as_nanos(), rate);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 impl Members {
@@ -179,6 +252,9 @@ impl<F: Future> Future for Entered<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        if this.scope.hold(context.waker()) {
+            return Poll::Pending;
+        }
         let killed = {
             let mut members = this.scope.members.lock();
             if !members.killed {
@@ -338,6 +414,11 @@ impl Future for Task {
         let slot = &self.0;
         if world::hold_back() {
             context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if let Some(scope) = &slot.scope
+            && scope.hold(context.waker())
+        {
             return Poll::Pending;
         }
         let taken = std::mem::replace(&mut *slot.state.lock(), State::Polled { drop_after: false });

@@ -979,6 +979,7 @@ pub(super) fn all_entries() -> Vec<Body> {
             root_access_key: "AKIA".into(),
             root: Some(credential()),
             first_node: Some(node()),
+            other_nodes: Vec::new(),
         }),
         Body::CreateBucket(wire::CreateBucket {
             name: "photos".into(),

@@ -6,6 +6,7 @@ pub(crate) mod world;
 mod aging;
 mod allowances;
 mod golden;
+mod golden_cluster;
 mod golden_lock;
 mod history;
 mod hostile;

@@ -435,6 +435,7 @@ mod delete_bucket {
             root_access_key: "root".into(),
             root: Some(root),
             first_node: Some(node),
+            other_nodes: Vec::new(),
         };
         directory.done(Body::FoundCluster(found.clone()));
         directory.done(Body::FoundCluster(found));

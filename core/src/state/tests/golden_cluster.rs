@@ -1,0 +1,35 @@
+//! The bytes of what came with clusters of several nodes.
+
+use bytes::Bytes;
+use minikv_proto::{entry as wire, row};
+
+use super::golden::check;
+use crate::state::entry::{self, Body, Entry};
+
+#[test]
+fn golden_entries_of_several_founders() {
+    let node = |id| row::Node {
+        id,
+        weight: 1,
+        incarnation: 1,
+        joined_ms: 4,
+        ..row::Node::default()
+    };
+    let entry = Entry {
+        now_ms: 1_700_000_000_123,
+        command: None,
+        payload_len: 0,
+        body: Some(Body::FoundCluster(wire::FoundCluster {
+            id: Bytes::from_static(&[7; 16]),
+            data_groups: 2,
+            region: "us-east-1".into(),
+            root_access_key: "AKIA".into(),
+            root: Some(row::Credential::default()),
+            first_node: Some(node(1)),
+            other_nodes: vec![node(2), node(3)],
+        })),
+    };
+    let bytes = entry::encode(entry.clone(), b"");
+    assert_eq!(entry::decode(&bytes).unwrap().entry, entry);
+    check("entries", "found_cluster_of_three", &[("entry", &bytes)]);
+}

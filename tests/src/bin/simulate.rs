@@ -1,0 +1,305 @@
+//! Simulates clusters, one seed after the other: `simulate --seeds N [--from N] [--faults all|none|a,b] [--nodes N]
+//! [--storm SECONDS] [--twice] [--plant BUG] [--jobs N] [--trace]`; exit code 1 when a seed failed.
+//!
+//! Each seed runs in a process of its own (this one, started again with `--one`): nothing that a process keeps can make a
+//! run depend on the seeds before it. `--twice` runs each twice and compares every step of both.
+
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use minikv_tests::cluster::storm::Faults;
+use minikv_tests::cluster::{Plan, simulate};
+use parking_lot::Mutex;
+
+#[derive(Clone, Debug)]
+struct Arguments {
+    from: u64,
+    seeds: u64,
+    nodes: u64,
+    faults: String,
+    storm: u64,
+    twice: bool,
+    plant: Option<String>,
+    jobs: usize,
+    /// Print what happened also when all is well.
+    trace: bool,
+    /// Run `from` here.
+    one: bool,
+    /// End at the first seed that fails.
+    first: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = match parse() {
+        Ok(arguments) => arguments,
+        Err(what) => {
+            eprintln!("{what}");
+            return ExitCode::from(2);
+        }
+    };
+    match arguments.one {
+        true => one(&arguments),
+        false => all(&arguments),
+    }
+}
+
+fn parse() -> Result<Arguments, String> {
+    let mut parsed = Arguments {
+        from: 1,
+        seeds: 100,
+        nodes: 3,
+        faults: "all".to_owned(),
+        storm: 20,
+        twice: false,
+        plant: None,
+        jobs: 1,
+        trace: false,
+        one: false,
+        first: false,
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
+        let number = |text: String| {
+            let number = text.parse::<u64>();
+            number.map_err(|error| format!("{text}: {error}"))
+        };
+        match argument.as_str() {
+            "--from" => parsed.from = number(value()?)?,
+            "--seeds" => parsed.seeds = number(value()?)?,
+            "--nodes" => parsed.nodes = number(value()?)?,
+            "--faults" => parsed.faults = value()?,
+            "--storm" => parsed.storm = number(value()?)?,
+            "--jobs" => parsed.jobs = number(value()?)?.max(1) as usize,
+            "--plant" => parsed.plant = Some(value()?),
+            "--twice" => parsed.twice = true,
+            "--trace" => parsed.trace = true,
+            "--one" => parsed.one = true,
+            "--first" => parsed.first = true,
+            other => return Err(format!("unknown argument {other}")),
+        }
+    }
+    parsed.faults.parse::<Faults>()?;
+    if !(1..=7).contains(&parsed.nodes) {
+        return Err("1 to 7 nodes".to_owned());
+    }
+    Ok(parsed)
+}
+
+/// One seed, here. Prints a line of figures, and what happened if it failed.
+fn one(arguments: &Arguments) -> ExitCode {
+    if let Some(bug) = &arguments.plant
+        && let Err(what) = plant(bug)
+    {
+        eprintln!("{what}");
+        return ExitCode::from(2);
+    }
+    let plan = Plan {
+        nodes: arguments.nodes,
+        // Parsed before.
+        faults: arguments.faults.parse().unwrap_or(Faults::none()),
+        storm: Duration::from_secs(arguments.storm),
+        steps: arguments.twice,
+    };
+    let outcome = simulate(arguments.from, &plan);
+    let failed = !outcome.broken.is_empty();
+    if failed || arguments.trace {
+        outcome.trace.iter().for_each(|line| println!("{line}"));
+    }
+    outcome
+        .broken
+        .iter()
+        .for_each(|what| println!("BROKEN {what}"));
+    println!(
+        "FIGURES {} {} {} {} {} {} {:016x}",
+        outcome.simulated.as_millis(),
+        outcome.calls.0,
+        outcome.calls.1,
+        outcome.undecided,
+        outcome.compared,
+        outcome.messages,
+        hash(&outcome.trace) ^ outcome.steps,
+    );
+    match failed {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
+}
+
+#[cfg(feature = "planted")]
+fn plant(bug: &str) -> Result<(), String> {
+    match minikv_core::planted::plant(bug) {
+        true => Ok(()),
+        false => Err("another bug is planted already".to_owned()),
+    }
+}
+
+#[cfg(not(feature = "planted"))]
+fn plant(_: &str) -> Result<(), String> {
+    Err("there are no bugs in this build; build it with --features planted".to_owned())
+}
+
+fn hash(lines: &[String]) -> u64 {
+    let bytes = lines.iter().flat_map(|line| line.bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// What a child said.
+struct Ran {
+    figures: Vec<String>,
+    /// Empty when all is well.
+    failure: String,
+}
+
+fn run(arguments: &Arguments, seed: u64) -> Result<Ran, String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut command = Command::new(program);
+    command
+        .args(["--one", "--from", &seed.to_string()])
+        .args(["--nodes", &arguments.nodes.to_string()])
+        .args(["--faults", &arguments.faults])
+        .args(["--storm", &arguments.storm.to_string()])
+        .stdin(Stdio::null());
+    if arguments.twice {
+        command.arg("--twice");
+    }
+    if arguments.trace {
+        command.arg("--trace");
+    }
+    if let Some(bug) = &arguments.plant {
+        command.args(["--plant", bug]);
+    }
+    let output = command.output().map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let figures = said.lines().find_map(|line| line.strip_prefix("FIGURES "));
+    let figures = figures
+        .unwrap_or_default()
+        .split(' ')
+        .map(str::to_owned)
+        .collect();
+    let failure = match output.status.success() {
+        true => String::new(),
+        false => format!("{said}{}", String::from_utf8_lossy(&output.stderr)),
+    };
+    if output.status.success() && arguments.trace {
+        print!("{said}");
+    }
+    Ok(Ran { figures, failure })
+}
+
+#[derive(Default)]
+struct Total {
+    seeds: u64,
+    failed: Vec<u64>,
+    simulated_ms: u64,
+    calls: u64,
+    unknown: u64,
+    undecided: u64,
+    compared: u64,
+    messages: u64,
+    different: Vec<u64>,
+}
+
+fn all(arguments: &Arguments) -> ExitCode {
+    let began = Instant::now();
+    let next = AtomicU64::new(arguments.from);
+    let end = arguments.from + arguments.seeds;
+    let total = Mutex::new(Total::default());
+    let stop = AtomicBool::new(false);
+    let worker = || {
+        while !stop.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= end {
+                return;
+            }
+            let ran = match run(arguments, seed) {
+                Ok(ran) => ran,
+                Err(what) => {
+                    eprintln!("seed {seed}: {what}");
+                    stop.store(true, Ordering::Relaxed);
+                    return;
+                }
+            };
+            let again = arguments.twice.then(|| run(arguments, seed));
+            let mut total = total.lock();
+            total.seeds += 1;
+            let figure = |at: usize| {
+                ran.figures
+                    .get(at)
+                    .and_then(|text| text.parse::<u64>().ok())
+            };
+            let figures: Vec<u64> = (0..6).map(|at| figure(at).unwrap_or(0)).collect();
+            total.simulated_ms += figures[0];
+            total.calls += figures[1];
+            total.unknown += figures[2];
+            total.undecided += figures[3];
+            total.compared += figures[4];
+            total.messages += figures[5];
+            if let Some(Ok(again)) = again
+                && again.figures != ran.figures
+            {
+                println!(
+                    "seed {seed}: two runs differ: {:?} and {:?}",
+                    ran.figures, again.figures
+                );
+                total.different.push(seed);
+            }
+            if !ran.failure.is_empty() {
+                total.failed.push(seed);
+                println!("{}", ran.failure);
+                println!("FAILED seed {seed}; again by: {}", replay(arguments, seed));
+                if arguments.first {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+            if total.seeds.is_multiple_of(50) {
+                println!("{}", line(&total, began.elapsed()));
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..arguments.jobs).for_each(|_| _ = scope.spawn(worker)));
+    let total = total.into_inner();
+    println!("{}", line(&total, began.elapsed()));
+    if !total.failed.is_empty() {
+        println!("failed: {:?}", total.failed);
+    }
+    match total.failed.is_empty() && total.different.is_empty() && total.seeds > 0 {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+fn replay(arguments: &Arguments, seed: u64) -> String {
+    let plant = arguments
+        .plant
+        .as_ref()
+        .map(|bug| format!(" --plant {bug}"));
+    format!(
+        "cargo run --release -p minikv-tests --bin simulate -- --seeds 1 --from {seed} --nodes {} --faults {} --storm {}{}",
+        arguments.nodes,
+        arguments.faults,
+        arguments.storm,
+        plant.unwrap_or_default()
+    )
+}
+
+fn line(total: &Total, took: Duration) -> String {
+    let seconds = took.as_secs_f64();
+    format!(
+        "{} seeds in {seconds:.0} s ({:.2} seeds/s), {:.2} simulated hours ({:.0} simulated s per s), {} calls ({} of unknown outcome), {} keys undecided, {} copies compared, {} messages, {} failed, {} differ",
+        total.seeds,
+        total.seeds as f64 / seconds,
+        total.simulated_ms as f64 / 3_600_000.0,
+        total.simulated_ms as f64 / 1000.0 / seconds,
+        total.calls,
+        total.unknown,
+        total.undecided,
+        total.compared,
+        total.messages,
+        total.failed.len(),
+        total.different.len()
+    )
+}

@@ -1,0 +1,518 @@
+//! Clients that write, read and list through whichever node they like, and write down what they are told.
+//!
+//! Always true:
+//! * a request runs as work of the node it was sent to: it dies with the node, and then nobody knows what came of it;
+//! * a client waits ten seconds for an answer, by its own clock, and then does not know either;
+//! * every write carries another value, and the bytes say which.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use minikv_core::env::clock;
+use minikv_core::kv::{
+    Bucket, Change, Check, Conditions, Kv, KvError, ListItem, ListRequest, Must, NewContent,
+    NewVersion, Refusal, TransactWrite, VersionSelector,
+};
+
+use super::history::{History, Only, Told, Value, What};
+use super::nodes::Nodes;
+use super::trace::Trace;
+use crate::dice::Dice;
+
+/// The bucket they work in.
+pub const BUCKET: &str = "bucket";
+/// From here on keys come in pairs that are written together.
+pub const PAIRS: u64 = 100;
+/// How many.
+pub const PAIR_COUNT: u64 = 3;
+/// How long a client waits.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What all clients share.
+#[derive(Clone)]
+pub struct Clients {
+    /// The nodes they talk to.
+    pub nodes: Nodes,
+    /// What they did.
+    pub history: History,
+    /// In words.
+    pub trace: Trace,
+    /// How many keys there are.
+    pub keys: u64,
+    /// What no history can explain: wrong bytes, refusals of what cannot be refused.
+    pub wrong: Arc<parking_lot::Mutex<Vec<String>>>,
+    next_value: Arc<std::sync::atomic::AtomicU64>,
+}
+
+/// The bytes of a value.
+pub fn content(value: Value) -> Bytes {
+    let len = 20 + (value.wrapping_mul(0x9e37_79b9) >> 7) % 1500;
+    let text = format!("{value}.");
+    text.bytes().cycle().take(len as usize).collect()
+}
+
+/// Writes an object.
+pub async fn put_bytes(
+    kv: &Kv,
+    bucket: &Bucket,
+    key: Bytes,
+    bytes: Bytes,
+    etag: &str,
+) -> Result<(), KvError> {
+    put_if(kv, bucket, key, bytes, etag, Conditions::default()).await
+}
+
+async fn put_if(
+    kv: &Kv,
+    bucket: &Bucket,
+    key: Bytes,
+    bytes: Bytes,
+    etag: &str,
+    conditions: Conditions,
+) -> Result<(), KvError> {
+    let new = NewVersion {
+        etag: etag.to_owned(),
+        size: bytes.len() as u64,
+        meta: Bytes::new(),
+        tags: Bytes::new(),
+        lock: Default::default(),
+    };
+    let content = NewContent::Inline(bytes);
+    kv.put(bucket, key, new, content, conditions)
+        .await
+        .map(drop)
+}
+
+/// All objects of a bucket, page by page: key, ETag, size.
+pub async fn list(kv: &Kv, bucket: &Bucket) -> Result<Vec<(Bytes, String, u64)>, KvError> {
+    let mut found = Vec::new();
+    let mut after = Bytes::new();
+    loop {
+        let page = kv.list(
+            bucket,
+            ListRequest {
+                prefix: Bytes::new(),
+                delimiter: Bytes::new(),
+                after: after.clone(),
+                after_version: None,
+                max: 5,
+                versions: false,
+            },
+        );
+        let page = page.await?;
+        for item in page.items {
+            if let ListItem::Version(version) = item {
+                found.push((version.key, version.new.etag, version.new.size));
+            }
+        }
+        match page.resume {
+            Some(point) if page.truncated => after = point.after,
+            _ => return Ok(found),
+        }
+    }
+}
+
+/// What a request came to.
+enum Ended<T> {
+    Answered(Result<T, KvError>),
+    /// The node died, or time was over.
+    Nobody(&'static str),
+}
+
+impl Clients {
+    /// Clients of these nodes, who have done nothing yet.
+    pub fn new(nodes: Nodes, trace: Trace, keys: u64) -> Clients {
+        Clients {
+            nodes,
+            history: History::default(),
+            trace,
+            keys,
+            wrong: Arc::default(),
+            next_value: Arc::new(1.into()),
+        }
+    }
+
+    /// One client, until told to stop.
+    pub async fn client(
+        self,
+        number: u64,
+        mut dice: Dice,
+        stop: Arc<std::sync::atomic::AtomicBool>,
+    ) {
+        let mut node = 1 + dice.below(self.nodes.count());
+        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            clock::sleep(Duration::from_millis(dice.below(120))).await;
+            let fine = self.once(number, node, &mut dice).await;
+            // To another one when this one fails, and now and then.
+            if !fine || dice.percent(10) {
+                node = 1 + dice.below(self.nodes.count());
+            }
+        }
+    }
+
+    async fn once(&self, client: u64, node: u64, dice: &mut Dice) -> bool {
+        let key = dice.below(self.keys);
+        match dice.below(100) {
+            0..30 => {
+                let value = self.value();
+                self.put(client, node, key, value, Only::Always).await
+            }
+            30..40 => {
+                let value = self.value();
+                self.put(client, node, key, value, Only::IfAbsent).await
+            }
+            40..50 => match self.read(client, node, key).await {
+                Some(Some(there)) => {
+                    let value = self.value();
+                    self.put(client, node, key, value, Only::IfMatches(there))
+                        .await
+                }
+                other => other.is_some(),
+            },
+            50..60 => self.delete(client, node, key).await,
+            60..65 => self.list(client, node).await,
+            65..72 => {
+                let pair = PAIRS + 2 * dice.below(PAIR_COUNT);
+                self.write_pair(client, node, pair, dice.percent(60)).await
+            }
+            72..76 => {
+                let key = PAIRS + dice.below(2 * PAIR_COUNT);
+                self.read(client, node, key).await.is_some()
+            }
+            _ => self.read(client, node, key).await.is_some(),
+        }
+    }
+
+    fn value(&self) -> Value {
+        let next = &self.next_value;
+        next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn name(key: u64) -> Bytes {
+        match key.checked_sub(PAIRS) {
+            None => Bytes::from(format!("key-{key}")),
+            Some(of_pair) => Bytes::from(format!("pair-{}-{}", of_pair / 2, of_pair % 2)),
+        }
+    }
+
+    /// Writes both keys of a pair, or none: in one transaction, mostly over two groups. `checked`: only if both are what a
+    /// read of the first found.
+    async fn write_pair(&self, client: u64, node: u64, pair: u64, checked: bool) -> bool {
+        let there = match checked {
+            true => match self.read(client, node, pair).await {
+                Some(there) => there,
+                None => return false,
+            },
+            false => None,
+        };
+        let value = self.value();
+        let only = match (checked, there) {
+            (false, _) => Only::Always,
+            (true, None) => Only::IfAbsent,
+            (true, Some(there)) => Only::IfMatches(there),
+        };
+        let what = What::Put(value, only);
+        let opens = [0, 1].map(|of_pair| self.history.begin(client, pair + of_pair, what));
+        let ended = self.ask(node, |kv, bucket| async move {
+            let names = [0, 1].map(|of_pair| Self::name(pair + of_pair));
+            let must = match only {
+                Only::Always => None,
+                Only::IfAbsent => Some(Must::BeAbsent),
+                Only::IfMatches(value) => Some(Must::HaveEtag(value.to_string())),
+            };
+            let checks = must.into_iter().flat_map(|must| {
+                names.clone().map(|key| Check {
+                    bucket: bucket.clone(),
+                    key,
+                    must: must.clone(),
+                })
+            });
+            let bytes = content(value);
+            let writes = names.clone().map(|key| TransactWrite {
+                bucket: bucket.clone(),
+                key,
+                change: Change::Put(
+                    NewVersion {
+                        etag: value.to_string(),
+                        size: bytes.len() as u64,
+                        meta: Bytes::new(),
+                        tags: Bytes::new(),
+                        lock: Default::default(),
+                    },
+                    NewContent::Inline(bytes.clone()),
+                ),
+            });
+            let writes = Vec::from(writes);
+            kv.transact(checks.collect(), writes).await.map(drop)
+        });
+        let (said, fine) = match ended.await {
+            Ended::Answered(Ok(())) => {
+                opens
+                    .into_iter()
+                    .for_each(|open| self.history.end(open, Told::Done));
+                ("done".to_owned(), true)
+            }
+            Ended::Answered(Err(KvError::Refused(Refusal::CheckFailed(number)))) if checked => {
+                // Of the other one it says nothing.
+                for (at, open) in (0..).zip(opens) {
+                    match at == number {
+                        true => self.history.end(open, Told::Refused),
+                        false => self.history.never_happened(open),
+                    }
+                }
+                (format!("check {number} failed"), true)
+            }
+            Ended::Answered(Err(KvError::Unavailable(why) | KvError::NoRoom(why))) => {
+                opens
+                    .into_iter()
+                    .for_each(|open| self.history.never_happened(open));
+                (format!("not done: {why}"), false)
+            }
+            Ended::Answered(Err(KvError::Refused(why))) => {
+                opens
+                    .into_iter()
+                    .for_each(|open| self.history.never_happened(open));
+                let what = format!("client {client} at node {node}: pair {pair} refused: {why}");
+                self.wrong.lock().push(what.clone());
+                (what, false)
+            }
+            Ended::Answered(Err(KvError::Unknown(why) | KvError::Damaged(why))) => {
+                opens
+                    .into_iter()
+                    .for_each(|open| self.history.end(open, Told::Nothing));
+                (format!("unknown: {why}"), false)
+            }
+            Ended::Nobody(why) => {
+                opens
+                    .into_iter()
+                    .for_each(|open| self.history.end(open, Told::Nothing));
+                (format!("unknown: {why}"), false)
+            }
+        };
+        self.trace.say(format!(
+            "client {client} at node {node}: pair {pair} {what:?}: {said}"
+        ));
+        fine
+    }
+
+    /// Every key that clients use.
+    pub fn all_keys(&self) -> Vec<u64> {
+        (0..self.keys)
+            .chain(PAIRS..PAIRS + 2 * PAIR_COUNT)
+            .collect()
+    }
+
+    async fn ask<T, F: Future<Output = Result<T, KvError>>>(
+        &self,
+        node: u64,
+        request: impl FnOnce(Kv, Bucket) -> F,
+    ) -> Ended<T> {
+        let Some((kv, scope)) = self.nodes.door(node) else {
+            return Ended::Answered(Err(KvError::Unavailable("not running".to_owned())));
+        };
+        let work = scope.enter(async move {
+            let bucket = kv.bucket(BUCKET).await.map_err(not_begun)?;
+            let bucket = bucket.ok_or(KvError::Refused(Refusal::NoSuchBucket))?;
+            request(kv, bucket).await
+        });
+        match clock::timeout(PATIENCE, work).await {
+            Ok(Ok(answer)) => Ended::Answered(answer),
+            Ok(Err(_)) => Ended::Nobody("the node died"),
+            Err(_) => Ended::Nobody("no answer"),
+        }
+    }
+
+    async fn put(&self, client: u64, node: u64, key: u64, value: Value, only: Only) -> bool {
+        let what = What::Put(value, only);
+        let open = self.history.begin(client, key, what);
+        let conditions = match only {
+            Only::Always => Conditions::default(),
+            Only::IfAbsent => Conditions {
+                if_none_match: Some(vec!["*".to_owned()]),
+                ..Conditions::default()
+            },
+            Only::IfMatches(value) => Conditions {
+                if_match: Some(vec![value.to_string()]),
+                ..Conditions::default()
+            },
+        };
+        let ended = self.ask(node, |kv, bucket| async move {
+            let etag = value.to_string();
+            put_if(
+                &kv,
+                &bucket,
+                Self::name(key),
+                content(value),
+                &etag,
+                conditions,
+            )
+            .await
+        });
+        let ended = ended.await;
+        let refusable = only != Only::Always;
+        self.written(client, node, key, what, open, ended, refusable)
+    }
+
+    async fn delete(&self, client: u64, node: u64, key: u64) -> bool {
+        let open = self.history.begin(client, key, What::Delete);
+        let ended = self.ask(node, |kv, bucket| async move {
+            let current = VersionSelector::Current;
+            kv.delete(&bucket, Self::name(key), current, Conditions::default())
+                .await
+                .map(drop)
+        });
+        let ended = ended.await;
+        self.written(client, node, key, What::Delete, open, ended, false)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "a call and what came of it")]
+    fn written(
+        &self,
+        client: u64,
+        node: u64,
+        key: u64,
+        what: What,
+        open: super::history::Open,
+        ended: Ended<()>,
+        refusable: bool,
+    ) -> bool {
+        let (said, fine) = match ended {
+            Ended::Answered(Ok(())) => {
+                self.history.end(open, Told::Done);
+                ("done".to_owned(), true)
+            }
+            Ended::Answered(Err(KvError::Refused(
+                Refusal::PreconditionFailed | Refusal::NoSuchKey,
+            ))) if refusable => {
+                self.history.end(open, Told::Refused);
+                ("refused".to_owned(), true)
+            }
+            Ended::Answered(Err(KvError::Refused(why))) => {
+                self.history.never_happened(open);
+                let what =
+                    format!("client {client} at node {node}, key {key}: {what:?} refused: {why}");
+                self.wrong.lock().push(what.clone());
+                (what, false)
+            }
+            Ended::Answered(Err(KvError::Unavailable(why) | KvError::NoRoom(why))) => {
+                self.history.never_happened(open);
+                (format!("not done: {why}"), false)
+            }
+            Ended::Answered(Err(KvError::Unknown(why) | KvError::Damaged(why))) => {
+                self.history.end(open, Told::Nothing);
+                (format!("unknown: {why}"), false)
+            }
+            Ended::Nobody(why) => {
+                self.history.end(open, Told::Nothing);
+                (format!("unknown: {why}"), false)
+            }
+        };
+        self.trace.say(format!(
+            "client {client} at node {node}: key {key} {what:?}: {said}"
+        ));
+        fine
+    }
+
+    /// What was there; `None`: no answer.
+    pub async fn read(&self, client: u64, node: u64, key: u64) -> Option<Option<Value>> {
+        let open = self.history.begin(client, key, What::Read);
+        let ended = self.ask(node, |kv, bucket| async move {
+            let current = VersionSelector::Current;
+            let Some(version) = kv.head(&bucket, &Self::name(key), &current).await? else {
+                return Ok(None);
+            };
+            let bytes = match kv.small_content(&version).await {
+                // Overwritten since it was looked up: what it said of itself stands.
+                Err(KvError::Refused(Refusal::NoSuchVersion)) => None,
+                bytes => bytes?,
+            };
+            Ok(Some((version.new.etag, bytes)))
+        });
+        let found = match ended.await {
+            Ended::Answered(Ok(found)) => found,
+            Ended::Answered(Err(KvError::Refused(why))) => {
+                let what =
+                    format!("client {client} at node {node}, key {key}: a read was refused: {why}");
+                self.wrong.lock().push(what);
+                return None;
+            }
+            Ended::Answered(Err(KvError::Damaged(why))) => {
+                let what = format!("client {client} at node {node}, key {key}: damaged: {why}");
+                self.wrong.lock().push(what);
+                return None;
+            }
+            Ended::Answered(Err(error)) => {
+                self.trace.say(format!(
+                    "client {client} at node {node}: key {key} Read: {error}"
+                ));
+                return None;
+            }
+            Ended::Nobody(why) => {
+                self.trace.say(format!(
+                    "client {client} at node {node}: key {key} Read: {why}"
+                ));
+                return None;
+            }
+        };
+        let found = found.map(|(etag, bytes)| {
+            let value = etag.parse::<Value>().unwrap_or(0);
+            if bytes.is_some_and(|bytes| bytes != content(value)) {
+                let what =
+                    format!("client {client} at node {node}, key {key}: wrong bytes under {etag}");
+                self.wrong.lock().push(what);
+            }
+            value
+        });
+        self.history.end(open, Told::Found(found));
+        self.trace.say(format!(
+            "client {client} at node {node}: key {key} Read: {found:?}"
+        ));
+        Some(found)
+    }
+
+    /// A whole listing is a read of every key.
+    async fn list(&self, client: u64, node: u64) -> bool {
+        let opens: Vec<_> = (0..self.keys)
+            .map(|key| self.history.begin(client, key, What::Read))
+            .collect();
+        let ended = self.ask(node, |kv, bucket| async move { list(&kv, &bucket).await });
+        let found = match ended.await {
+            Ended::Answered(Ok(found)) => found,
+            Ended::Answered(Err(error)) => {
+                self.trace
+                    .say(format!("client {client} at node {node}: List: {error}"));
+                return false;
+            }
+            Ended::Nobody(why) => {
+                self.trace
+                    .say(format!("client {client} at node {node}: List: {why}"));
+                return false;
+            }
+        };
+        if !found.is_sorted_by(|one, next| one.0 < next.0) {
+            let what = format!(
+                "client {client} at node {node}: a listing is not in order, or names a key twice"
+            );
+            self.wrong.lock().push(what);
+        }
+        for (key, open) in (0..self.keys).zip(opens) {
+            let line = found.iter().find(|(name, ..)| *name == Self::name(key));
+            let value = line.map(|(_, etag, _)| etag.parse().unwrap_or(0));
+            self.history.end(open, Told::Found(value));
+        }
+        self.trace.say(format!(
+            "client {client} at node {node}: List: {} keys",
+            found.len()
+        ));
+        true
+    }
+}
+
+/// Nothing of the request itself was done yet.
+fn not_begun(error: KvError) -> KvError {
+    match error {
+        KvError::Unknown(why) | KvError::Damaged(why) => KvError::Unavailable(why),
+        other => other,
+    }
+}

@@ -1,0 +1,357 @@
+//! A cluster made from a seed: nodes, network, clients, a storm, healing, and the audit.
+//!
+//! ```text
+//!   nodes start, found ── clients work ─────────────────────── stop │ audit: every key, every copy, every count
+//!                         storm: crashes, cuts, weather ── healing ──│── within 10 s every node serves
+//! ```
+//! Always true: a seed (with the number of nodes and the kinds of faults) decides everything, so a failure is shown again
+//! by `simulate --from SEED --seeds 1`.
+
+pub mod clients;
+pub mod history;
+pub mod nodes;
+pub mod storm;
+pub mod trace;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use minikv_core::env::sim::{Sim, SimNet};
+use minikv_core::env::{clock, task};
+use minikv_core::kv::{Bucket, CreateBucket, CreateBucketError, Versioning};
+use minikv_core::node::Node;
+use parking_lot::Mutex;
+
+use self::clients::{BUCKET, Clients};
+use self::nodes::Nodes;
+use self::storm::{Faults, Storm};
+use self::trace::{Trace, now, seconds};
+use crate::client::TENANT;
+use crate::dice::Dice;
+use crate::invariants::agreement::Agreement;
+use crate::invariants::copies::Copies;
+use crate::invariants::linearizable::{self, Found};
+use crate::invariants::{elections, leftovers, pairs, progress, usage};
+
+/// What to simulate.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How many nodes: all vote in every group.
+    pub nodes: u64,
+    /// What happens to them.
+    pub faults: Faults,
+    /// For how long.
+    pub storm: Duration,
+    /// Keep every step of the scheduler, for comparing runs.
+    pub steps: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Plan {
+        Plan {
+            nodes: 3,
+            faults: Faults::all(),
+            storm: Duration::from_secs(20),
+            steps: false,
+        }
+    }
+}
+
+/// What came of a seed.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// What does not hold; empty: all does.
+    pub broken: Vec<String>,
+    /// What happened.
+    pub trace: Vec<String>,
+    /// A hash of every step of the scheduler, if the plan asked for it.
+    pub steps: u64,
+    /// How long it took, in the world.
+    pub simulated: Duration,
+    /// Calls of clients, and those nobody knows the outcome of.
+    pub calls: (usize, usize),
+    /// Keys whose history could not be decided in time.
+    pub undecided: usize,
+    /// Pairs of group and index at which copies were compared.
+    pub compared: usize,
+    /// Messages between nodes.
+    pub messages: u64,
+}
+
+const CLIENTS: u64 = 4;
+const KEYS: u64 = 8;
+/// How often copies are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// What nodes may take to be founded, and to agree at the end.
+const SETTLE: Duration = Duration::from_secs(60);
+
+/// Simulates one seed.
+pub fn simulate(seed: u64, plan: &Plan) -> Outcome {
+    let mut sim = Sim::new(seed);
+    // Every other seed: tasks that could run overtake each other.
+    if seed.is_multiple_of(2) {
+        sim = sim.shuffled();
+    }
+    if plan.steps {
+        sim = sim.traced();
+    }
+    let (mut outcome, steps) = sim.run(world(seed, plan.clone()));
+    outcome.steps = steps.iter().fold(0xcbf2_9ce4_8422_2325, |hash, line| {
+        line.bytes().fold(hash, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+    });
+    outcome
+}
+
+async fn world(seed: u64, plan: Plan) -> Outcome {
+    let began = now();
+    let trace = Trace::default();
+    let net = SimNet::new(seed);
+    let agreement = Agreement::new(plan.nodes);
+    let watcher = agreement.clone();
+    net.tap(move |flight| watcher.watch(flight));
+    let nodes = Nodes::new(seed, plan.nodes, net.clone(), trace.clone());
+    let copies = Arc::new(Mutex::new(Copies::default()));
+    let clients = Clients::new(nodes.clone(), trace.clone(), KEYS);
+    let mut world = World {
+        seed,
+        plan,
+        trace: trace.clone(),
+        net: net.clone(),
+        nodes: nodes.clone(),
+        agreement: agreement.clone(),
+        clients: clients.clone(),
+        outcome: Outcome::default(),
+    };
+    task::spawn(look(nodes.clone(), copies.clone()));
+    if let Err(what) = world.live().await {
+        world.outcome.broken.push(what);
+    }
+    let mut outcome = world.outcome;
+    outcome.broken.extend(agreement.broken());
+    outcome.broken.extend(copies.lock().broken().to_vec());
+    outcome.broken.extend(clients.wrong.lock().clone());
+    outcome.broken.extend(nodes.failed());
+    for key in clients.all_keys() {
+        let calls = clients.history.of_key(key);
+        match linearizable::check(&calls) {
+            Found::Order => {}
+            Found::Undecided => outcome.undecided += 1,
+            Found::NoOrder => {
+                let lines: Vec<String> = calls.iter().map(|call| format!("    {call}")).collect();
+                outcome.broken.push(format!(
+                    "key {key}: no order of its calls explains what was told\n{}",
+                    lines.join("\n")
+                ));
+            }
+        }
+    }
+    trace.say(format!("the end, {} messages", net.sent()));
+    outcome.trace = trace.lines();
+    outcome.simulated = Duration::from_nanos(now() - began);
+    outcome.calls = clients.history.count();
+    outcome.compared = copies.lock().looked();
+    outcome.messages = net.sent();
+    outcome
+}
+
+/// Compares copies as they go.
+async fn look(nodes: Nodes, copies: Arc<Mutex<Copies>>) {
+    loop {
+        clock::sleep(LOOK_EVERY).await;
+        for (node, of_node) in nodes.copies() {
+            copies.lock().look(node, &of_node);
+        }
+    }
+}
+
+struct World {
+    seed: u64,
+    plan: Plan,
+    trace: Trace,
+    net: SimNet,
+    nodes: Nodes,
+    agreement: Agreement,
+    clients: Clients,
+    outcome: Outcome,
+}
+
+impl World {
+    /// Everything that happens. An error ends it early: there is no use in going on.
+    async fn live(&mut self) -> Result<(), String> {
+        let mut dice = Dice::new(self.seed);
+        for node in 1..=self.plan.nodes {
+            self.nodes.start(node);
+        }
+        self.until("the cluster is founded", || self.all_ready())
+            .await?;
+        let bucket = self.make_bucket().await?;
+        self.trace.say("the cluster is founded");
+        let terms = self.agreement.terms();
+
+        let stop = Arc::new(AtomicBool::new(false));
+        let working: Vec<_> = (1..=CLIENTS)
+            .map(|number| {
+                let client = self.clients.clone();
+                task::spawn(client.client(number, dice.fork(), stop.clone()))
+            })
+            .collect();
+        let mut storm = Storm {
+            nodes: self.nodes.clone(),
+            net: self.net.clone(),
+            trace: self.trace.clone(),
+            faults: self.plan.faults.clone(),
+            dice: dice.fork(),
+        };
+        storm.rage(self.plan.storm).await;
+        storm.heal();
+        self.until("every node has started", || self.all_running())
+            .await?;
+        let healed = now();
+        for node in 1..=self.plan.nodes {
+            let Some((kv, scope)) = self.nodes.door(node) else {
+                return Err(format!("node {node} does not run after healing"));
+            };
+            let served = scope.enter(progress::check(&kv, &bucket, node)).await;
+            served.map_err(|_| format!("node {node} died by itself"))??;
+        }
+        let took = now() - healed;
+        self.trace.say(format!(
+            "every node serves, {} ms after healing",
+            took / 1_000_000
+        ));
+        stop.store(true, Ordering::Relaxed);
+        for client in working {
+            client.await.map_err(|error| error.to_string())?;
+        }
+        self.audit(&bucket).await?;
+        if self.plan.faults.is_empty() {
+            let broken = elections::check(&terms, &self.agreement.terms());
+            self.outcome.broken.extend(broken);
+        }
+        Ok(())
+    }
+
+    /// Looks at everything that is there, through every node.
+    async fn audit(&mut self, bucket: &Bucket) -> Result<(), String> {
+        self.trace.say("audit");
+        for node in 1..=self.plan.nodes {
+            let mut found = BTreeMap::new();
+            for key in self.clients.all_keys() {
+                match self.clients.read(100 + node, node, key).await {
+                    Some(value) => _ = found.insert(key, value),
+                    None => {
+                        return Err(format!("node {node} does not read key {key} in the audit"));
+                    }
+                }
+            }
+            self.outcome.broken.extend(pairs::check(node, &found));
+        }
+        self.until("nothing is left behind", || {
+            self.running()
+                .iter()
+                .all(|node| leftovers::check(node).is_empty())
+        })
+        .await
+        .map_err(|why| {
+            let left: Vec<String> = self
+                .running()
+                .iter()
+                .flat_map(|node| leftovers::check(node))
+                .collect();
+            format!("{why}: {left:?}")
+        })?;
+        self.until("all copies are at the same entry", || self.same_index())
+            .await?;
+        for node in 1..=self.plan.nodes {
+            let Some(running) = self.nodes.running(node) else {
+                return Err(format!("node {node} does not run in the audit"));
+            };
+            let status = running.status().await;
+            for damage in status.damage {
+                self.outcome.broken.push(format!("node {node}: {damage}"));
+            }
+            let counted = usage::check(&running.kv(), bucket).await;
+            let counted =
+                counted.map_err(|error| format!("node {node} does not count: {error}"))?;
+            self.outcome.broken.extend(counted);
+        }
+        Ok(())
+    }
+
+    async fn make_bucket(&self) -> Result<Bucket, String> {
+        let Some((kv, scope)) = self.nodes.door(1) else {
+            return Err("node 1 does not run".to_owned());
+        };
+        let made = scope.enter(async move {
+            let create = CreateBucket {
+                name: BUCKET.to_owned(),
+                tenant: TENANT,
+                owner: "owner".to_owned(),
+                versioning: Versioning::Off,
+                lock: false,
+                settings: Bytes::new(),
+            };
+            match kv.create_bucket(create).await {
+                Ok(bucket) => Ok(bucket),
+                Err(CreateBucketError::Exists(bucket)) => Ok(*bucket),
+                Err(CreateBucketError::Kv(error)) => Err(format!("no bucket: {error}")),
+            }
+        });
+        made.await.map_err(|_| "node 1 died by itself".to_owned())?
+    }
+
+    fn running(&self) -> Vec<Arc<Node>> {
+        (1..=self.plan.nodes)
+            .filter_map(|node| self.nodes.running(node))
+            .collect()
+    }
+
+    fn all_running(&self) -> bool {
+        (1..=self.plan.nodes).all(|node| self.nodes.running(node).is_some())
+    }
+
+    fn all_ready(&self) -> bool {
+        (1..=self.plan.nodes).all(|node| {
+            let running = self.nodes.running(node);
+            running.is_some_and(|running| running.ready().is_ok())
+        })
+    }
+
+    /// Nobody works any more, so copies that get there stay there.
+    fn same_index(&self) -> bool {
+        let copies = self.nodes.copies();
+        let places = |copies: &[minikv_core::node::CopyStatus]| -> Vec<(u16, u64)> {
+            copies
+                .iter()
+                .map(|copy| (copy.group.0, copy.applied))
+                .collect()
+        };
+        let Some((_, first)) = copies.first() else {
+            return false;
+        };
+        copies.len() as u64 == self.plan.nodes
+            && copies
+                .iter()
+                .all(|(_, other)| places(other) == places(first))
+    }
+
+    async fn until(&self, what: &str, is_so: impl Fn() -> bool) -> Result<(), String> {
+        let deadline = now() + SETTLE.as_nanos() as u64;
+        while !is_so() {
+            let failed = self.nodes.failed();
+            if let Some(why) = failed.first() {
+                return Err(why.clone());
+            }
+            if now() > deadline {
+                return Err(format!("by {} not yet: {what}", seconds(now())));
+            }
+            clock::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,277 @@
+//! The nodes of a simulated cluster: their disks, their lives, and how they end.
+//!
+//! Always true: a node's tasks live in a scope of their own per life, and its disk outlives them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use minikv_core::env::clock;
+use minikv_core::env::sim::{Choice, Latency, Scope, SimDisk, SimNet};
+use minikv_core::env::{Env, task};
+use minikv_core::kv::Kv;
+use minikv_core::node::{CopyStatus, Founders, Limits, Node, NodeOptions};
+use parking_lot::Mutex;
+
+use super::trace::Trace;
+use crate::dice::Dice;
+use crate::world::small_options;
+
+/// The cluster that simulations found.
+const CLUSTER: u128 = 0x6d69_6e69_6b76;
+/// Data groups: enough that a listing and a bucket meet more than one.
+const DATA_GROUPS: u16 = 2;
+
+struct Member {
+    disk: SimDisk,
+    scope: Scope,
+    node: Option<Arc<Node>>,
+    /// How often it was started.
+    life: u64,
+    alive: bool,
+    drift: i32,
+}
+
+struct Shared {
+    members: Mutex<Vec<Member>>,
+    net: SimNet,
+    trace: Trace,
+    /// Nodes that could not start, and why.
+    failed: Mutex<Vec<String>>,
+}
+
+/// All of them, numbered from 1.
+#[derive(Clone)]
+pub struct Nodes {
+    shared: Arc<Shared>,
+}
+
+/// The disk's speed on a good day.
+pub fn usual() -> Latency {
+    Latency {
+        write: (Duration::from_micros(20), Duration::from_micros(200)),
+        sync: (Duration::from_micros(300), Duration::from_millis(3)),
+    }
+}
+
+fn options(this: u64, count: u64) -> NodeOptions {
+    let small = small_options();
+    NodeOptions {
+        data_groups: DATA_GROUPS,
+        cluster: Some(Founders {
+            cluster: CLUSTER,
+            this,
+            nodes: (1..=count).collect(),
+        }),
+        limits: Limits {
+            // So that a node comes back from a checkpoint and a tail of its log, not always from all of it.
+            checkpoint_entries: 100,
+            sweep_every: Duration::from_secs(5),
+            // The record of a transaction whose gateway died is kept until its session has ended.
+            session_idle: Duration::from_secs(15),
+            ..small.limits.clone()
+        },
+        ..small
+    }
+}
+
+impl Nodes {
+    /// Nodes with empty disks; none is started.
+    pub fn new(seed: u64, count: u64, net: SimNet, trace: Trace) -> Nodes {
+        let member = |node| {
+            let disk = SimDisk::new(seed.wrapping_mul(1000) + node);
+            disk.set_capacity(1 << 30);
+            disk.set_latency(usual());
+            Member {
+                disk,
+                scope: Scope::new(format!("node {node}")),
+                node: None,
+                life: 0,
+                alive: false,
+                drift: 0,
+            }
+        };
+        Nodes {
+            shared: Arc::new(Shared {
+                members: Mutex::new((1..=count).map(member).collect()),
+                net,
+                trace,
+                failed: Mutex::default(),
+            }),
+        }
+    }
+
+    fn with<T>(&self, node: u64, ask: impl FnOnce(&mut Member) -> T) -> T {
+        ask(&mut self.shared.members.lock()[node as usize - 1])
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.shared.members.lock().len() as u64
+    }
+
+    /// Starts a node on its disk, if it does not run.
+    pub fn start(&self, node: u64) {
+        let count = self.count();
+        let begun = self.with(node, |member| {
+            if member.alive {
+                return None;
+            }
+            member.alive = true;
+            member.life += 1;
+            member.scope = Scope::new(format!("node {node}, life {}", member.life));
+            member.scope.set_drift(member.drift);
+            let env = Env {
+                disk: member.disk.env().disk,
+                net: self.shared.net.of(node),
+            };
+            Some((member.scope.clone(), env, member.life))
+        });
+        let Some((scope, env, life)) = begun else {
+            return;
+        };
+        self.shared
+            .trace
+            .say(format!("node {node} starts (life {life})"));
+        let nodes = self.clone();
+        scope.spawn(async move {
+            let started = Node::start(env, options(node, count)).await;
+            match started {
+                Ok(started) => nodes.with(node, |member| {
+                    if member.life == life && member.alive {
+                        member.node = Some(started);
+                    }
+                }),
+                Err(error) => {
+                    let what = format!("node {node} does not start: {error}");
+                    nodes.shared.failed.lock().push(what);
+                }
+            }
+        });
+    }
+
+    /// A node dies: nothing of it runs any more, and its disk keeps what `keeps` says (`None`: a kill, all of it).
+    pub fn crash(&self, node: u64, keeps: Option<&Choice>) {
+        let dead = self.with(node, |member| {
+            member.alive = false;
+            member.scope.kill();
+            member.disk = match keeps {
+                None => member.disk.after_kill(),
+                Some(choice) => member.disk.after_power_cut(choice),
+            };
+            member.disk.set_latency(usual());
+            member.node.take()
+        });
+        drop(dead);
+        let how = match keeps {
+            None => "is killed".to_owned(),
+            Some(choice) => {
+                format!("loses power; of what was not synced its disk keeps {choice:?}")
+            }
+        };
+        self.shared.trace.say(format!("node {node} {how}"));
+    }
+
+    /// As `crash`, but at one of the next operations of its disk (or after two seconds).
+    pub async fn crash_at_an_operation(&self, node: u64, dice: &mut Dice) {
+        let disk = self.with(node, |member| member.disk.clone());
+        disk.hang_after_crash();
+        disk.crash_at(disk.op_count() + dice.below(30));
+        // Either way it dies now.
+        let _ = clock::timeout(Duration::from_secs(2), disk.wait_crashed()).await;
+        let keeps = choice(dice);
+        if self.is_alive(node) {
+            self.crash(node, keeps.as_ref());
+        }
+    }
+
+    /// Whether it was started and has not died.
+    pub fn is_alive(&self, node: u64) -> bool {
+        self.with(node, |member| member.alive)
+    }
+
+    /// Stops a node where it is, for a while.
+    pub fn pause(&self, node: u64, how_long: Duration) {
+        let scope = self.with(node, |member| member.scope.clone());
+        scope.pause();
+        let trace = self.shared.trace.clone();
+        trace.say(format!("node {node} is paused for {how_long:?}"));
+        task::spawn(async move {
+            clock::sleep(how_long).await;
+            scope.resume();
+            trace.say(format!("node {node} goes on"));
+        });
+    }
+
+    /// Ends all pauses.
+    pub fn resume_all(&self) {
+        for member in self.shared.members.lock().iter() {
+            member.scope.resume();
+        }
+    }
+
+    /// Changes how fast a node's disk is.
+    pub fn set_latency(&self, node: u64, latency: Latency) {
+        self.with(node, |member| member.disk.set_latency(latency));
+    }
+
+    /// Moves a node's wall clock.
+    pub fn set_wall_offset_ms(&self, node: u64, offset: i64) {
+        self.with(node, |member| member.scope.set_wall_offset_ms(offset));
+    }
+
+    /// From its next start on a node's clocks run too fast by so many millionths.
+    pub fn set_drift(&self, node: u64, millionths: i32) {
+        self.with(node, |member| member.drift = millionths);
+    }
+
+    /// A node's front door, and the scope that requests run in. `None`: it does not run.
+    pub fn door(&self, node: u64) -> Option<(Kv, Scope)> {
+        self.with(node, |member| {
+            let running = member.node.as_ref().filter(|_| member.alive)?;
+            Some((running.kv(), member.scope.clone()))
+        })
+    }
+
+    /// A node that runs.
+    pub fn running(&self, node: u64) -> Option<Arc<Node>> {
+        self.with(node, |member| member.node.clone().filter(|_| member.alive))
+    }
+
+    /// What each node that runs has of each group.
+    pub fn copies(&self) -> Vec<(u64, Vec<CopyStatus>)> {
+        let members = self.shared.members.lock();
+        let running = (1..).zip(members.iter());
+        running
+            .filter_map(|(node, member)| {
+                let running = member.node.as_ref().filter(|_| member.alive)?;
+                Some((node, running.copies()))
+            })
+            .collect()
+    }
+
+    /// Who leads a group, as far as it knows itself.
+    pub fn leader(&self, group: u16) -> Option<u64> {
+        let copies = self.copies();
+        let led = copies.iter().filter_map(|(node, copies)| {
+            let copy = copies
+                .iter()
+                .find(|copy| copy.group.0 == group && copy.leads)?;
+            Some((copy.term, *node))
+        });
+        led.max().map(|(_, node)| node)
+    }
+
+    /// Nodes that could not start.
+    pub fn failed(&self) -> Vec<String> {
+        self.shared.failed.lock().clone()
+    }
+}
+
+/// What a crash leaves.
+pub fn choice(dice: &mut Dice) -> Option<Choice> {
+    match dice.below(3) {
+        0 => None,
+        1 => Some(Choice::None),
+        _ => Some(Choice::Random(dice.roll())),
+    }
+}

@@ -1,0 +1,322 @@
+//! What happens to a cluster: one fault after the other, some at the same time, by the seed.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+use std::time::Duration;
+
+use minikv_core::env::clock;
+use minikv_core::env::sim::{Latency, SimNet, Weather};
+
+use super::nodes::{Nodes, choice, usual};
+use super::trace::{Trace, now};
+use crate::dice::Dice;
+
+/// Kinds of faults.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Fault {
+    /// A node dies and starts again later; its disk keeps all that was written.
+    Kill,
+    /// The same, and of what was not synced any part is lost or torn.
+    Power,
+    /// All nodes die at once.
+    PowerAll,
+    /// A node stops for a while and goes on.
+    Pause,
+    /// The nodes are cut in two halves.
+    Partition,
+    /// Nothing gets from one node to another, in that direction.
+    OneWay,
+    /// A leader is cut from everybody, or only hears, or is only heard.
+    Isolate,
+    /// Messages take long and overtake each other.
+    Delay,
+    /// Messages get lost.
+    Lose,
+    /// Messages come twice, and some much later.
+    Double,
+    /// A disk is slow.
+    SlowDisk,
+    /// Clocks run too fast or too slow from a node's next start on.
+    Drift,
+    /// A wall clock jumps.
+    WallJump,
+}
+
+const ALL: [(&str, Fault); 13] = [
+    ("kill", Fault::Kill),
+    ("power", Fault::Power),
+    ("power-all", Fault::PowerAll),
+    ("pause", Fault::Pause),
+    ("partition", Fault::Partition),
+    ("one-way", Fault::OneWay),
+    ("isolate", Fault::Isolate),
+    ("delay", Fault::Delay),
+    ("lose", Fault::Lose),
+    ("double", Fault::Double),
+    ("slow-disk", Fault::SlowDisk),
+    ("drift", Fault::Drift),
+    ("wall-jump", Fault::WallJump),
+];
+
+/// Which faults may happen.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Faults(BTreeSet<Fault>);
+
+impl Faults {
+    /// All there are.
+    pub fn all() -> Faults {
+        Faults(ALL.iter().map(|(_, fault)| *fault).collect())
+    }
+
+    /// None.
+    pub fn none() -> Faults {
+        Faults(BTreeSet::new())
+    }
+
+    /// Nothing happens.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromStr for Faults {
+    type Err = String;
+
+    /// `all`, `none`, or names with commas between them.
+    fn from_str(names: &str) -> Result<Faults, String> {
+        match names {
+            "all" => return Ok(Faults::all()),
+            "none" => return Ok(Faults::none()),
+            _ => {}
+        }
+        let fault = |name: &str| {
+            let known = ALL.iter().find(|(known, _)| *known == name);
+            known.map(|(_, fault)| *fault).ok_or_else(|| {
+                let names: Vec<&str> = ALL.iter().map(|(name, _)| *name).collect();
+                format!("{name} is no fault; there are {}", names.join(", "))
+            })
+        };
+        names
+            .split(',')
+            .map(fault)
+            .collect::<Result<_, _>>()
+            .map(Faults)
+    }
+}
+
+/// Brings faults until the storm is over.
+pub struct Storm {
+    /// Whom they happen to.
+    pub nodes: Nodes,
+    /// And between whom.
+    pub net: SimNet,
+    /// Where it is written down.
+    pub trace: Trace,
+    /// Which.
+    pub faults: Faults,
+    /// When.
+    pub dice: Dice,
+}
+
+impl Storm {
+    /// Rages for so long; heals nothing.
+    pub async fn rage(&mut self, how_long: Duration) {
+        let kinds: Vec<Fault> = self.faults.0.iter().copied().collect();
+        if kinds.is_empty() {
+            clock::sleep(how_long).await;
+            return;
+        }
+        let until = now() + how_long.as_nanos() as u64;
+        while now() < until {
+            let pause = match self.dice.percent(30) {
+                true => self.dice.below(100),
+                false => 200 + self.dice.below(2500),
+            };
+            clock::sleep(Duration::from_millis(pause)).await;
+            let kind = kinds[self.dice.below(kinds.len() as u64) as usize];
+            self.bring(kind).await;
+            // Who died comes back sooner or later.
+            for node in 1..=self.nodes.count() {
+                if !self.nodes.is_alive(node) && self.dice.percent(50) {
+                    self.nodes.start(node);
+                }
+            }
+            if self.dice.percent(35) {
+                self.clear_up();
+            }
+        }
+    }
+
+    fn clear_up(&self) {
+        self.net.mend();
+        self.net.set_weather(Weather::default());
+        self.trace.say("the network is whole");
+    }
+
+    /// Everything works again.
+    pub fn heal(&self) {
+        self.clear_up();
+        self.nodes.resume_all();
+        for node in 1..=self.nodes.count() {
+            self.nodes.set_latency(node, usual());
+            self.nodes.start(node);
+        }
+        self.trace.say("everything has healed");
+    }
+
+    fn any_node(&mut self) -> u64 {
+        1 + self.dice.below(self.nodes.count())
+    }
+
+    /// Often a leader: most of what can go wrong goes wrong there.
+    fn victim(&mut self) -> u64 {
+        let any = self.any_node();
+        match self.dice.percent(50) {
+            true => self.nodes.leader(self.dice.below(3) as u16).unwrap_or(any),
+            false => any,
+        }
+    }
+
+    async fn bring(&mut self, fault: Fault) {
+        match fault {
+            Fault::Kill => {
+                let node = self.victim();
+                self.die(node, false).await;
+            }
+            Fault::Power => {
+                let node = self.victim();
+                self.die(node, true).await;
+            }
+            Fault::PowerAll => {
+                for node in 1..=self.nodes.count() {
+                    let keeps = choice(&mut self.dice);
+                    if self.nodes.is_alive(node) {
+                        self.nodes.crash(node, keeps.as_ref());
+                    }
+                }
+            }
+            Fault::Pause => {
+                let node = self.victim();
+                let how_long = match self.dice.percent(70) {
+                    true => 100 + self.dice.below(2_000),
+                    false => 3_000 + self.dice.below(5_000),
+                };
+                self.nodes.pause(node, Duration::from_millis(how_long));
+            }
+            Fault::Partition => {
+                let side: Vec<u64> = (1..=self.nodes.count())
+                    .filter(|_| self.dice.percent(50))
+                    .collect();
+                self.trace
+                    .say(format!("the network is cut around {side:?}"));
+                for one in 1..=self.nodes.count() {
+                    for other in 1..=self.nodes.count() {
+                        if side.contains(&one) != side.contains(&other) {
+                            self.net.cut(one, other);
+                        }
+                    }
+                }
+            }
+            Fault::OneWay => {
+                let (from, to) = (self.any_node(), self.any_node());
+                self.trace
+                    .say(format!("nothing gets from node {from} to node {to}"));
+                self.net.cut(from, to);
+            }
+            Fault::Isolate => {
+                let node = self.victim();
+                let (out, into) = match self.dice.below(3) {
+                    0 => (true, true),
+                    1 => (true, false),
+                    _ => (false, true),
+                };
+                self.trace
+                    .say(format!("node {node} is cut off (out {out}, in {into})"));
+                for other in 1..=self.nodes.count() {
+                    if out {
+                        self.net.cut(node, other);
+                    }
+                    if into {
+                        self.net.cut(other, node);
+                    }
+                }
+            }
+            Fault::Delay => {
+                let longest = Duration::from_millis(1 + self.dice.below(400));
+                self.trace.say(format!("messages take up to {longest:?}"));
+                self.net.set_weather(Weather {
+                    delay: (Duration::from_micros(50), longest),
+                    ..Weather::default()
+                });
+            }
+            Fault::Lose => {
+                let lost = (1 + self.dice.below(200_000)) as u32;
+                self.trace
+                    .say(format!("{lost} of a million messages get lost"));
+                self.net.set_weather(Weather {
+                    lost,
+                    ..Weather::default()
+                });
+            }
+            Fault::Double => {
+                let doubled = (1 + self.dice.below(300_000)) as u32;
+                let strays = (1 + self.dice.below(50_000)) as u32;
+                self.trace.say(format!(
+                    "{doubled} of a million messages come twice, {strays} late"
+                ));
+                self.net.set_weather(Weather {
+                    delay: (Duration::from_micros(50), Duration::from_millis(20)),
+                    doubled,
+                    strays,
+                    ..Weather::default()
+                });
+            }
+            Fault::SlowDisk => {
+                let node = self.victim();
+                let slowest = Duration::from_millis(1 + self.dice.below(700));
+                self.trace
+                    .say(format!("node {node}'s disk takes up to {slowest:?}"));
+                let latency = match self.dice.percent(60) {
+                    true => Latency {
+                        write: usual().write,
+                        sync: (Duration::from_millis(1), slowest),
+                    },
+                    false => usual(),
+                };
+                self.nodes.set_latency(node, latency);
+            }
+            Fault::Drift => {
+                let node = self.any_node();
+                let drift = self.dice.below(100_000) as i32 - 50_000;
+                self.trace.say(format!(
+                    "node {node}'s clocks will drift by {drift} millionths"
+                ));
+                self.nodes.set_drift(node, drift);
+            }
+            Fault::WallJump => {
+                let node = self.any_node();
+                let jump = self.dice.below(7_200_000) as i64 - 3_600_000;
+                self.trace
+                    .say(format!("node {node}'s wall clock is off by {jump} ms"));
+                self.nodes.set_wall_offset_ms(node, jump);
+            }
+        }
+    }
+
+    async fn die(&mut self, node: u64, power: bool) {
+        if !self.nodes.is_alive(node) {
+            return;
+        }
+        match (power, self.dice.percent(50)) {
+            (true, true) => {
+                let mut dice = self.dice.fork();
+                self.nodes.crash_at_an_operation(node, &mut dice).await;
+            }
+            (true, false) => {
+                let keeps = choice(&mut self.dice);
+                self.nodes.crash(node, keeps.as_ref());
+            }
+            (false, _) => self.nodes.crash(node, None),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Three nodes in one seed, a few seeds with every change; `simulate --seeds N` runs many.
+
+use std::process::Command;
+
+fn simulate(arguments: &[&str]) -> String {
+    let ran = Command::new(env!("CARGO_BIN_EXE_simulate"))
+        .args(arguments)
+        .output();
+    let ran = match ran {
+        Ok(ran) => ran,
+        Err(error) => panic!("simulate does not start: {error}"),
+    };
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(ran.status.success(), "{said}");
+    said
+}
+
+/// Crashes, cuts, slow disks, lost and late messages, drifting clocks: nothing acknowledged is lost, every read is one that
+/// some order of the calls explains, copies are equal, and within ten seconds of healing every node serves.
+#[test]
+fn a_cluster_keeps_its_promises_through_storms() {
+    let said = simulate(&["--seeds", "4", "--storm", "12", "--jobs", "2"]);
+    assert!(said.contains(" 0 failed"), "{said}");
+}
+
+/// Where nothing happens nobody is elected anew, and everybody is answered.
+#[test]
+fn a_quiet_cluster_elects_nobody() {
+    let said = simulate(&["--seeds", "1", "--storm", "15", "--faults", "none"]);
+    assert!(said.contains("(0 of unknown outcome)"), "{said}");
+}
+
+/// The same seed gives the same world, step by step, in two processes.
+#[test]
+fn a_storm_can_be_replayed() {
+    let said = simulate(&[
+        "--seeds", "2", "--from", "7", "--storm", "6", "--twice", "--jobs", "2",
+    ]);
+    assert!(said.contains(" 0 differ"), "{said}");
+}
+
+/// A minority of five may be gone.
+#[test]
+fn five_nodes_keep_the_same_promises() {
+    let said = simulate(&[
+        "--seeds", "1", "--from", "5", "--nodes", "5", "--storm", "8",
+    ]);
+    assert!(said.contains(" 0 failed"), "{said}");
+}
