@@ -446,7 +446,7 @@ fn probes_are_open_and_the_rest_is_signed() {
     assert_eq!(http(&server.s3, "GET", "/_minikv/nothing", &[], b"").0, 404);
 }
 
-/// A client that stops in the middle of its body is cut off with S3's answer, and leaves nothing.
+/// A client that stops in the middle of its body is cut off after half a minute, with S3's answer, and leaves nothing.
 #[test]
 fn slow_upload_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
@@ -461,7 +461,7 @@ fn slow_upload_is_cut_off() {
     let mut answer = String::new();
     let _ = upload.read_to_string(&mut answer);
     assert!(
-        began.elapsed() < Duration::from_secs(20),
+        began.elapsed() < Duration::from_secs(45),
         "{:?}",
         began.elapsed()
     );
