@@ -47,3 +47,11 @@ fn five_nodes_keep_the_same_promises() {
     ]);
     assert!(said.contains(" 0 failed"), "{said}");
 }
+
+/// Seed 88 of 2026-11-22: a member that had just lost its leadership joined the round of a peer's question, which gives up at
+/// once, and told its reader that nobody leads.
+#[test]
+fn a_read_outlives_the_leader_it_asked_first() {
+    let said = simulate(&["--seeds", "1", "--from", "88"]);
+    assert!(said.contains(" 0 failed"), "{said}");
+}

@@ -119,14 +119,21 @@ impl Group {
     ) -> Result<(), KvError> {
         let deadline = clock::now() + PATIENCE;
         let unavailable = |why: String| KvError::Unavailable(format!("{}: {why}", self.id));
-        let asker = Asker {
-            group: self.id,
-            node: self.replica.node,
-            raft: raft.clone(),
-            peers,
+        let index = loop {
+            let asker = Asker {
+                group: self.id,
+                node: self.replica.node,
+                raft: raft.clone(),
+                peers: peers.clone(),
+            };
+            let round = self.rounds.join(move || Box::pin(asker.index(deadline)));
+            match round.await {
+                Ok(index) => break index,
+                Err(why) if clock::now() >= deadline => return Err(unavailable(why)),
+                // Whoever began the round decides how long it tries: a question of a peer ends at the first failure.
+                Err(_) => clock::sleep(PAUSE).await,
+            }
         };
-        let round = self.rounds.join(move || Box::pin(asker.index(deadline)));
-        let index = round.await.map_err(unavailable)?;
         if self.replica.applied() >= index || crate::planted!("read-before-applied") {
             return Ok(());
         }
