@@ -34,7 +34,7 @@ use super::merged::{Merged, Source};
 use super::overlay::{Moment, Overlay};
 use super::row::Row;
 use super::run_set::RunSet;
-use super::run_store::{RunStore, StoreOptions};
+use super::run_store::{RunStore, StoreOptions, Written};
 use super::run_writer::RowSource;
 use super::table::{Database, Table};
 use super::{
@@ -505,6 +505,10 @@ impl<D: Database> Engine for Hosted<D> {
     ) -> BoxFuture<'static, Result<CheckpointInfo, EngineError>> {
         let inner = self.0.clone();
         on_env_thread("install", async move { inner.install(prepared).await })
+    }
+
+    fn written(&self) -> Written {
+        self.0.store.written()
     }
 
     fn damage(&self) -> Vec<Damage> {

@@ -260,8 +260,7 @@ impl Node {
         copies.collect()
     }
 
-    /// What a group holds besides objects that should not last: sessions, transactions, prepared parts, open stages.
-    /// For tests.
+    /// What a group holds besides objects that should not last: transactions, intents, facts still to be pushed. For tests.
     pub fn loose_ends(&self) -> Result<Vec<String>, KvError> {
         let mut found = Vec::new();
         for group in self.router.groups.all() {

@@ -1,7 +1,7 @@
 //! Appending past the page cache.
 //!
 //! Bulk bytes are written once and read later, if at all. Through the page cache each of them costs a page: found,
-//! emptied, filled and written back, which took 1.4 to 2.3 s of CPU per GB where it was measured, against 0.2 for a copy
+//! emptied, filled and written back, which took up to 2.3 s of CPU per GB where it was measured, against 0.2 for a copy
 //! into this buffer and a write from there (docs/performance.md).
 //!
 //! ```text
