@@ -1,11 +1,15 @@
 //! What a leader keeps in memory only: which stages make progress, which bytes somebody is reading.
 //!
 //! Nobody agrees on these. A new leader knows nothing of them and therefore waits: nothing is abandoned or released
-//! before it has led for as long as such a thing would have had to be idle.
+//! before it has led for as long as such a thing would have had to be idle. What writers and readers of other processes
+//! hold, these tell it again and again (`touch`).
 //!
-//! Always true: every stage that a writer or reader of this process holds counts as in use.
+//! Always true:
+//! * every stage that a writer or reader of this process holds counts as in use;
+//! * how long something has lain there is measured by this process's own clock that nobody sets: a wall clock that jumps
+//!   an hour ahead releases nothing an hour early.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -27,6 +31,10 @@ struct Inner {
     term: u64,
     progress: BTreeMap<StageId, Instant>,
     pins: BTreeMap<StageId, usize>,
+    /// Stages that readers elsewhere hold, and until when that is believed.
+    pinned_elsewhere: BTreeMap<StageId, Instant>,
+    /// When the free list was looked at in this term, and the index that was applied then; oldest first.
+    looked: VecDeque<(Instant, u64)>,
     /// Sessions: the highest sequence seen, and since when it did not rise.
     sessions: BTreeMap<u64, (u64, Instant)>,
     /// Stages that a writer of this process holds, and whether they were given up behind its back.
@@ -42,6 +50,8 @@ impl LeaderMemory {
                 term: 0,
                 progress: BTreeMap::new(),
                 pins: BTreeMap::new(),
+                pinned_elsewhere: BTreeMap::new(),
+                looked: VecDeque::new(),
                 sessions: BTreeMap::new(),
                 writers: BTreeMap::new(),
             }),
@@ -56,6 +66,21 @@ impl LeaderMemory {
         inner.leads_since = clock::now();
         inner.progress.clear();
         inner.sessions.clear();
+        inner.looked.clear();
+    }
+
+    /// The free list is looked at, and so much is applied: what was freed up to there has lain there for longer than
+    /// `limit` if this says so later. Answers up to which index that is so now.
+    pub(crate) fn rested(&self, applied: u64, limit: Duration) -> Option<u64> {
+        let mut inner = self.inner.lock();
+        let now = clock::now();
+        inner.looked.push_back((now, applied));
+        let long_ago = |(at, _): &(Instant, u64)| now.since(*at) >= limit;
+        let count = inner.looked.partition_point(long_ago);
+        // The newest of those long ago says all that the older ones say.
+        let rested = inner.looked.drain(..count).next_back()?;
+        inner.looked.push_front(rested);
+        Some(rested.1)
     }
 
     /// Whether what is known here is of this term.
@@ -150,7 +175,28 @@ impl LeaderMemory {
         }
     }
 
+    /// Somebody elsewhere reads chunks of this stage, and will say so again within this time.
+    pub(crate) fn pin_for(&self, stage: StageId, time: Duration) {
+        let mut inner = self.inner.lock();
+        let now = clock::now();
+        inner.pinned_elsewhere.retain(|_, until| *until > now);
+        inner.pinned_elsewhere.insert(stage, now + time);
+    }
+
     pub(crate) fn is_pinned(&self, stage: StageId) -> bool {
-        self.inner.lock().pins.contains_key(&stage)
+        let inner = self.inner.lock();
+        let elsewhere = inner.pinned_elsewhere.get(&stage);
+        inner.pins.contains_key(&stage) || elsewhere.is_some_and(|until| *until > clock::now())
+    }
+
+    /// Stages of writers of this process for which bytes came since then, and those that its readers hold.
+    pub(crate) fn in_use(&self, since: Instant) -> (Vec<StageId>, Vec<StageId>) {
+        let inner = self.inner.lock();
+        let moved = |stage: &&StageId| {
+            let touched = inner.progress.get(stage);
+            touched.is_some_and(|touched| *touched >= since)
+        };
+        let writers = inner.writers.keys().filter(moved).copied().collect();
+        (writers, inner.pins.keys().copied().collect())
     }
 }

@@ -155,7 +155,10 @@ async fn release(group: &Group, limits: &SweepLimits) -> Result<(), KvError> {
     if group.memory.has_led_for() < limits.release_after {
         return Ok(());
     }
-    let before = clock::wall_ms().saturating_sub(limits.release_after.as_millis() as u64);
+    let applied = group.replica.applied();
+    let Some(rested) = group.memory.rested(applied, limits.release_after) else {
+        return Ok(());
+    };
     loop {
         let view = group.read().await?;
         let mut due = Vec::new();
@@ -163,7 +166,7 @@ async fn release(group: &Group, limits: &SweepLimits) -> Result<(), KvError> {
         for item in read::free_list(&*view, 0) {
             let item = item.map_err(unreadable)?;
             // The list is in the order of freeing: nothing behind is due.
-            if item.freed_ms > before {
+            if item.index > rested && !crate::planted!("released-at-once") {
                 break;
             }
             if !is_read(group, &item.content) {
