@@ -30,6 +30,12 @@ struct Watch {
 }
 
 impl Incoming {
+    /// All rows were replaced: what ended meanwhile was told to nobody.
+    pub(crate) fn all_dropped(&self) {
+        let mut stages = self.stages.lock();
+        stages.values_mut().for_each(|watch| watch.dropped = true);
+    }
+
     /// Bytes under this stage begin to come. Look at the state after this.
     pub(crate) fn watch(self: &Arc<Self>, stage: StageId) -> Watched {
         self.stages.lock().entry(stage).or_default().watchers += 1;

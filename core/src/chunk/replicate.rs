@@ -8,7 +8,8 @@
 //! Always true:
 //! * a frame counts for a member only after that member said "stored", which it says after its fsync;
 //! * of a body at most `LANE` frames are kept for each member, all copies of a frame share one buffer, and every copy ends
-//!   in time: a member that is slow or gone costs the client a second once, then frames pass it by;
+//!   in time: a member that does not answer holds the client up for a moment once, then frames pass it by; one that answers
+//!   slowly holds up each frame by at most that moment;
 //! * what is told at the end is who holds which chunk, as the members said; the state decides whether that is enough.
 //!
 //! Failure it prevents: a claim counts a copy that was only sent, and the next crash loses the chunk.
@@ -52,7 +53,7 @@ const COPY: Duration = Duration::from_secs(5);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a body waits for a member whose lane is full, before frames pass it by.
-const LANE_PATIENCE: Duration = Duration::from_secs(1);
+const LANE_PATIENCE: Duration = Duration::from_millis(250);
 /// How long the end of a body waits for the slowest members.
 const SLOWEST: Duration = Duration::from_millis(100);
 
@@ -236,7 +237,7 @@ async fn enough(
         let (node, kept) = copied.map_err(|error| KvError::Unavailable(error.to_string()))?;
         match kept {
             Ok(()) => _ = stored.insert(node.0),
-            Err(NotKept::Closed) => return Err(given_up()),
+            Err(NotKept::Closed) => why = Some(given_up()),
             Err(NotKept::OtherBytes(what)) => {
                 why.get_or_insert(KvError::Damaged(format!("{what} was written twice")));
             }

@@ -75,7 +75,7 @@ impl Wants {
         }
     }
 
-    /// The rows came as a whole: whatever they name may be missing.
+    /// The rows came as a whole, or bytes were lost: whatever rows name may be missing.
     pub(crate) fn add_everything(&self) {
         self.inner.lock().everything = true;
         self.came.notify_one();

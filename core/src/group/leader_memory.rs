@@ -9,7 +9,7 @@
 //! * how long something has lain there is measured by this process's own clock that nobody sets: a wall clock that jumps
 //!   an hour ahead releases nothing an hour early.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -128,6 +128,15 @@ impl LeaderMemory {
             inner.sessions.insert(*id, (*highest, moved));
         }
         due
+    }
+
+    /// Only these stages are open: what was known of others is forgotten. (Somebody elsewhere claimed them.)
+    pub(crate) fn only_open(&self, open: &BTreeSet<StageId>) {
+        let mut inner = self.inner.lock();
+        let Inner {
+            progress, writers, ..
+        } = &mut *inner;
+        progress.retain(|stage, _| open.contains(stage) || writers.contains_key(stage));
     }
 
     /// The stage ended.

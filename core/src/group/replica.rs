@@ -400,6 +400,9 @@ impl Replica {
                 .store(mark.at.map_or(0, |at| at.index), Ordering::Release);
             *current = mark;
         }
+        // What the new rows name may be missing here, and what lies here may have ended before them.
+        self.incoming.all_dropped();
+        self.store.judge_all_of(self.id)?;
         self.wants.add_everything();
         let written = self.begin_checkpoint().await;
         self.checkpoint_ended(written.clone());

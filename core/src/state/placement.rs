@@ -60,7 +60,10 @@ impl Membership {
 
     /// Whether these nodes hold a majority of both memberships.
     pub(crate) fn enough(&self, nodes: &BTreeSet<u64>) -> bool {
-        let majority_of = |set: &BTreeSet<u64>| set.intersection(nodes).count() * 2 > set.len();
+        let majority_of = |set: &BTreeSet<u64>| match crate::planted!("claim-below-majority") {
+            true => !set.is_disjoint(nodes),
+            false => set.intersection(nodes).count() * 2 > set.len(),
+        };
         majority_of(&self.old) && majority_of(&self.new)
     }
 
@@ -142,7 +145,7 @@ impl Applying<'_> {
                 .checked_add(copies.count)
                 .ok_or(TryAgain::StalePlacement)?;
             let missing: Vec<u64> = membership.wanted.difference(&have).copied().collect();
-            if !missing.is_empty() {
+            if !missing.is_empty() && !crate::planted!("short-list-not-kept") {
                 let have = membership.wanted.intersection(&have).copied().collect();
                 let short = row::Short {
                     vshard: u32::from(place.vshard.0),

@@ -215,6 +215,11 @@ impl Nodes {
         }
     }
 
+    /// What a node has on its disk.
+    pub fn disk(&self, node: u64) -> SimDisk {
+        self.with(node, |member| member.disk.clone())
+    }
+
     /// Changes how fast a node's disk is.
     pub fn set_latency(&self, node: u64, latency: Latency) {
         self.with(node, |member| member.disk.set_latency(latency));
