@@ -129,12 +129,15 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
         outcome: Outcome::default(),
     };
     task::spawn(look(nodes.clone(), copies.clone()));
+    let gaps = Arc::new(Mutex::new(Vec::new()));
+    task::spawn(look_for_gaps(nodes.clone(), gaps.clone()));
     if let Err(what) = world.live().await {
         world.outcome.broken.push(what);
     }
     let mut outcome = world.outcome;
     outcome.broken.extend(agreement.broken());
     outcome.broken.extend(copies.lock().broken().to_vec());
+    outcome.broken.extend(gaps.lock().clone());
     outcome.broken.extend(clients.wrong.lock().clone());
     outcome.broken.extend(nodes.failed());
     for key in clients.all_keys() {
@@ -166,6 +169,18 @@ async fn look(nodes: Nodes, copies: Arc<Mutex<Copies>>) {
         clock::sleep(LOOK_EVERY).await;
         for (node, of_node) in nodes.copies() {
             copies.lock().look(node, &of_node);
+        }
+    }
+}
+
+/// Looks whether a node lacks a chunk and nobody knows.
+async fn look_for_gaps(nodes: Nodes, gaps: Arc<Mutex<Vec<String>>>) {
+    while gaps.lock().is_empty() {
+        clock::sleep(LOOK_EVERY).await;
+        for node in 1..=nodes.count() {
+            if let Some(running) = nodes.running(node) {
+                gaps.lock().extend(chunks::gaps(node, &running));
+            }
         }
     }
 }
