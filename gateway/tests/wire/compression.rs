@@ -288,7 +288,8 @@ async fn compressed_objects_may_be_encrypted() {
                 let put = writing(world.put("/bucket/key"), kind).pieces(body.clone(), 77_777);
                 let put = put.send().await;
                 assert_eq!(put.status, 200, "{}", put.text());
-                if !matches!(kind, Kind::Customer(_)) {
+                // With keys of KMS or a customer an ETag is no MD5, as on AWS.
+                if kind == Kind::S3 {
                     assert_eq!(put.header("etag"), format!("\"{}\"", md5_hex(&body)));
                 }
                 let takes = world.bytes().await.saturating_sub(before) as usize;
