@@ -223,7 +223,8 @@ impl RaftHandle {
                 },
                 Err(error) => Err(said(error)),
             },
-            ask::What::Propose(_) | ask::What::ReadIndex(_) => return None,
+            // No message of openraft: somebody else answers those.
+            _ => return None,
         };
         Some(said)
     }

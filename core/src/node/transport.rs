@@ -21,11 +21,13 @@ use parking_lot::{Mutex, RwLock};
 use prost::Message;
 use tokio::sync::oneshot;
 
+use crate::chunk::{fetch, receive};
 use crate::env::net::Net;
 use crate::env::{clock, task};
 use crate::group::Group;
 use crate::group::peers::{PeerError, Peers};
 use crate::group::registry::Registry;
+use crate::group::touch;
 use crate::ids::{GroupId, NodeId};
 
 /// This node's end of the network.
@@ -161,6 +163,16 @@ async fn said_by(member: Option<Arc<Group>>, what: ask::What) -> reply::What {
             reply::What::Proposed(member.propose_for_peer(propose).await)
         }
         ask::What::ReadIndex(_) => reply::What::ReadAt(member.read_index_for_peer().await),
+        ask::What::StoreFrame(asked) => {
+            reply::What::FrameStored(receive::keep_for_peer(&member, asked).await)
+        }
+        ask::What::FetchFrame(asked) => {
+            reply::What::Fetched(fetch::frame_for_peer(&member, asked).await)
+        }
+        ask::What::FetchPayload(asked) => {
+            reply::What::Fetched(fetch::payload_for_peer(&member, asked).await)
+        }
+        ask::What::Touch(asked) => reply::What::Touched(touch::for_peer(&member, asked)),
         of_raft => {
             let Some(raft) = member.raft() else {
                 return failed("the group does not run here".to_owned());

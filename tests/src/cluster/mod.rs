@@ -22,7 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use minikv_core::env::sim::{Sim, SimNet};
 use minikv_core::env::{clock, task};
-use minikv_core::kv::{Bucket, CreateBucket, CreateBucketError, Versioning};
+use minikv_core::kv::{Bucket, CreateBucket, CreateBucketError, KvError, Versioning};
 use minikv_core::node::Node;
 use parking_lot::Mutex;
 
@@ -36,7 +36,8 @@ use crate::dice::Dice;
 use crate::invariants::agreement::Agreement;
 use crate::invariants::copies::Copies;
 use crate::invariants::linearizable::{self, Found};
-use crate::invariants::{elections, leftovers, pairs, progress, usage};
+use crate::invariants::{chunks, elections, leftovers, pairs, progress, usage};
+use crate::observe;
 
 /// What to simulate.
 #[derive(Clone, Debug)]
@@ -264,6 +265,8 @@ impl World {
             }
             self.outcome.broken.extend(pairs::check(node, &found));
         }
+        self.abort_uploads(bucket).await?;
+        self.chunks_come_to_rest().await?;
         self.until("nothing is left behind", || {
             self.running()
                 .iter()
@@ -288,12 +291,52 @@ impl World {
             for damage in status.damage {
                 self.outcome.broken.push(format!("node {node}: {damage}"));
             }
+            self.outcome
+                .broken
+                .extend(chunks::read(node, &running).await);
             let counted = usage::check(&running.kv(), bucket).await;
             let counted =
                 counted.map_err(|error| format!("node {node} does not count: {error}"))?;
             self.outcome.broken.extend(counted);
         }
         Ok(())
+    }
+
+    /// Uploads that clients left behind.
+    async fn abort_uploads(&self, bucket: &Bucket) -> Result<(), String> {
+        let Some((kv, scope)) = self.nodes.door(1) else {
+            return Err("node 1 does not run in the audit".to_owned());
+        };
+        let bucket = bucket.clone();
+        let aborted = scope.enter(async move {
+            for upload in observe::uploads(&kv, &bucket).await? {
+                kv.abort_upload(&bucket, upload.key, upload.id).await?;
+            }
+            Ok::<_, KvError>(())
+        });
+        let aborted = aborted.await.map_err(|_| "node 1 died by itself")?;
+        aborted.map_err(|error| format!("an upload is not aborted in the audit: {error}"))
+    }
+
+    /// Stages end, what was freed is released, members get what they lack.
+    async fn chunks_come_to_rest(&self) -> Result<(), String> {
+        let deadline = now() + chunks::BOUND.as_nanos() as u64;
+        loop {
+            let nodes = (1..).zip(self.running());
+            let loose: Vec<String> = nodes
+                .flat_map(|(node, running)| chunks::check(node, &running))
+                .collect();
+            if loose.is_empty() {
+                return Ok(());
+            }
+            if now() > deadline {
+                return Err(format!(
+                    "chunks do not come to rest:\n    {}",
+                    loose.join("\n    ")
+                ));
+            }
+            clock::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     async fn make_bucket(&self) -> Result<Bucket, String> {
