@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use minikv_core::env::clock;
 use minikv_core::env::sim::{Sim, SimNet};
-use minikv_core::kv::{Bucket, CreateBucket, Kv, Versioning, VersionSelector};
+use minikv_core::kv::{Bucket, CreateBucket, Kv, VersionSelector, Versioning};
 use minikv_core::node::Node;
 use minikv_tests::client::TENANT;
 use minikv_tests::cluster::clients::{content, put_bytes};
@@ -95,7 +95,10 @@ impl World {
         for (path, _) in disk.files() {
             let bytes = disk.contents(&path).unwrap();
             let mut at = 0;
-            while let Some(found) = bytes[at..].windows(pattern.len()).position(|w| w == pattern) {
+            while let Some(found) = bytes[at..]
+                .windows(pattern.len())
+                .position(|w| w == pattern)
+            {
                 disk.flip_bit(&path, (at + found) as u64, 3).unwrap();
                 rotten += 1;
                 // Once in every page is more than enough.
@@ -222,7 +225,9 @@ fn a_minority_takes_no_object() {
             let key = Bytes::from("key");
             let bytes = content(LARGE);
             let len = Some(bytes.len() as u64);
-            let mut stage = kv.open_stage(&bucket, key, len, &Default::default()).await?;
+            let mut stage = kv
+                .open_stage(&bucket, key, len, &Default::default())
+                .await?;
             for other in [2, 3] {
                 net.cut(1, other);
                 net.cut(other, 1);

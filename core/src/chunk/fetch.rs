@@ -39,7 +39,12 @@ pub(crate) enum NotFetched {
 }
 
 /// Asks one after the other. `first` decides with whom to begin, so that not all ask the same one.
-async fn from_any(group: &Group, first: u64, what: ask::What, len: usize) -> Result<Bytes, NotFetched> {
+async fn from_any(
+    group: &Group,
+    first: u64,
+    what: ask::What,
+    len: usize,
+) -> Result<Bytes, NotFetched> {
     let peers = group.peers.as_ref();
     let peers = peers.ok_or(NotFetched::NobodyHasThem)?;
     let mut nodes = others(group);

@@ -277,13 +277,18 @@ async fn store_on(group: &Group, node: NodeId, frame: &Frame) -> Result<(), NotK
         match outcome {
             Outcome::Stored => return Ok(()),
             Outcome::Closed => return Err(NotKept::Closed),
-            Outcome::OtherBytes => return Err(NotKept::OtherBytes(format!("a frame on node {}", node.0))),
+            Outcome::OtherBytes => {
+                return Err(NotKept::OtherBytes(format!("a frame on node {}", node.0)));
+            }
             Outcome::NoRoom => {
                 let why = format!("the disk of node {} is nearly full", node.0);
                 return Err(KvError::NoRoom(why).into());
             }
             Outcome::Unknown if clock::now() >= deadline => {
-                return Err(unreachable(format!("node {} does not take a frame", node.0)));
+                return Err(unreachable(format!(
+                    "node {} does not take a frame",
+                    node.0
+                )));
             }
             Outcome::Unknown => clock::sleep(PAUSE).await,
         }
@@ -307,7 +312,8 @@ pub(crate) async fn complete(
             break;
         }
         for copies in &mut list {
-            if !copies.nodes.contains(&node) && send_chunks(group, run, copies, NodeId(node)).await {
+            if !copies.nodes.contains(&node) && send_chunks(group, run, copies, NodeId(node)).await
+            {
                 copies.nodes.insert(node);
             }
         }

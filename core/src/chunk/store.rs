@@ -297,15 +297,20 @@ impl Store {
     /// Whatever lies here of this group is to be judged anew, as if recovery had found it.
     pub(crate) fn judge_all_of(&self, group: GroupId) -> Result<(), EngineError> {
         let segments = self.places.segments();
-        let numbers = segments.iter().map(|(stream, number, _)| (*stream, *number));
+        let numbers = segments
+            .iter()
+            .map(|(stream, number, _)| (*stream, *number));
         let segments: Vec<_> = numbers.collect();
         let items = self.places.items_in(&segments)?;
-        let stages = items.into_values().flatten().filter_map(|(item, _)| match item {
-            Item::Frame { chunk, .. } if chunk.stage.group == group => {
-                Some((chunk.vshard, chunk.stage))
-            }
-            _ => None,
-        });
+        let stages = items
+            .into_values()
+            .flatten()
+            .filter_map(|(item, _)| match item {
+                Item::Frame { chunk, .. } if chunk.stage.group == group => {
+                    Some((chunk.vshard, chunk.stage))
+                }
+                _ => None,
+            });
         self.recovered.lock().extend(stages);
         Ok(())
     }

@@ -102,9 +102,8 @@ async fn get(
     if !is_named(&*replica.view(), run).map_err(unreadable)? {
         return Ok(true);
     }
-    let got = stream::iter(missing.iter().map(Ok)).try_for_each_concurrent(SIDE_BY_SIDE, |piece| {
-        get_frame(group, run, piece, &watched)
-    });
+    let got = stream::iter(missing.iter().map(Ok))
+        .try_for_each_concurrent(SIDE_BY_SIDE, |piece| get_frame(group, run, piece, &watched));
     match got.await {
         Ok(()) | Err(NotKept::Closed) => Ok(true),
         Err(NotKept::OtherBytes(what)) => Err(KvError::Damaged(what)),
@@ -132,7 +131,10 @@ async fn get_frame(
     }
     let fetched = fetch::frame(group, &chunk, piece.at.frame, piece.frame_len as usize).await;
     let bytes = fetched.map_err(|why| {
-        let what = format!("frame {} of {chunk:?} was not fetched: {why:?}", piece.at.frame);
+        let what = format!(
+            "frame {} of {chunk:?} was not fetched: {why:?}",
+            piece.at.frame
+        );
         KvError::Unavailable(what)
     })?;
     let permit = store.log.admit(Stream::Blob, bytes.len()).await;
@@ -195,7 +197,11 @@ async fn work_off_short_list(group: &Group) -> Result<(), KvError> {
     drop(view);
     for (stage, first, short) in mine {
         // An item without its run was added by hand: a reader will find what is missing.
-        let Some(run) = short.run.as_ref().and_then(|run| ChunkRun::of_row(run).ok()) else {
+        let Some(run) = short
+            .run
+            .as_ref()
+            .and_then(|run| ChunkRun::of_row(run).ok())
+        else {
             continue;
         };
         let chunks = first..first.saturating_add(short.count);

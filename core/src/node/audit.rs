@@ -83,7 +83,9 @@ impl Node {
     /// their release or for a copy, bytes that are missing, bytes that nobody names. Looks at places, reads no bytes.
     pub fn loose_bytes(&self) -> Result<Vec<String>, KvError> {
         let segments = self.store.places.segments();
-        let numbers = segments.iter().map(|(stream, number, _)| (*stream, *number));
+        let numbers = segments
+            .iter()
+            .map(|(stream, number, _)| (*stream, *number));
         let segments: Vec<_> = numbers.collect();
         let items = self.store.places.items_in(&segments).map_err(unreadable)?;
         let mut here: BTreeMap<GroupId, BTreeSet<Item>> = BTreeMap::new();

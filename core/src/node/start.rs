@@ -152,7 +152,9 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     let registry = Arc::new(Registry::new(groups));
     if !storage.recovered.damage.is_empty() {
         // Frames that nobody can name any more may be among what was lost.
-        registry.data().for_each(|group| group.replica.wants.add_everything());
+        registry
+            .data()
+            .for_each(|group| group.replica.wants.add_everything());
     }
     let voters = options.voters(identity.node);
     let replayed = bring_up(&registry, &storage, &voters).await?;

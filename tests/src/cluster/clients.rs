@@ -123,7 +123,10 @@ async fn put_in_parts(
     let size = bytes.len() as u64;
     let created = kv.create_upload(bucket, key.clone(), Bytes::new(), Default::default());
     let upload = created.await.map_err(not_begun)?.id;
-    let parts = [bytes.slice(..bytes.len() / 3), bytes.slice(bytes.len() / 3..)];
+    let parts = [
+        bytes.slice(..bytes.len() / 3),
+        bytes.slice(bytes.len() / 3..),
+    ];
     for (number, part) in (1..).zip(parts) {
         let new = NewPart {
             etag: format!("{etag}-{number}"),

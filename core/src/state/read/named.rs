@@ -61,7 +61,7 @@ pub struct FreeItem {
     pub index: u64,
     /// Which of that entry's items.
     pub ordinal: u32,
-    /// When, by the leader's clock of then.
+    /// When, by the wall clock of its leader of then.
     pub freed_ms: u64,
     /// Its bytes.
     pub content: Content,

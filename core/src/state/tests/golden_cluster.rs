@@ -4,8 +4,8 @@ use bytes::Bytes;
 use minikv_proto::{entry as wire, row};
 
 use super::golden::{V, check, check_row, stage_id};
-use crate::state::keys;
 use crate::state::entry::{self, Body, Entry};
+use crate::state::keys;
 
 #[test]
 fn golden_entries_of_several_founders() {
