@@ -136,7 +136,11 @@ impl Node {
                 continue;
             }
             let found = gaps_of(group).map_err(unreadable)?;
-            gaps.extend(found.into_iter().map(|item| format!("{}: {item}", group.id)));
+            gaps.extend(
+                found
+                    .into_iter()
+                    .map(|item| format!("{}: {item}", group.id)),
+            );
         }
         Ok(gaps)
     }
