@@ -60,6 +60,8 @@ pub(crate) enum Standing {
     /// Damaged, and its state lacks entries that it acknowledged: any key may be newer than what is here, so it answers
     /// nothing. Says what to do.
     Behind(String),
+    /// Its peers refuse this node. Says why, and what to do.
+    Refused(String),
 }
 
 /// This node's member of a group.

@@ -218,7 +218,7 @@ impl RaftHandle {
                 },
                 Err(error) => Err(said(error)),
             },
-            ask::What::Propose(_) | ask::What::ReadIndex(_) => return None,
+            ask::What::Propose(_) | ask::What::ReadIndex(_) | ask::What::Boot(_) => return None,
         };
         Some(said)
     }

@@ -97,6 +97,7 @@ impl Group {
             }
             Standing::ReadOnly(_) => return Ok(()),
             Standing::Behind(why) => return Err(KvError::Damaged(why)),
+            Standing::Refused(why) => return Err(KvError::Unavailable(why)),
             Standing::Serving { single_voter: true } => return Ok(()),
             Standing::Serving {
                 single_voter: false,

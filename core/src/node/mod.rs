@@ -1,6 +1,8 @@
 //! One node: a data directory, its log, its groups, and what runs in the background.
 
+mod boot_exchange;
 mod boot_number;
+mod boots;
 mod compactor;
 mod founding;
 mod healer;
@@ -200,7 +202,7 @@ pub enum StartError {
     Damaged {
         /// The data directory.
         dir: String,
-        /// `identity` or `boot`.
+        /// `identity`, `boot` or `boots`.
         file: &'static str,
         /// What was found.
         what: String,

@@ -1,7 +1,7 @@
 //! Starting a node: from a directory to groups that answer.
 //!
 //! ```text
-//!   lock ─ identity ─ boot number ─ places (complete up to C) ─ log (recovered; payloads and frames from C on recorded)
+//!   lock ─ identity ─ boot number ─ peers hear of it ─ places (complete up to C) ─ log (recovered; payloads and frames from C on recorded)
 //!     ─ engines (newest checkpoints) ─ groups (replay, elect) ─ founded, if new ─ claimed chunks looked for ─ ready
 //! ```
 //! Always true:
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use tokio::sync::Notify;
 
+use super::boot_exchange::BootExchange;
 use super::boot_number::{self, Boot};
 use super::founding;
 use super::housekeeping;
@@ -118,7 +119,26 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     let identity = opened.identity;
     let made = make_inner_directories(disk, dir).await;
     made.map_err(StartError::io("make the directories", dir))?;
-    let (boot, boot_healed) = boot_number::raise(disk, dir, opened.is_new).await?;
+    let (lineage, boot_healed) = boot_number::raise(disk, dir, opened.is_new).await?;
+    let boot = lineage.boot;
+    // Before anything that takes long: who else starts needs this node's word.
+    let transport = match &options.cluster {
+        Some(_) => {
+            let voters = options.voters(identity.node);
+            let founders = voters.iter().copied().collect();
+            let boots =
+                BootExchange::open(env.disk.clone(), dir, identity.node, lineage, founders)?;
+            let (net, cluster, node) = (env.net.clone(), identity.cluster, identity.node);
+            Some(Transport::begin(
+                net,
+                cluster,
+                node,
+                boots,
+                voters.into_iter(),
+            ))
+        }
+        None => None,
+    };
     let storage = Storage::open(&env, &options).await?;
     for (file, healed) in [("identity", opened.healed), ("boot", boot_healed)] {
         if let Some(what) = healed {
@@ -127,10 +147,6 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
         }
     }
 
-    let transport = options.cluster.as_ref().map(|_| {
-        let (cluster, node) = (identity.cluster, identity.node);
-        Transport::new(env.net.clone(), cluster, node, boot.number())
-    });
     let grown = Arc::new(Notify::new());
     let pressure = Arc::new(Pressure::new(storage.budget.clone()));
     let mut groups = Vec::new();

@@ -112,13 +112,14 @@ fn one(arguments: &Arguments) -> ExitCode {
         .iter()
         .for_each(|what| println!("BROKEN {what}"));
     println!(
-        "FIGURES {} {} {} {} {} {} {:016x}",
+        "FIGURES {} {} {} {} {} {} {} {:016x}",
         outcome.simulated.as_millis(),
         outcome.calls.0,
         outcome.calls.1,
         outcome.undecided,
         outcome.compared,
         outcome.messages,
+        outcome.refused,
         hash(&outcome.trace) ^ outcome.steps,
     );
     match failed {
@@ -200,6 +201,7 @@ struct Total {
     undecided: u64,
     compared: u64,
     messages: u64,
+    refused: u64,
     different: Vec<u64>,
 }
 
@@ -231,13 +233,14 @@ fn all(arguments: &Arguments) -> ExitCode {
                     .get(at)
                     .and_then(|text| text.parse::<u64>().ok())
             };
-            let figures: Vec<u64> = (0..6).map(|at| figure(at).unwrap_or(0)).collect();
+            let figures: Vec<u64> = (0..7).map(|at| figure(at).unwrap_or(0)).collect();
             total.simulated_ms += figures[0];
             total.calls += figures[1];
             total.unknown += figures[2];
             total.undecided += figures[3];
             total.compared += figures[4];
             total.messages += figures[5];
+            total.refused += figures[6];
             if let Some(Ok(again)) = again
                 && again.figures != ran.figures
             {
@@ -289,7 +292,7 @@ fn replay(arguments: &Arguments, seed: u64) -> String {
 fn line(total: &Total, took: Duration) -> String {
     let seconds = took.as_secs_f64();
     format!(
-        "{} seeds in {seconds:.0} s ({:.2} seeds/s), {:.2} simulated hours ({:.0} simulated s per s), {} calls ({} of unknown outcome), {} keys undecided, {} copies compared, {} messages, {} failed, {} differ",
+        "{} seeds in {seconds:.0} s ({:.2} seeds/s), {:.2} simulated hours ({:.0} simulated s per s), {} calls ({} of unknown outcome), {} keys undecided, {} copies compared, {} messages, {} lost disks refused, {} failed, {} differ",
         total.seeds,
         total.seeds as f64 / seconds,
         total.simulated_ms as f64 / 3_600_000.0,
@@ -299,6 +302,7 @@ fn line(total: &Total, took: Duration) -> String {
         total.undecided,
         total.compared,
         total.messages,
+        total.refused,
         total.failed.len(),
         total.different.len()
     )

@@ -32,6 +32,7 @@ use self::trace::{Trace, now, seconds};
 use crate::client::TENANT;
 use crate::dice::Dice;
 use crate::invariants::agreement::Agreement;
+use crate::invariants::boots::Boots;
 use crate::invariants::copies::Copies;
 use crate::invariants::linearizable::{self, Found};
 use crate::invariants::{elections, leftovers, pairs, progress, usage};
@@ -79,6 +80,8 @@ pub struct Outcome {
     pub compared: usize,
     /// Messages between nodes.
     pub messages: u64,
+    /// Nodes that lost their disks and were refused.
+    pub refused: usize,
 }
 
 const CLIENTS: u64 = 4;
@@ -112,8 +115,12 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
     let trace = Trace::default();
     let net = SimNet::new(seed);
     let agreement = Agreement::new(plan.nodes);
-    let watcher = agreement.clone();
-    net.tap(move |flight| watcher.watch(flight));
+    let boots = Boots::new(plan.nodes);
+    let watchers = (agreement.clone(), boots.clone());
+    net.tap(move |flight| {
+        watchers.0.watch(flight);
+        watchers.1.watch(flight);
+    });
     let nodes = Nodes::new(seed, plan.nodes, net.clone(), trace.clone());
     let copies = Arc::new(Mutex::new(Copies::default()));
     let clients = Clients::new(nodes.clone(), trace.clone(), KEYS);
@@ -133,6 +140,7 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
     }
     let mut outcome = world.outcome;
     outcome.broken.extend(agreement.broken());
+    outcome.broken.extend(boots.broken());
     outcome.broken.extend(copies.lock().broken().to_vec());
     outcome.broken.extend(clients.wrong.lock().clone());
     outcome.broken.extend(nodes.failed());
@@ -211,8 +219,14 @@ impl World {
         storm.heal();
         self.until("every node has started", || self.all_running())
             .await?;
+        self.until("who lost its disk is refused", || {
+            let mut out = self.nodes.out().into_iter();
+            out.all(|node| self.nodes.is_refused(node))
+        })
+        .await?;
+        self.outcome.refused = self.nodes.out().len();
         let healed = now();
-        for node in 1..=self.plan.nodes {
+        for node in self.nodes.whole() {
             let Some((kv, scope)) = self.nodes.door(node) else {
                 return Err(format!("node {node} does not run after healing"));
             };
@@ -239,7 +253,7 @@ impl World {
     /// Looks at everything that is there, through every node.
     async fn audit(&mut self, bucket: &Bucket) -> Result<(), String> {
         self.trace.say("audit");
-        for node in 1..=self.plan.nodes {
+        for node in self.nodes.whole() {
             let mut found = BTreeMap::new();
             for key in self.clients.all_keys() {
                 match self.clients.read(100 + node, node, key).await {
@@ -267,7 +281,7 @@ impl World {
         })?;
         self.until("all copies are at the same entry", || self.same_index())
             .await?;
-        for node in 1..=self.plan.nodes {
+        for node in self.nodes.whole() {
             let Some(running) = self.nodes.running(node) else {
                 return Err(format!("node {node} does not run in the audit"));
             };
@@ -306,9 +320,8 @@ impl World {
     }
 
     fn running(&self) -> Vec<Arc<Node>> {
-        (1..=self.plan.nodes)
-            .filter_map(|node| self.nodes.running(node))
-            .collect()
+        let whole = self.nodes.whole().into_iter();
+        whole.filter_map(|node| self.nodes.running(node)).collect()
     }
 
     fn all_running(&self) -> bool {
@@ -334,7 +347,7 @@ impl World {
         let Some((_, first)) = copies.first() else {
             return false;
         };
-        copies.len() as u64 == self.plan.nodes
+        copies.len() == self.nodes.whole().len()
             && copies
                 .iter()
                 .all(|(_, other)| places(other) == places(first))

@@ -40,9 +40,13 @@ pub enum Fault {
     Drift,
     /// A wall clock jumps.
     WallJump,
+    /// A node's disk is put back to an earlier copy of itself: it must not take part any more.
+    Rollback,
+    /// A node comes back with an empty disk: the same.
+    Wipe,
 }
 
-const ALL: [(&str, Fault); 13] = [
+const ALL: [(&str, Fault); 15] = [
     ("kill", Fault::Kill),
     ("power", Fault::Power),
     ("power-all", Fault::PowerAll),
@@ -56,7 +60,12 @@ const ALL: [(&str, Fault); 13] = [
     ("slow-disk", Fault::SlowDisk),
     ("drift", Fault::Drift),
     ("wall-jump", Fault::WallJump),
+    ("rollback", Fault::Rollback),
+    ("wipe", Fault::Wipe),
 ];
+
+/// In so long every node has told every other one of its last start, and one that is not welcome hears it.
+const CALM: Duration = Duration::from_millis(2_500);
 
 /// Which faults may happen.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -293,6 +302,7 @@ impl Storm {
                 ));
                 self.nodes.set_drift(node, drift);
             }
+            Fault::Rollback | Fault::Wipe => self.lose_a_disk(fault).await,
             Fault::WallJump => {
                 let node = self.any_node();
                 let jump = self.dice.below(7_200_000) as i64 - 3_600_000;
@@ -300,6 +310,34 @@ impl Storm {
                     .say(format!("node {node}'s wall clock is off by {jump} ms"));
                 self.nodes.set_wall_offset_ms(node, jump);
             }
+        }
+    }
+
+    /// One node loses what it knew. A group of three survives that in calm weather only: what the node acknowledged must be
+    /// on another one that runs, and those that run must have heard of its last start.
+    async fn lose_a_disk(&mut self, fault: Fault) {
+        let count = self.nodes.count();
+        let all_run = (1..=count).all(|node| self.nodes.running(node).is_some());
+        let one_is_out = !self.nodes.out().is_empty();
+        if count < 3 || !all_run || one_is_out || self.dice.percent(60) {
+            return;
+        }
+        self.clear_up();
+        self.nodes.resume_all();
+        clock::sleep(CALM).await;
+        let node = self.victim();
+        if self.nodes.is_alive(node) {
+            self.nodes.crash(node, None);
+        }
+        match fault {
+            Fault::Rollback => _ = self.nodes.put_back(node),
+            _ => self.nodes.wipe(node),
+        }
+        self.nodes.start(node);
+        // The others must be there to refuse it.
+        let until = now() + CALM.as_nanos() as u64;
+        while now() < until && !self.nodes.is_refused(node) {
+            clock::sleep(Duration::from_millis(10)).await;
         }
     }
 
