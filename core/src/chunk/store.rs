@@ -141,7 +141,7 @@ impl Store {
 
     // ---- reading ----
 
-    async fn read(&self, item: Item) -> Result<Bytes, ReadFault> {
+    pub(crate) async fn read_item(&self, item: Item) -> Result<Bytes, ReadFault> {
         let mut looked_at = None;
         loop {
             let place = self.places.get(&item).map_err(unreadable)?;
@@ -177,7 +177,7 @@ impl Store {
         checksum: u64,
     ) -> Result<Bytes, ReadFault> {
         let item = Item::Payload(payload);
-        let bytes = self.read(item).await?;
+        let bytes = self.read_item(item).await?;
         let end = offset as usize + len as usize;
         if bytes.len() < end {
             return Err(self.damaged(format!("{item} is shorter than its object")));
@@ -197,7 +197,7 @@ impl Store {
         len: u32,
     ) -> Result<Bytes, ReadFault> {
         let item = item_of(run, at);
-        let bytes = self.read(item).await?;
+        let bytes = self.read_item(item).await?;
         if bytes.len() != len as usize {
             let found = bytes.len();
             return Err(self.damaged(format!("{item} has {found} bytes instead of {len}")));

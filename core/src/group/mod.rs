@@ -11,6 +11,7 @@
 pub(crate) mod checkpoint;
 pub(crate) mod command;
 pub(crate) mod forward;
+pub(crate) mod install;
 pub(crate) mod leader_memory;
 pub(crate) mod lifecycle;
 pub(crate) mod peers;
@@ -29,6 +30,7 @@ pub(crate) mod registry;
 pub(crate) mod replay;
 pub(crate) mod replica;
 pub(crate) mod session;
+pub(crate) mod shipping;
 pub(crate) mod sweep;
 
 use std::sync::Arc;
@@ -36,6 +38,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use self::checkpoint::Pressure;
+use self::install::Installer;
 use self::leader_memory::LeaderMemory;
 use self::peers::Peers;
 use self::raft_handle::RaftHandle;
@@ -73,6 +76,7 @@ pub(crate) struct Group {
     pub memory: LeaderMemory,
     /// Members on other nodes; `None`: this node is the only one, and all of them.
     pub peers: Option<Arc<dyn Peers>>,
+    installer: Installer,
     rounds: Arc<Rounds>,
     standing: RwLock<Standing>,
     raft: RwLock<Option<RaftHandle>>,
@@ -94,6 +98,7 @@ impl Group {
             pressure,
             memory: LeaderMemory::new(),
             peers,
+            installer: Installer::default(),
             rounds: Arc::default(),
             standing: RwLock::new(Standing::Starting),
             raft: RwLock::new(None),

@@ -259,6 +259,7 @@ impl Node {
                 term: raft.as_ref().map_or(0, |raft| raft.term),
                 applied,
                 digest,
+                installs: group.replica.installs(),
             }
         });
         copies.collect()

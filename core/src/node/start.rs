@@ -43,6 +43,7 @@ use crate::engine::{Engine, EngineError};
 use crate::env::disk::{DirLock, Disk};
 use crate::env::{Env, task};
 use crate::group::checkpoint::{CheckpointLimits, Checkpoints, Pressure};
+use crate::group::install::{self, Arrivals};
 use crate::group::lifecycle::Walker;
 use crate::group::peers::{NoPeers, Peers};
 use crate::group::raft_handle::RaftHandle;
@@ -215,6 +216,7 @@ fn limits(options: &NodeOptions) -> CheckpointLimits {
     CheckpointLimits {
         log_bytes: options.limits.checkpoint_log_bytes,
         entries: options.limits.checkpoint_entries,
+        keep_bytes: options.limits.keep_log_bytes,
     }
 }
 
@@ -374,11 +376,21 @@ impl Storage {
             identity.node,
             engine,
             self.store.clone(),
+            Arrivals {
+                disk: self.disk.clone(),
+                dir: options.data_dir.join("incoming").join(&name),
+            },
             limits(options),
             grown.clone(),
         );
         let replica = Arc::new(replica.map_err(|error| StartError::Engine(error.to_string()))?);
         self.store.watch(&replica);
+        // A crash may have come between the switch to another member's checkpoint and the end of what it replaced.
+        let cleared = install::clear_up(&replica).await;
+        cleared.map_err(StartError::io(
+            "clear up after a checkpoint",
+            &options.data_dir,
+        ))?;
         Ok(Arc::new(Group::new(
             replica,
             self.log.clone(),

@@ -225,6 +225,21 @@ impl Inner {
                 reply::What::Proposed(member.propose_for_peer(propose).await)
             }
             ask::What::ReadIndex(_) => reply::What::ReadAt(member.read_index_for_peer().await),
+            ask::What::Piece(asked) => {
+                let piece = member.replica.shipments.piece(asked).await;
+                piece.map_or_else(failed, reply::What::Piece)
+            }
+            ask::What::Payloads(asked) => {
+                let payloads = member.replica.shipments.payloads(asked).await;
+                payloads.map_or_else(failed, reply::What::Payloads)
+            }
+            ask::What::Install(asked) => {
+                if !self.takes_part(&member) {
+                    return failed("this boot is not confirmed yet");
+                }
+                let installed = member.install_for_peer(from, asked);
+                installed.map_or_else(failed, reply::What::Installed)
+            }
             of_raft => {
                 let Some(raft) = member.raft() else {
                     return failed("the group does not run here");

@@ -112,7 +112,7 @@ fn one(arguments: &Arguments) -> ExitCode {
         .iter()
         .for_each(|what| println!("BROKEN {what}"));
     println!(
-        "FIGURES {} {} {} {} {} {} {} {:016x}",
+        "FIGURES {} {} {} {} {} {} {} {} {:016x}",
         outcome.simulated.as_millis(),
         outcome.calls.0,
         outcome.calls.1,
@@ -120,6 +120,7 @@ fn one(arguments: &Arguments) -> ExitCode {
         outcome.compared,
         outcome.messages,
         outcome.refused,
+        outcome.installs,
         hash(&outcome.trace) ^ outcome.steps,
     );
     match failed {
@@ -202,6 +203,8 @@ struct Total {
     compared: u64,
     messages: u64,
     refused: u64,
+    installs: u64,
+    with_installs: u64,
     different: Vec<u64>,
 }
 
@@ -233,7 +236,7 @@ fn all(arguments: &Arguments) -> ExitCode {
                     .get(at)
                     .and_then(|text| text.parse::<u64>().ok())
             };
-            let figures: Vec<u64> = (0..7).map(|at| figure(at).unwrap_or(0)).collect();
+            let figures: Vec<u64> = (0..8).map(|at| figure(at).unwrap_or(0)).collect();
             total.simulated_ms += figures[0];
             total.calls += figures[1];
             total.unknown += figures[2];
@@ -241,6 +244,8 @@ fn all(arguments: &Arguments) -> ExitCode {
             total.compared += figures[4];
             total.messages += figures[5];
             total.refused += figures[6];
+            total.installs += figures[7];
+            total.with_installs += u64::from(figures[7] > 0);
             if let Some(Ok(again)) = again
                 && again.figures != ran.figures
             {
@@ -292,7 +297,7 @@ fn replay(arguments: &Arguments, seed: u64) -> String {
 fn line(total: &Total, took: Duration) -> String {
     let seconds = took.as_secs_f64();
     format!(
-        "{} seeds in {seconds:.0} s ({:.2} seeds/s), {:.2} simulated hours ({:.0} simulated s per s), {} calls ({} of unknown outcome), {} keys undecided, {} copies compared, {} messages, {} lost disks refused, {} failed, {} differ",
+        "{} seeds in {seconds:.0} s ({:.2} seeds/s), {:.2} simulated hours ({:.0} simulated s per s), {} calls ({} of unknown outcome), {} keys undecided, {} copies compared, {} messages, {} lost disks refused, {} whole states installed in {} seeds, {} failed, {} differ",
         total.seeds,
         total.seeds as f64 / seconds,
         total.simulated_ms as f64 / 3_600_000.0,
@@ -303,6 +308,8 @@ fn line(total: &Total, took: Duration) -> String {
         total.compared,
         total.messages,
         total.refused,
+        total.installs,
+        total.with_installs,
         total.failed.len(),
         total.different.len()
     )

@@ -82,6 +82,8 @@ pub struct Outcome {
     pub messages: u64,
     /// Nodes that lost their disks and were refused.
     pub refused: usize,
+    /// Checkpoints of other members that were taken over.
+    pub installs: u64,
 }
 
 const CLIENTS: u64 = 4;
@@ -134,7 +136,8 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
         clients: clients.clone(),
         outcome: Outcome::default(),
     };
-    task::spawn(look(nodes.clone(), copies.clone()));
+    let installs = Arc::new(Mutex::new(BTreeMap::new()));
+    task::spawn(look(nodes.clone(), copies.clone(), installs.clone()));
     if let Err(what) = world.live().await {
         world.outcome.broken.push(what);
     }
@@ -164,13 +167,19 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
     outcome.calls = clients.history.count();
     outcome.compared = copies.lock().looked();
     outcome.messages = net.sent();
+    outcome.installs = installs.lock().values().sum();
     outcome
 }
 
 /// Compares copies as they go.
-async fn look(nodes: Nodes, copies: Arc<Mutex<Copies>>) {
+async fn look(
+    nodes: Nodes,
+    copies: Arc<Mutex<Copies>>,
+    installs: Arc<Mutex<BTreeMap<(u64, u64), u64>>>,
+) {
     loop {
         clock::sleep(LOOK_EVERY).await;
+        installs.lock().extend(nodes.installs());
         for (node, of_node) in nodes.copies() {
             copies.lock().look(node, &of_node);
         }

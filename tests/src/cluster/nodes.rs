@@ -75,7 +75,9 @@ fn options(this: u64, count: u64) -> NodeOptions {
         }),
         limits: Limits {
             // So that a node comes back from a checkpoint and a tail of its log, not always from all of it.
-            checkpoint_entries: 100,
+            checkpoint_entries: 12,
+            // So that a node that was away for a while needs another one's checkpoint.
+            keep_log_bytes: 2 << 10,
             sweep_every: Duration::from_secs(5),
             // The record of a transaction whose gateway died is kept until its session has ended.
             session_idle: Duration::from_secs(15),
@@ -308,6 +310,18 @@ impl Nodes {
                     .then(|| (node, running.copies()))
             })
             .collect()
+    }
+
+    /// Checkpoints of others that nodes took over in the lives they live now: by node and life.
+    pub fn installs(&self) -> Vec<((u64, u64), u64)> {
+        let members = self.shared.members.lock();
+        let running = (1..).zip(members.iter());
+        let count = |(node, member): (u64, &Member)| {
+            let running = member.node.as_ref().filter(|_| member.alive)?;
+            let installs = running.copies().iter().map(|copy| copy.installs).sum();
+            Some(((node, member.life), installs))
+        };
+        running.filter_map(count).collect()
     }
 
     /// Who leads a group, as far as it knows itself.
