@@ -12,6 +12,8 @@ pub(crate) mod checkpoint;
 pub(crate) mod command;
 pub(crate) mod forward;
 pub(crate) mod install;
+#[cfg(all(test, feature = "interleave"))]
+mod interleaved;
 pub(crate) mod leader_memory;
 pub(crate) mod lifecycle;
 pub(crate) mod peers;

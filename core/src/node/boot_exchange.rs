@@ -25,7 +25,7 @@ use bytes::Bytes;
 use minikv_proto::peer::{self, ask, reply};
 use parking_lot::Mutex;
 use prost::Message;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::StartError;
 use super::boot_number::{Boot, Lineage};
@@ -62,10 +62,16 @@ pub(super) struct BootExchange {
     dir: PathBuf,
     known: Mutex<Boots>,
     standing: Mutex<Standing>,
-    /// Why this node was refused.
-    refused: watch::Sender<Option<String>>,
+    refused: Arc<Refused>,
     /// One change of the file at a time.
     writing: tokio::sync::Mutex<()>,
+}
+
+/// Whether this node was refused, for the one who waits for it.
+#[derive(Default)]
+struct Refused {
+    why: Mutex<Option<String>>,
+    is_so: Notify,
 }
 
 #[derive(Default)]
@@ -140,7 +146,7 @@ impl BootExchange {
             dir: dir.to_owned(),
             known: Mutex::new(known),
             standing: Mutex::default(),
-            refused: watch::Sender::new(None),
+            refused: Arc::default(),
             writing: tokio::sync::Mutex::new(()),
         })
     }
@@ -160,7 +166,7 @@ impl BootExchange {
         group: GroupId,
         voters: impl FnOnce() -> Vec<BTreeSet<NodeId>>,
     ) -> bool {
-        if self.refused.borrow().is_some() {
+        if self.refusal().is_some() {
             return false;
         }
         let mut standing = self.standing.lock();
@@ -178,25 +184,22 @@ impl BootExchange {
         opens
     }
 
-    /// Why this node must not take part any more; waits until that is so.
+    /// Why this node must not take part any more; waits until that is so. For one who waits.
     pub(super) fn refused(&self) -> impl Future<Output = String> + Send + 'static {
-        let mut refused = self.refused.subscribe();
+        let refused = self.refused.clone();
         async move {
-            let why = match refused.wait_for(Option::is_some).await {
-                Ok(why) => why.clone(),
-                // The node is gone.
-                Err(_) => None,
-            };
-            match why {
-                Some(why) => why,
-                None => std::future::pending().await,
+            loop {
+                if let Some(why) = refused.why.lock().clone() {
+                    return why;
+                }
+                refused.is_so.notified().await;
             }
         }
     }
 
     /// Why this node must not take part any more, if that is so.
     pub(super) fn refusal(&self) -> Option<String> {
-        self.refused.borrow().clone()
+        self.refused.why.lock().clone()
     }
 
     fn refuse_this(&self, by: NodeId, known: Boot) {
@@ -207,14 +210,12 @@ impl BootExchange {
              `minikv server --join TOKEN@HOST:9002`",
             self.node.0, by.0, known.number, self.own.boot.number
         );
-        self.refused.send_if_modified(|refused| {
-            let is_news = refused.is_none();
-            if is_news {
-                tracing::error!("{why}");
-                *refused = Some(why);
-            }
-            is_news
-        });
+        let mut refused = self.refused.why.lock();
+        if refused.is_none() {
+            tracing::error!("{why}");
+            *refused = Some(why);
+            self.refused.is_so.notify_one();
+        }
     }
 
     /// Believes what `from` knows; on the disk before this returns.
