@@ -26,6 +26,44 @@ fn a_cluster_keeps_its_promises_through_storms() {
     assert!(said.contains(" 0 failed"), "{said}");
 }
 
+/// A node that was away for longer than the others keep log for it takes over a whole state, and holds the same afterwards.
+#[test]
+fn who_was_away_for_long_takes_over_a_whole_state() {
+    let said = simulate(&[
+        "--seeds",
+        "2",
+        "--from",
+        "20",
+        "--storm",
+        "12",
+        "--faults",
+        "kill,power,isolate",
+        "--jobs",
+        "2",
+    ]);
+    assert!(said.contains(" 0 failed"), "{said}");
+    assert!(!said.contains(" 0 whole states"), "{said}");
+}
+
+/// A disk that was put back to an earlier copy of itself, or came back empty, takes part in nothing any more.
+#[test]
+fn who_lost_its_disk_is_refused() {
+    let said = simulate(&[
+        "--seeds",
+        "2",
+        "--from",
+        "30",
+        "--storm",
+        "12",
+        "--faults",
+        "rollback,wipe,kill",
+        "--jobs",
+        "2",
+    ]);
+    assert!(said.contains(" 0 failed"), "{said}");
+    assert!(!said.contains(" 0 lost disks"), "{said}");
+}
+
 /// Where nothing happens nobody is elected anew, and everybody is answered.
 #[test]
 fn a_quiet_cluster_elects_nobody() {

@@ -13,8 +13,10 @@ use crc_fast::{CrcAlgorithm, Digest};
 use super::EngineError;
 use super::block_cache::BlockCache;
 use super::damage::{DamageBook, damaged};
+use super::export::Export;
 use super::manifest::{Manifest, StoreKind};
 use super::run::Run;
+use super::run_set::RunSet;
 use super::run_store::{RunStore, io_error};
 use crate::env::disk::{Disk, File, Open};
 
@@ -31,6 +33,8 @@ pub struct Prepared {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     manifest: Manifest,
+    /// Every file is there twice.
+    twins: bool,
 }
 
 impl Incoming {
@@ -80,8 +84,14 @@ impl Incoming {
             .map_err(io_error("write a received checkpoint"))
     }
 
-    /// Everything was sent: makes it durable and reads all of it back.
-    pub async fn finish(self) -> Result<Prepared, EngineError> {
+    /// Files and their lengths, as the manifest has them.
+    pub fn files(&self) -> impl Iterator<Item = u64> + '_ {
+        self.manifest.runs.iter().map(|run| run.len)
+    }
+
+    /// Everything was sent: makes it durable and reads all of it back. `twins`: each file is written a second time, for a
+    /// store that keeps everything twice; taking over then needs no more room.
+    pub async fn finish(self, twins: bool) -> Result<Prepared, EngineError> {
         let Incoming {
             disk,
             dir,
@@ -94,16 +104,20 @@ impl Incoming {
                 .map_err(io_error("sync a received checkpoint"))?;
         }
         drop(files);
+        for meta in &manifest.runs {
+            check(&disk, &dir, meta.clone())?;
+            if twins {
+                copy(&*disk, &dir, &meta.file_name(false), &meta.file_name(true)).await?;
+            }
+        }
         disk.sync_dir(&dir)
             .await
             .map_err(io_error("sync the directory of a checkpoint"))?;
-        for meta in &manifest.runs {
-            check(&disk, &dir, meta.clone())?;
-        }
         Ok(Prepared {
             disk,
             dir,
             manifest,
+            twins,
         })
     }
 }
@@ -142,12 +156,43 @@ impl Prepared {
         self.manifest.applied.as_ref()
     }
 
-    /// Gives it up and removes its files.
-    pub fn discard(self) {
-        for run in &self.manifest.runs {
-            let _ = self.disk.remove(&self.dir.join(run.file_name(false)));
-        }
+    /// Its rows, before it is taken over.
+    pub fn rows(&self) -> Export {
+        let open = |meta: &super::run::RunMeta| {
+            Arc::new(Run::open(
+                &*self.disk,
+                &self.dir,
+                meta.clone(),
+                false,
+                Arc::new(BlockCache::new(0)),
+                Arc::new(DamageBook::default()),
+            ))
+        };
+        Export(Arc::new(RunSet {
+            manifest: self.manifest.clone(),
+            runs: self.manifest.runs.iter().map(open).collect(),
+        }))
     }
+}
+
+/// Writes a file a second time, durably but for its name.
+async fn copy(disk: &dyn Disk, dir: &Path, from: &str, to: &str) -> Result<(), EngineError> {
+    let step = || io_error(format!("copy {from}"));
+    let source = disk.open(&dir.join(from), Open::Read).map_err(step())?;
+    let target = disk.open(&dir.join(to), Open::CreateNew).map_err(step())?;
+    let mut at = 0;
+    loop {
+        let mut piece = vec![0; 256 << 10];
+        let read = source.read_at(&mut piece, at).map_err(step())?;
+        if read == 0 {
+            break;
+        }
+        piece.truncate(read);
+        let parts = [Bytes::from(piece)];
+        target.write_at(&parts, at).await.map_err(step())?;
+        at += read as u64;
+    }
+    target.sync_data().await.map_err(step())
 }
 
 impl RunStore {
@@ -155,23 +200,24 @@ impl RunStore {
     pub(super) async fn take_over(
         &self,
         prepared: Prepared,
-        publish: impl FnOnce(
-            &parking_lot::RwLock<Arc<super::run_set::RunSet>>,
-            Arc<super::run_set::RunSet>,
-        ),
+        publish: impl FnOnce(&parking_lot::RwLock<Arc<RunSet>>, Arc<RunSet>),
     ) -> Result<(), EngineError> {
         let _alone = self.rewriting.lock().await;
         let Prepared {
             disk,
             dir,
             manifest,
+            twins,
         } = prepared;
+        if self.twins && !twins {
+            let what = "a checkpoint came without the twins that this store keeps";
+            return Err(EngineError::GivenUp(what.to_owned()));
+        }
+        let copies: &[bool] = if self.twins { &[false, true] } else { &[false] };
         for run in &manifest.runs {
-            let name = run.file_name(false);
-            disk.rename(&dir.join(&name), &self.dir.join(&name))
-                .map_err(io_error(format!("move {name} in")))?;
-            if self.twins {
-                self.copy(&name, &run.file_name(true)).await?;
+            for name in copies.iter().map(|twin| run.file_name(*twin)) {
+                disk.rename(&dir.join(&name), &self.dir.join(&name))
+                    .map_err(io_error(format!("move {name} in")))?;
             }
         }
         self.sync_dir().await?;
@@ -195,27 +241,5 @@ impl RunStore {
             self.book.mended(&run.meta().file_name(true));
         }
         Ok(())
-    }
-
-    async fn copy(&self, from: &str, to: &str) -> Result<(), EngineError> {
-        let step = || io_error(format!("copy {from}"));
-        let source = self
-            .disk
-            .open(&self.dir.join(from), Open::Read)
-            .map_err(step())?;
-        let target = self.create(to)?;
-        let mut at = 0;
-        loop {
-            let mut piece = vec![0; 256 << 10];
-            let read = source.read_at(&mut piece, at).map_err(step())?;
-            if read == 0 {
-                break;
-            }
-            piece.truncate(read);
-            let parts = [Bytes::from(piece)];
-            target.write_at(&parts, at).await.map_err(step())?;
-            at += read as u64;
-        }
-        target.sync_data().await.map_err(step())
     }
 }

@@ -252,6 +252,15 @@ impl Places {
         Ok(found)
     }
 
+    /// Items of the table behind `after`, at most so many, in an order of its own: to walk through all of it.
+    pub fn items(&self, after: Option<&Item>, most: usize) -> Result<Vec<Item>, EngineError> {
+        let from = after.map_or(Bound::Unbounded, |after| {
+            Bound::Excluded(PlaceKey::of(after))
+        });
+        let rows = self.0.collect(from, &[], |_| true, most)?;
+        rows.into_iter().map(|(key, _)| key.item()).collect()
+    }
+
     /// Up to where the durable checkpoint knows every item: recovery scans the log from there on.
     pub fn complete(&self) -> Complete {
         self.0.table.read().durable.complete()

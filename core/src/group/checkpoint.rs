@@ -22,8 +22,6 @@ use crate::engine::budget::OverlayBudget;
 use crate::env::clock;
 use crate::kv::KvError;
 
-/// Log that stays behind a checkpoint for members that lag.
-const KEEP_FOR_OTHERS: u64 = 256 << 20;
 /// A resting group's checkpoint is renewed when the stream went on so far since: it would pin segments otherwise.
 const MAX_PINNED_FACTOR: u64 = 4;
 
@@ -49,6 +47,8 @@ impl Pressure {
 pub(crate) struct CheckpointLimits {
     pub log_bytes: u64,
     pub entries: u64,
+    /// Bytes of a group's log that stay behind a checkpoint for members that lag; who lags further gets the checkpoint.
+    pub keep_bytes: u64,
 }
 
 /// Decides and drives.
@@ -177,6 +177,6 @@ async fn purge(group: &Group, raft: &RaftHandle, upto: u64) -> Result<(), KvErro
 /// The newest checkpoint that has enough log behind it for members that lag.
 fn keep_for_others(group: &Group) -> Option<u64> {
     let appended = group.log.appended_bytes(group.id);
-    let far = appended.checked_sub(KEEP_FOR_OTHERS)?;
+    let far = appended.checked_sub(group.replica.limits().keep_bytes)?;
     group.replica.checkpoint_before(far)
 }

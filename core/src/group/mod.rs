@@ -11,6 +11,9 @@
 pub(crate) mod checkpoint;
 pub(crate) mod command;
 pub(crate) mod forward;
+pub(crate) mod install;
+#[cfg(all(test, feature = "interleave"))]
+mod interleaved;
 pub(crate) mod leader_memory;
 pub(crate) mod lifecycle;
 pub(crate) mod peers;
@@ -30,6 +33,7 @@ pub(crate) mod repair;
 pub(crate) mod replay;
 pub(crate) mod replica;
 pub(crate) mod session;
+pub(crate) mod shipping;
 pub(crate) mod sweep;
 pub(crate) mod touch;
 
@@ -38,6 +42,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use self::checkpoint::Pressure;
+use self::install::Installer;
 use self::leader_memory::LeaderMemory;
 use self::peers::Peers;
 use self::raft_handle::RaftHandle;
@@ -62,6 +67,8 @@ pub(crate) enum Standing {
     /// Damaged, and its state lacks entries that it acknowledged: any key may be newer than what is here, so it answers
     /// nothing. Says what to do.
     Behind(String),
+    /// Its peers refuse this node. Says why, and what to do.
+    Refused(String),
 }
 
 /// This node's member of a group.
@@ -73,6 +80,7 @@ pub(crate) struct Group {
     pub memory: LeaderMemory,
     /// Members on other nodes; `None`: this node is the only one, and all of them.
     pub peers: Option<Arc<dyn Peers>>,
+    installer: Installer,
     rounds: Arc<Rounds>,
     standing: RwLock<Standing>,
     raft: RwLock<Option<RaftHandle>>,
@@ -97,6 +105,7 @@ impl Group {
             pressure,
             memory: LeaderMemory::new(),
             peers,
+            installer: Installer::default(),
             rounds: Arc::default(),
             standing: RwLock::new(Standing::Starting),
             raft: RwLock::new(None),

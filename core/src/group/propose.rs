@@ -121,6 +121,9 @@ impl Group {
         if let Standing::ReadOnly(why) | Standing::Behind(why) = self.standing() {
             return Err(KvError::Damaged(why));
         }
+        if let Standing::Refused(why) = self.standing() {
+            return Err(KvError::Unavailable(why));
+        }
         if self.log.is_sick() {
             return Err(KvError::Unavailable(
                 "the disk does not finish its fsyncs".to_owned(),

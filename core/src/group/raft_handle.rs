@@ -2,7 +2,7 @@
 //!
 //! openraft's settings live here (CORE 4, with their reasons), its errors end here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -227,6 +227,15 @@ impl RaftHandle {
             snapshot: metrics.snapshot.as_ref().map_or(0, |at| at.index),
             voters: metrics.membership_config.voter_ids().count(),
         }
+    }
+
+    /// The voters as this member knows them; two sets while they change. Empty: it knows of none yet.
+    pub(crate) fn voters(&self) -> Vec<BTreeSet<NodeId>> {
+        let watched = self.raft.metrics();
+        let metrics = watched.borrow_watched();
+        let sets = metrics.membership_config.membership().get_joint_config();
+        let nodes = |set: &BTreeSet<u64>| set.iter().copied().map(NodeId).collect();
+        sets.iter().map(nodes).collect()
     }
 
     /// Stops; entries under way may or may not have been agreed on.

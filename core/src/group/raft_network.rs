@@ -6,9 +6,11 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use minikv_proto::peer::{ask, reply};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::impls::BasicNode;
@@ -22,7 +24,9 @@ use openraft::storage::Snapshot;
 use super::peers::{PeerError, Peers};
 use super::raft_state_machine::Shipment;
 use super::raft_types::{Committed, RaftVote, Types};
-use super::raft_wire::{append_out, appended_in, transfer_out, vote_request_out, voted_in};
+use super::raft_wire::{
+    append_out, appended_in, transfer_out, vote_in, vote_out, vote_request_out, voted_in,
+};
 use crate::ids::{GroupId, NodeId};
 
 pub(crate) type RaftSnapshot = Snapshot<Committed, u64, BasicNode, Shipment>;
@@ -126,16 +130,32 @@ impl RaftNetworkV2<Types> for Connection {
 
     async fn full_snapshot(
         &mut self,
-        _: RaftVote,
-        _: RaftSnapshot,
-        _: impl Future<Output = ReplicationClosed> + Send + 'static,
+        vote: RaftVote,
+        snapshot: RaftSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let why = PeerError {
-            node: self.to,
-            why: "a whole state cannot be sent yet".to_owned(),
+        let unreachable = |error: PeerError| StreamingError::Unreachable(Unreachable::new(&error));
+        let Shipment::Leaving(leaving) = snapshot.snapshot else {
+            return Err(unreachable(PeerError {
+                node: self.to,
+                why: "what arrived here is not sent on".to_owned(),
+            }));
         };
-        Err(StreamingError::Unreachable(Unreachable::new(&why)))
+        let sent = leaving.send(&*self.peers, self.to, vote_out(&vote));
+        match select(pin!(cancel), pin!(sent)).await {
+            Either::Left((closed, _)) => Err(StreamingError::Closed(closed)),
+            Either::Right((Ok(vote), _)) => {
+                let vote = vote_in(Some(vote)).map_err(|error| {
+                    unreachable(PeerError {
+                        node: self.to,
+                        why: error.to_string(),
+                    })
+                })?;
+                Ok(SnapshotResponse::new(vote))
+            }
+            Either::Right((Err(error), _)) => Err(unreachable(error)),
+        }
     }
 
     async fn transfer_leader(

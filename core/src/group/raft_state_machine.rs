@@ -16,9 +16,11 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, RaftSnapshotBuilder, Snapshot, SnapshotMeta};
 use parking_lot::Mutex;
 
+use super::install::{self, Arrived};
 use super::raft_network::RaftSnapshot;
 use super::raft_types::{Answer, Committed, RaftLogId, RaftStoredMembership, Types, from_log_id};
 use super::replica::{Agreed, Mark, Replica, Round};
+use super::shipping::Leaving;
 use crate::engine::{CheckpointInfo, EngineError};
 
 /// Entries that are applied with one engine write, at most: the answers of all wait for it.
@@ -28,10 +30,30 @@ const ROUND_BYTES: usize = 1 << 20;
 type Meta = SnapshotMeta<Committed, u64, openraft::impls::BasicNode>;
 type Responder = openraft::storage::ApplyResponder<Types>;
 
-/// A state on its way to another member. The rows are read where it is sent from, when it is sent.
-#[derive(Clone)]
-pub(crate) struct Shipment {
-    pub replica: Arc<Replica>,
+/// A state on its way from one member to another.
+pub(crate) enum Shipment {
+    /// This member's; another one pulls what it lacks.
+    Leaving(Arc<Leaving>),
+    /// Another one's, durable here with everything it names.
+    Arrived(Box<Arrived>),
+}
+
+/// A checkpoint of this member, as openraft sees it.
+fn leaving_snapshot(replica: &Replica) -> io::Result<RaftSnapshot> {
+    let leaving = replica.leaving();
+    let meta = snapshot_meta(leaving.export().info().applied.as_ref())?;
+    Ok(Snapshot {
+        meta,
+        snapshot: Shipment::Leaving(leaving),
+    })
+}
+
+/// A checkpoint from elsewhere, as openraft sees it.
+pub(super) fn arrived_snapshot(arrived: Arrived) -> io::Result<RaftSnapshot> {
+    Ok(Snapshot {
+        meta: snapshot_meta(arrived.prepared.applied())?,
+        snapshot: Shipment::Arrived(Box::new(arrived)),
+    })
 }
 
 /// One group's state, as openraft drives it.
@@ -143,9 +165,16 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 
     async fn install_snapshot(&mut self, meta: &Meta, snapshot: Shipment) -> io::Result<()> {
-        let shipped = snapshot.replica.read_whole().map_err(io::Error::other)?;
-        let installed = self.replica.install(shipped).await;
-        installed.map_err(io::Error::other)?;
+        let arrived = match snapshot {
+            Shipment::Arrived(arrived) => *arrived,
+            // Within one process.
+            Shipment::Leaving(leaving) => {
+                let manifest = leaving.export().manifest();
+                let received = install::receive(&self.replica, &*leaving, &manifest).await;
+                received.map_err(io::Error::other)?
+            }
+        };
+        self.replica.install(arrived).await?;
         let (at, _) = meta_of(&self.replica.mark())?;
         if at < meta.last_log_id {
             return Err(io::Error::other("an older state was shipped than promised"));
@@ -158,12 +187,7 @@ impl RaftStateMachine<Types> for StateMachine {
         if durable.applied.is_none() {
             return Ok(None);
         }
-        Ok(Some(Snapshot {
-            meta: snapshot_meta(durable.applied.as_ref())?,
-            snapshot: Shipment {
-                replica: self.replica.clone(),
-            },
-        }))
+        leaving_snapshot(&self.replica).map(Some)
     }
 }
 
@@ -185,15 +209,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
         };
         // A disk that is full must not end the Raft instance for good: the last checkpoint stays the newest one, and the
         // driver tries again.
-        let info = written
-            .as_ref()
-            .map_or_else(|_| self.replica.engine.durable(), Clone::clone);
         self.replica.checkpoint_ended(written);
-        Ok(Snapshot {
-            meta: snapshot_meta(info.applied.as_ref())?,
-            snapshot: Shipment {
-                replica: self.replica.clone(),
-            },
-        })
+        leaving_snapshot(&self.replica)
     }
 }

@@ -9,6 +9,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use tokio::sync::Notify;
 
 use super::checkpoint::CheckpointLimits;
+use super::install::Arrivals;
 use super::raft_log::RaftLog;
 use super::raft_state_machine::StateMachine;
 use super::raft_types::Types;
@@ -37,7 +38,7 @@ async fn adapters() -> (RaftLog, StateMachine) {
     let options = |dir: &str| StoreOptions {
         disk: env.disk.clone(),
         dir: Path::new("/data").join(dir),
-        twins: false,
+        twins: true,
         birth: Birth::MayCreate,
         cache: cache.clone(),
     };
@@ -65,9 +66,22 @@ async fn adapters() -> (RaftLog, StateMachine) {
     let limits = CheckpointLimits {
         log_bytes: 1 << 20,
         entries: 1000,
+        keep_bytes: 1 << 20,
     };
     let grown = Arc::new(Notify::new());
-    let replica = Replica::new(GroupId(1), NodeId(1), engine, store.clone(), limits, grown);
+    let arrivals = Arrivals {
+        disk: env.disk.clone(),
+        dir: "/data/incoming/g1".into(),
+    };
+    let replica = Replica::new(
+        GroupId(1),
+        NodeId(1),
+        engine,
+        store.clone(),
+        arrivals,
+        limits,
+        grown,
+    );
     let state = StateMachine::new(Arc::new(replica.unwrap()));
     (RaftLog::new(store, GroupId(1)), state)
 }

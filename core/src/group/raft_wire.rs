@@ -10,7 +10,9 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 
+use super::install::Arrived;
 use super::raft_handle::RaftHandle;
+use super::raft_state_machine::arrived_snapshot;
 use super::raft_types::{
     RaftEntry, RaftLogId, RaftVote, Types, from_log, log_id, raft_vote, term_of, to_log,
 };
@@ -36,7 +38,7 @@ fn id_in(id: Option<peer::LogId>) -> Option<RaftLogId> {
     id.map(|id| log_id(id.term, id.index))
 }
 
-fn vote_out(vote: &RaftVote) -> peer::RaftVote {
+pub(super) fn vote_out(vote: &RaftVote) -> peer::RaftVote {
     peer::RaftVote {
         term: vote.leader_id.term,
         node: vote.leader_id.voted_for,
@@ -44,7 +46,7 @@ fn vote_out(vote: &RaftVote) -> peer::RaftVote {
     }
 }
 
-fn vote_in(vote: Option<peer::RaftVote>) -> io::Result<RaftVote> {
+pub(super) fn vote_in(vote: Option<peer::RaftVote>) -> io::Result<RaftVote> {
     let vote = vote.ok_or_else(|| lacks("vote"))?;
     Ok(raft_vote(vote.term, vote.node, vote.committed))
 }
@@ -227,6 +229,20 @@ impl RaftHandle {
             _ => return None,
         };
         Some(said)
+    }
+}
+
+impl RaftHandle {
+    /// Has openraft switch to a checkpoint of the leader with this vote; the vote that this member then has.
+    pub(super) async fn install(
+        &self,
+        vote: peer::RaftVote,
+        arrived: Arrived,
+    ) -> Result<peer::RaftVote, String> {
+        let vote = vote_in(Some(vote)).map_err(said)?;
+        let snapshot = arrived_snapshot(arrived).map_err(said)?;
+        let installed = self.raft().install_full_snapshot(vote, snapshot).await;
+        Ok(vote_out(&installed.map_err(said)?.vote))
     }
 }
 

@@ -20,13 +20,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use minikv_proto::peer::{self, ask, read_at, reply};
-use parking_lot::Mutex;
 
 use super::peers::Peers;
 use super::raft_handle::{ConfirmError, RaftHandle};
 use super::{Group, Standing};
 use crate::engine::{EngineError, View};
 use crate::env::clock::{self, Instant};
+use crate::env::sync::Mutex;
 use crate::ids::{GroupId, NodeId};
 use crate::kv::KvError;
 
@@ -55,7 +55,7 @@ struct Both {
 
 impl Rounds {
     /// The round that begins next; `confirm` is its work if nobody asked for it yet.
-    fn join(
+    pub(super) fn join(
         self: &Arc<Self>,
         confirm: impl FnOnce() -> BoxFuture<'static, Result<u64, String>> + Send + 'static,
     ) -> Round {
@@ -97,6 +97,7 @@ impl Group {
             }
             Standing::ReadOnly(_) => return Ok(()),
             Standing::Behind(why) => return Err(KvError::Damaged(why)),
+            Standing::Refused(why) => return Err(KvError::Unavailable(why)),
             Standing::Serving { single_voter: true } => return Ok(()),
             Standing::Serving {
                 single_voter: false,

@@ -28,7 +28,9 @@ use prost::Message;
 use tokio::sync::Notify;
 
 use super::checkpoint::CheckpointLimits;
+use super::install::{self, Arrivals, Arrived};
 use super::pending::Pending;
+use super::shipping::{Leaving, Shipments};
 use crate::chunk::incoming::Incoming;
 use crate::chunk::store::Store;
 use crate::chunk::wants::Wants;
@@ -122,12 +124,6 @@ impl Growth {
     }
 }
 
-/// A whole state on its way to another member.
-pub(crate) struct Whole {
-    rows: Vec<(Bytes, Bytes)>,
-    applied: Option<Bytes>,
-}
-
 /// See the file's header.
 pub(crate) struct Replica {
     pub id: GroupId,
@@ -135,6 +131,11 @@ pub(crate) struct Replica {
     pub engine: Arc<dyn Engine>,
     pub store: Arc<Store>,
     pub growth: Growth,
+    /// Checkpoints on their way to other members.
+    pub shipments: Shipments,
+    /// Where theirs arrive.
+    pub arrivals: Arrivals,
+    installs: AtomicU64,
     mark: Mutex<Mark>,
     /// Index of the newest applied entry; what `mark` says, without a lock.
     applied: AtomicU64,
@@ -172,6 +173,7 @@ impl Replica {
         node: NodeId,
         engine: Arc<dyn Engine>,
         store: Arc<Store>,
+        arrivals: Arrivals,
         limits: CheckpointLimits,
         grown: Arc<Notify>,
     ) -> io::Result<Replica> {
@@ -182,6 +184,9 @@ impl Replica {
             engine,
             store,
             growth: Growth::default(),
+            shipments: Shipments::default(),
+            arrivals,
+            installs: AtomicU64::new(0),
             applied: AtomicU64::new(mark.at.map_or(0, |at| at.index)),
             applied_entries: AtomicU64::new(0),
             mark: Mutex::new(mark),
@@ -208,10 +213,19 @@ impl Replica {
 
     /// Index of the newest applied entry, and the digest of the rows there.
     pub(crate) fn applied_and_digest(&self) -> (u64, u128) {
-        // Rounds are written under this lock: both are of one moment.
-        let mark = self.mark.lock();
-        let index = mark.at.map_or(0, |at| at.index);
-        (index, self.engine.digest())
+        loop {
+            let applied = self.engine.applied();
+            let digest = self.engine.digest();
+            // The mark never comes back: with the same one before and after, both are of one moment.
+            if self.engine.applied() == applied {
+                let mark = Mark::decode(applied.as_ref()).unwrap_or_default();
+                return (mark.at.map_or(0, |at| at.index), digest);
+            }
+        }
+    }
+
+    pub(crate) fn limits(&self) -> CheckpointLimits {
+        self.limits
     }
 
     /// Entries applied since the process started.
@@ -368,45 +382,37 @@ impl Replica {
 
     // ---- moving a whole state ----
 
-    /// All rows and the mark, as of one moment.
-    pub(crate) fn read_whole(&self) -> Result<Whole, EngineError> {
-        // The mark is read under the lock that `finish` holds over the engine's write.
-        let mark = self.mark.lock();
-        let view = self.engine.view();
-        let applied = mark.encode();
-        drop(mark);
-        let rows = view.scan(&[], &[]).collect::<Result<_, _>>()?;
-        Ok(Whole { rows, applied })
+    /// The newest durable checkpoint, for another member.
+    pub(crate) fn leaving(&self) -> Arc<Leaving> {
+        let (export, store) = (self.engine.export(), self.store.clone());
+        self.shipments.leave(self.id, export, store)
     }
 
-    /// Replaces the whole state and makes it durable.
-    pub(crate) async fn install(&self, whole: Whole) -> Result<(), EngineError> {
-        let mark = Mark::decode(whole.applied.as_ref())
-            .map_err(|error| EngineError::GivenUp(error.to_string()))?;
-        {
-            let mut current = self.mark.lock();
-            let old = self.engine.view();
-            let mut changes: Vec<(Bytes, Option<Bytes>)> = Vec::new();
-            for row in old.scan(&[], &[]) {
-                changes.push((row?.0, None));
-            }
-            changes.extend(whole.rows.into_iter().map(|(key, row)| (key, Some(row))));
-            self.engine.write(Batch {
-                changes,
-                applied: whole.applied,
-                digest_delta: None,
-            })?;
-            self.applied
-                .store(mark.at.map_or(0, |at| at.index), Ordering::Release);
-            *current = mark;
-        }
+    /// Checkpoints of others that were taken over since the process started.
+    pub(crate) fn installs(&self) -> u64 {
+        self.installs.load(Ordering::Relaxed)
+    }
+
+    /// Replaces the whole state by one that arrived; durable when this returns. An error ends the group on this node, so
+    /// nothing is done here that a full disk could refuse.
+    pub(crate) async fn install(&self, arrived: Arrived) -> io::Result<()> {
+        let mark = install::mark_of(&arrived)?;
+        // What openraft truncated before must not be there again beside the new state.
+        self.store.log.sync().await.map_err(io::Error::other)?;
+        let places = &self.store.places;
+        places.change(arrived.payloads).map_err(io::Error::other)?;
+        let installed = self.engine.install(arrived.prepared).await;
+        installed.map_err(io::Error::other)?;
+        let index = mark.at.map_or(0, |at| at.index);
+        *self.mark.lock() = mark;
+        self.applied.store(index, Ordering::Release);
+        self.growth.reset(self.store.meta_written());
         // What the new rows name may be missing here, and what lies here may have ended before them.
         self.incoming.all_dropped();
-        self.store.judge_all_of(self.id)?;
+        self.store.judge_all_of(self.id).map_err(io::Error::other)?;
         self.wants.add_everything();
-        let written = self.begin_checkpoint().await;
-        self.checkpoint_ended(written.clone());
-        written.map(drop)
+        self.installs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 }
 

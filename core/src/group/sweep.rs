@@ -157,9 +157,10 @@ async fn expire_uploads(group: &Group, limits: &SweepLimits) -> Result<(), KvErr
 /// Releases what was freed long enough ago and nobody reads.
 async fn release(group: &Group, limits: &SweepLimits) -> Result<(), KvError> {
     let applied = group.replica.applied();
-    let Some(before) = group.memory.applied_before(applied, limits.release_after) else {
+    let before = group.memory.applied_before(applied, limits.release_after);
+    if before.is_none() && !crate::planted!("released-at-once") {
         return Ok(());
-    };
+    }
     loop {
         let view = group.read().await?;
         let mut due = Vec::new();
@@ -172,7 +173,7 @@ async fn release(group: &Group, limits: &SweepLimits) -> Result<(), KvError> {
                     let limit = limits.release_after.as_millis() as u64;
                     item.freed_ms + limit <= clock::wall_ms()
                 }
-                false => item.index <= before,
+                false => Some(item.index) <= before,
             };
             if !has_rested && !crate::planted!("released-at-once") {
                 break;

@@ -26,7 +26,7 @@ use super::shared::{Cell, Shared, StreamState, Written};
 use super::writer::Writer;
 use crate::env::Env;
 use crate::env::task::{self, JoinHandle};
-use crate::ids::{ChunkId, GroupId};
+use crate::ids::{ChunkId, GroupId, PayloadId};
 
 /// Up to where, in each stream, a table of places knows every item. Kept in that table's manifest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -220,6 +220,24 @@ impl Log {
             drafts.push(draft);
         }
         compaction::append_items(&self.shared, drafts)
+    }
+
+    /// Writes payloads of entries that this node applied nowhere: they came with a checkpoint. Answers with their places, in
+    /// order, when they are durable; hold and table as in `append_frames`.
+    pub async fn append_payloads(
+        &self,
+        payloads: Vec<(PayloadId, Bytes)>,
+    ) -> Result<Written, LogError> {
+        let bytes = payloads.iter().map(|(_, bytes)| bytes.len()).sum();
+        let _permit = self.admit(Stream::Blob, bytes).await?;
+        let mut drafts = Vec::with_capacity(payloads.len());
+        for (id, bytes) in payloads {
+            let draft = Draft::new(Subject::MovedPayload { id }, Bytes::new(), bytes);
+            self.check_len(draft.len())?;
+            drafts.push(draft);
+        }
+        let queued = compaction::append_items(&self.shared, drafts)?;
+        queued.await.unwrap_or(Err(LogError::Closed))
     }
 
     /// Reads an item, verified. Does not hold up the calling thread.

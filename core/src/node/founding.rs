@@ -47,7 +47,7 @@ pub(super) async fn found(
     let directory = router.directory().map_err(failed)?;
     if matches!(
         directory.standing(),
-        Standing::ReadOnly(_) | Standing::Behind(_)
+        Standing::ReadOnly(_) | Standing::Behind(_) | Standing::Refused(_)
     ) {
         return Ok(());
     }
@@ -76,7 +76,7 @@ async fn form(group: &Group, voters: &[NodeId], vshards: Vec<u32>) -> Result<(),
     };
     if matches!(
         group.standing(),
-        Standing::ReadOnly(_) | Standing::Behind(_)
+        Standing::ReadOnly(_) | Standing::Behind(_) | Standing::Refused(_)
     ) {
         return Ok(());
     }

@@ -1,7 +1,9 @@
 //! One node: a data directory, its log, its groups, and what runs in the background.
 
 mod audit;
+mod boot_exchange;
 mod boot_number;
+mod boots;
 mod compactor;
 mod founding;
 mod healer;
@@ -89,6 +91,8 @@ pub struct Limits {
     pub checkpoint_log_bytes: u64,
     /// Entries of a group since its last checkpoint, before one is made.
     pub checkpoint_entries: u64,
+    /// Log of a group that stays behind its checkpoints for members that lag; who lags further gets the whole state.
+    pub keep_log_bytes: u64,
     /// A segment's size; `None`: min(256 MiB, capacity / 64). At least 256 KiB; entries and frames are at most half of it.
     pub segment_bytes: Option<u32>,
     /// Chunks of large objects: 4 MiB; smaller in tests.
@@ -124,6 +128,7 @@ impl Default for Limits {
             block_cache_bytes: 64 << 20,
             checkpoint_log_bytes: 64 << 20,
             checkpoint_entries: 5_000,
+            keep_log_bytes: 256 << 20,
             segment_bytes: None,
             chunk_bytes: 4 << 20,
             inline_bytes: 64 << 10,
@@ -201,7 +206,7 @@ pub enum StartError {
     Damaged {
         /// The data directory.
         dir: String,
-        /// `identity` or `boot`.
+        /// `identity`, `boot` or `boots`.
         file: &'static str,
         /// What was found.
         what: String,
@@ -307,6 +312,8 @@ pub struct CopyStatus {
     pub applied: u64,
     /// Of all rows at that index.
     pub digest: u128,
+    /// Checkpoints of other members that it took over since the process started.
+    pub installs: u64,
 }
 
 /// One group, as `status` tells it.

@@ -65,9 +65,8 @@ pub struct Node {
     /// Given up when the node has stopped.
     lock: Mutex<Option<Box<dyn DirLock>>>,
     stopping: AtomicBool,
-    transport: Option<Transport>,
     /// Takes the peers' messages, to the very end.
-    listener: Mutex<Option<JoinHandle<()>>>,
+    transport: Option<Transport>,
     settled: Arc<AtomicBool>,
 }
 
@@ -105,7 +104,6 @@ impl Node {
     pub(super) fn new(parts: Parts) -> Arc<Node> {
         let settled = Arc::new(AtomicBool::new(parts.transport.is_none()));
         Arc::new(Node {
-            listener: Mutex::default(),
             settled,
             transport: parts.transport,
             env: parts.env,
@@ -132,12 +130,13 @@ impl Node {
         self.tasks.lock().push(task);
     }
 
-    /// Hears its peers, takes part in what they agree on, and notices when it leads.
+    /// Takes part in what its peers agree on, notices when it leads, and when it must not take part any more.
     pub(super) fn begin_cluster(self: &Arc<Self>) {
         let Some(transport) = &self.transport else {
             return;
         };
-        *self.listener.lock() = Some(task::spawn(transport.run()));
+        let refused = transport.boots().refused();
+        self.keep(task::spawn(step_out(self.router.clone(), refused)));
         for group in self.router.groups.all().cloned() {
             self.keep(task::spawn(note_terms(group)));
         }
@@ -207,6 +206,11 @@ impl Node {
         self.log.failed()
     }
 
+    /// Why its peers refuse this node: its disk is an old copy, or another one under its name. It answers nothing.
+    pub fn refused(&self) -> Option<String> {
+        self.transport.as_ref()?.boots().refusal()
+    }
+
     /// What the node says of itself.
     pub async fn status(&self) -> NodeStatus {
         let mut groups = Vec::new();
@@ -258,6 +262,7 @@ impl Node {
                 term: raft.as_ref().map_or(0, |raft| raft.term),
                 applied,
                 digest,
+                installs: group.replica.installs(),
             }
         });
         copies.collect()
@@ -434,9 +439,6 @@ impl Node {
 
 impl Node {
     fn end_cluster(&self) {
-        if let Some(listener) = self.listener.lock().take() {
-            listener.abort();
-        }
         if let Some(transport) = &self.transport {
             transport.close();
         }
@@ -450,6 +452,19 @@ impl Drop for Node {
             task.abort();
         }
         self.merger.close();
+    }
+}
+
+/// Once its peers refuse this node, none of its groups takes part or answers any more.
+async fn step_out(router: Arc<Router>, refused: impl Future<Output = String>) {
+    let why = refused.await;
+    for group in router.groups.all() {
+        group.stand(Standing::Refused(why.clone()));
+        let raft = group.raft();
+        group.set_raft(None);
+        if let Some(raft) = raft {
+            raft.stop().await;
+        }
     }
 }
 
@@ -476,6 +491,6 @@ fn trouble(group: &Group) -> Option<String> {
     match group.standing() {
         Standing::Serving { .. } => None,
         Standing::Starting => Some("starting".to_owned()),
-        Standing::ReadOnly(why) | Standing::Behind(why) => Some(why),
+        Standing::ReadOnly(why) | Standing::Behind(why) | Standing::Refused(why) => Some(why),
     }
 }

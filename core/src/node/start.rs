@@ -1,8 +1,8 @@
 //! Starting a node: from a directory to groups that answer.
 //!
 //! ```text
-//!   lock ─ identity ─ boot number ─ places (complete up to C) ─ log (recovered; payloads and frames from C on recorded)
-//!     ─ engines (newest checkpoints) ─ groups (replay, elect) ─ founded, if new ─ ready
+//!   lock ─ identity ─ boot number ─ peers hear of it ─ places (complete up to C) ─ log (recovered; payloads and frames from C on recorded)
+//!     ─ engines (newest checkpoints) ─ groups (replay, elect) ─ founded, if new ─ claimed chunks looked for ─ ready
 //! ```
 //! Always true:
 //! * nothing is written before the directory is locked and known to be ours;
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use tokio::sync::Notify;
 
+use super::boot_exchange::BootExchange;
 use super::boot_number::{self, Boot};
 use super::founding;
 use super::housekeeping;
@@ -43,6 +44,7 @@ use crate::engine::{Engine, EngineError};
 use crate::env::disk::{DirLock, Disk};
 use crate::env::{Env, task};
 use crate::group::checkpoint::{CheckpointLimits, Checkpoints, Pressure};
+use crate::group::install::{self, Arrivals};
 use crate::group::lifecycle::Walker;
 use crate::group::peers::{NoPeers, Peers};
 use crate::group::raft_handle::RaftHandle;
@@ -119,7 +121,26 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     let identity = opened.identity;
     let made = make_inner_directories(disk, dir).await;
     made.map_err(StartError::io("make the directories", dir))?;
-    let (boot, boot_healed) = boot_number::raise(disk, dir, opened.is_new).await?;
+    let (lineage, boot_healed) = boot_number::raise(disk, dir, opened.is_new).await?;
+    let boot = lineage.boot;
+    // Before anything that takes long: who else starts needs this node's word.
+    let transport = match &options.cluster {
+        Some(_) => {
+            let voters = options.voters(identity.node);
+            let founders = voters.iter().copied().collect();
+            let boots =
+                BootExchange::open(env.disk.clone(), dir, identity.node, lineage, founders)?;
+            let (net, cluster, node) = (env.net.clone(), identity.cluster, identity.node);
+            Some(Transport::begin(
+                net,
+                cluster,
+                node,
+                boots,
+                voters.into_iter(),
+            ))
+        }
+        None => None,
+    };
     let storage = Storage::open(&env, &options).await?;
     for (file, healed) in [("identity", opened.healed), ("boot", boot_healed)] {
         if let Some(what) = healed {
@@ -128,10 +149,6 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
         }
     }
 
-    let transport = options.cluster.as_ref().map(|_| {
-        let (cluster, node) = (identity.cluster, identity.node);
-        Transport::new(env.net.clone(), cluster, node, boot.number())
-    });
     let grown = Arc::new(Notify::new());
     let pressure = Arc::new(Pressure::new(storage.budget.clone()));
     let mut groups = Vec::new();
@@ -202,6 +219,7 @@ fn limits(options: &NodeOptions) -> CheckpointLimits {
     CheckpointLimits {
         log_bytes: options.limits.checkpoint_log_bytes,
         entries: options.limits.checkpoint_entries,
+        keep_bytes: options.limits.keep_log_bytes,
     }
 }
 
@@ -366,11 +384,21 @@ impl Storage {
             identity.node,
             engine,
             self.store.clone(),
+            Arrivals {
+                disk: self.disk.clone(),
+                dir: options.data_dir.join("incoming").join(&name),
+            },
             limits(options),
             grown.clone(),
         );
         let replica = Arc::new(replica.map_err(|error| StartError::Engine(error.to_string()))?);
         self.store.watch(&replica);
+        // A crash may have come between the switch to another member's checkpoint and the end of what it replaced.
+        let cleared = install::clear_up(&replica).await;
+        cleared.map_err(StartError::io(
+            "clear up after a checkpoint",
+            &options.data_dir,
+        ))?;
         Ok(Arc::new(Group::new(
             replica,
             self.log.clone(),

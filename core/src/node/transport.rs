@@ -7,9 +7,11 @@
 //! Always true:
 //! * every question ends: with what was said, or with an error when its time is over. Silence is never an answer;
 //! * a reply reaches the run that asked, and only once: numbers are of one run, and the run is named;
-//! * what comes from another cluster, or cannot be read, is dropped.
+//! * what comes from another cluster, from an older run of its sender than the known one, or cannot be read, is dropped;
+//! * this node's member of a group hears and says nothing that counts (votes, appends) before enough of the group's voters
+//!   have confirmed this run (`boot_exchange`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,8 +23,10 @@ use parking_lot::{Mutex, RwLock};
 use prost::Message;
 use tokio::sync::oneshot;
 
+use super::boot_exchange::BootExchange;
 use crate::chunk::{fetch, receive};
 use crate::env::net::Net;
+use crate::env::task::JoinHandle;
 use crate::env::{clock, task};
 use crate::group::Group;
 use crate::group::peers::{PeerError, Peers};
@@ -33,6 +37,8 @@ use crate::ids::{GroupId, NodeId};
 /// This node's end of the network.
 pub(super) struct Transport {
     inner: Arc<Inner>,
+    /// Hears the peers and tells them of this run, from the first moment to the last.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 struct Inner {
@@ -40,7 +46,7 @@ struct Inner {
     /// As messages carry it.
     cluster: Bytes,
     node: NodeId,
-    boot: u64,
+    boots: Arc<BootExchange>,
     next: AtomicU64,
     waiting: Mutex<BTreeMap<u64, oneshot::Sender<reply::What>>>,
     /// Who answers; empty until the groups are open.
@@ -48,17 +54,31 @@ struct Inner {
 }
 
 impl Transport {
-    pub(super) fn new(net: Arc<dyn Net>, cluster: u128, node: NodeId, boot: u64) -> Transport {
+    /// Hears its peers and tells them of this run from now on.
+    pub(super) fn begin(
+        net: Arc<dyn Net>,
+        cluster: u128,
+        node: NodeId,
+        boots: BootExchange,
+        peers: impl Iterator<Item = NodeId>,
+    ) -> Transport {
+        let inner = Arc::new(Inner {
+            net,
+            cluster: Bytes::copy_from_slice(&cluster.to_be_bytes()),
+            node,
+            boots: Arc::new(boots),
+            next: AtomicU64::new(1),
+            waiting: Mutex::default(),
+            groups: RwLock::new(None),
+        });
+        let mut tasks = vec![task::spawn(inner.clone().listen())];
+        for peer in peers.filter(|peer| *peer != node) {
+            let asking = Arc::new(Asking(inner.clone()));
+            tasks.push(task::spawn(inner.boots.clone().tell(peer, asking)));
+        }
         Transport {
-            inner: Arc::new(Inner {
-                net,
-                cluster: Bytes::copy_from_slice(&cluster.to_be_bytes()),
-                node,
-                boot,
-                next: AtomicU64::new(1),
-                waiting: Mutex::default(),
-                groups: RwLock::new(None),
-            }),
+            inner,
+            tasks: Mutex::new(tasks),
         }
     }
 
@@ -72,24 +92,34 @@ impl Transport {
         *self.inner.groups.write() = Some(groups);
     }
 
-    /// Takes messages until dropped.
-    pub(super) fn run(&self) -> impl Future<Output = ()> + Send + 'static {
-        let inner = self.inner.clone();
-        async move {
-            loop {
-                let (from, message) = inner.net.receive().await;
-                inner.take(NodeId(from), message);
-            }
-        }
+    /// What is known of who runs.
+    pub(super) fn boots(&self) -> &BootExchange {
+        &self.inner.boots
     }
 
     /// The node stops: nobody is answered any more.
     pub(super) fn close(&self) {
         *self.inner.groups.write() = None;
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Transport {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
 impl Inner {
+    async fn listen(self: Arc<Self>) {
+        loop {
+            let (from, message) = self.net.receive().await;
+            self.take(NodeId(from), message);
+        }
+    }
+
     fn take(self: &Arc<Self>, from: NodeId, message: Bytes) {
         let Ok(message) = peer::Message::decode(message) else {
             tracing::warn!(from = from.0, "a message that cannot be read was dropped");
@@ -100,28 +130,27 @@ impl Inner {
             return;
         }
         match message.content {
+            // An older run is told that it is one.
+            Some(content)
+                if self.boots.is_outdated(from, message.boot) && !is_about_boots(&content) =>
+            {
+                tracing::debug!(from = from.0, "a message of an older run was dropped");
+            }
             Some(Content::Ask(peer::Ask {
                 group,
                 what: Some(what),
             })) => {
-                let group = u16::try_from(group).map(GroupId);
-                let groups = self.groups.read();
-                let member = groups
-                    .as_ref()
-                    .and_then(|groups| groups.get(group.ok()?).ok())
-                    .cloned();
-                drop(groups);
                 let inner = self.clone();
                 let (number, asked_in_boot) = (message.number, message.boot);
                 task::spawn(async move {
-                    let what = said_by(member, what).await;
+                    let what = inner.said(from, group, what).await;
                     let reply = Content::Reply(peer::Reply { what: Some(what) });
                     // Who waits for it gives up in time.
                     let _ = inner.send(from, number, asked_in_boot, reply);
                 });
             }
             Some(Content::Reply(peer::Reply { what: Some(what) })) => {
-                let is_ours = message.asked_in_boot == self.boot;
+                let is_ours = message.asked_in_boot == self.boots.own().number;
                 if (is_ours || crate::planted!("reply-to-another-run"))
                     && let Some(waiting) = self.waiting.lock().remove(&message.number)
                 {
@@ -143,7 +172,7 @@ impl Inner {
         let message = peer::Message {
             cluster: self.cluster.clone(),
             from: self.node.0,
-            boot: self.boot,
+            boot: self.boots.own().number,
             number,
             asked_in_boot,
             content: Some(content),
@@ -152,36 +181,105 @@ impl Inner {
     }
 }
 
-/// What a member says. Without one, that there is none: not an answer to the question.
-async fn said_by(member: Option<Arc<Group>>, what: ask::What) -> reply::What {
-    let failed = |why: String| reply::What::Failed(peer::Failed { why });
-    let Some(member) = member else {
-        return failed("the group has no member here that runs".to_owned());
-    };
-    match what {
-        ask::What::Propose(propose) => {
-            reply::What::Proposed(member.propose_for_peer(propose).await)
+/// Whether it asks who runs.
+fn is_about_boots(content: &Content) -> bool {
+    matches!(
+        content,
+        Content::Ask(peer::Ask {
+            what: Some(ask::What::Boot(_)),
+            ..
+        })
+    )
+}
+
+fn failed(why: impl Into<String>) -> reply::What {
+    reply::What::Failed(peer::Failed { why: why.into() })
+}
+
+/// What this node says to questions.
+impl Inner {
+    fn member(&self, group: GroupId) -> Option<Arc<Group>> {
+        let groups = self.groups.read();
+        groups.as_ref()?.get(group).ok().cloned()
+    }
+
+    /// Whether the member may vote, campaign and acknowledge.
+    fn takes_part(&self, member: &Group) -> bool {
+        let voters = || -> Vec<BTreeSet<NodeId>> {
+            let raft = member.raft();
+            raft.map(|raft| raft.voters()).unwrap_or_default()
+        };
+        self.boots.lets(member.id, voters)
+    }
+
+    async fn said(&self, from: NodeId, group: u32, what: ask::What) -> reply::What {
+        if let ask::What::Boot(asked) = what {
+            let said = self.boots.answer(from, asked).await;
+            return said.map_or_else(failed, reply::What::Booted);
         }
-        ask::What::ReadIndex(_) => reply::What::ReadAt(member.read_index_for_peer().await),
-        ask::What::StoreFrame(asked) => {
-            reply::What::FrameStored(receive::keep_for_peer(&member, asked).await)
-        }
-        ask::What::FetchFrame(asked) => {
-            reply::What::Fetched(fetch::frame_for_peer(&member, asked).await)
-        }
-        ask::What::FetchPayload(asked) => {
-            reply::What::Fetched(fetch::payload_for_peer(&member, asked).await)
-        }
-        ask::What::Touch(asked) => reply::What::Touched(touch::for_peer(&member, asked)),
-        of_raft => {
-            let Some(raft) = member.raft() else {
-                return failed("the group does not run here".to_owned());
-            };
-            match raft.answer(of_raft).await {
-                Some(Ok(what)) => what,
-                Some(Err(why)) => failed(why),
-                None => failed("nobody answers such a question".to_owned()),
+        let group = u16::try_from(group).map(GroupId);
+        // Without one: that is not an answer to the question.
+        let Some(member) = group.ok().and_then(|group| self.member(group)) else {
+            return failed("the group has no member here that runs");
+        };
+        match what {
+            ask::What::Propose(propose) => {
+                reply::What::Proposed(member.propose_for_peer(propose).await)
             }
+            ask::What::ReadIndex(_) => reply::What::ReadAt(member.read_index_for_peer().await),
+            ask::What::StoreFrame(asked) => {
+                // A copy on a disk that turns out to be an old one would be counted.
+                if !self.takes_part(&member) {
+                    return failed("this boot is not confirmed yet");
+                }
+                reply::What::FrameStored(receive::keep_for_peer(&member, asked).await)
+            }
+            ask::What::FetchFrame(asked) => {
+                reply::What::Fetched(fetch::frame_for_peer(&member, asked).await)
+            }
+            ask::What::FetchPayload(asked) => {
+                reply::What::Fetched(fetch::payload_for_peer(&member, asked).await)
+            }
+            ask::What::Touch(asked) => reply::What::Touched(touch::for_peer(&member, asked)),
+            ask::What::Piece(asked) => {
+                let piece = member.replica.shipments.piece(asked).await;
+                piece.map_or_else(failed, reply::What::Piece)
+            }
+            ask::What::Payloads(asked) => {
+                let payloads = member.replica.shipments.payloads(asked).await;
+                payloads.map_or_else(failed, reply::What::Payloads)
+            }
+            ask::What::Install(asked) => {
+                if !self.takes_part(&member) {
+                    return failed("this boot is not confirmed yet");
+                }
+                let installed = member.install_for_peer(from, asked);
+                installed.map_or_else(failed, reply::What::Installed)
+            }
+            of_raft => {
+                let Some(raft) = member.raft() else {
+                    return failed("the group does not run here");
+                };
+                if !self.takes_part(&member) {
+                    return failed("this boot is not confirmed yet");
+                }
+                match raft.answer(of_raft).await {
+                    Some(Ok(what)) => what,
+                    Some(Err(why)) => failed(why),
+                    None => failed("nobody answers such a question"),
+                }
+            }
+        }
+    }
+
+    /// Whether this question may leave: who is not confirmed does not campaign.
+    fn may_ask(&self, group: GroupId, what: &ask::What) -> bool {
+        match what {
+            ask::What::Vote(_) | ask::What::PreVote(_) => {
+                let member = self.member(group);
+                member.is_some_and(|member| self.takes_part(&member))
+            }
+            _ => true,
         }
     }
 }
@@ -211,6 +309,9 @@ impl Peers for Asking {
         let inner = self.0.clone();
         Box::pin(async move {
             let failed = |why: String| PeerError { node: to, why };
+            if !inner.may_ask(group, &what) {
+                return Err(failed("this boot is not confirmed yet".to_owned()));
+            }
             let number = inner.next.fetch_add(1, Ordering::Relaxed);
             let (told, said) = oneshot::channel();
             inner.waiting.lock().insert(number, told);

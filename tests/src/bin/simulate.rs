@@ -120,13 +120,15 @@ fn one(arguments: &Arguments) -> ExitCode {
         .iter()
         .for_each(|what| println!("BROKEN {what}"));
     println!(
-        "FIGURES {} {} {} {} {} {} {:016x}",
+        "FIGURES {} {} {} {} {} {} {} {} {:016x}",
         outcome.simulated.as_millis(),
         outcome.calls.0,
         outcome.calls.1,
         outcome.undecided,
         outcome.compared,
         outcome.messages,
+        outcome.refused,
+        outcome.installs,
         hash(&outcome.trace) ^ outcome.steps,
     );
     match failed {
@@ -209,6 +211,9 @@ struct Total {
     compared: u64,
     messages: u64,
     compared_twice: u64,
+    refused: u64,
+    installs: u64,
+    with_installs: u64,
     different: Vec<u64>,
 }
 
@@ -249,7 +254,7 @@ fn all(arguments: &Arguments) -> ExitCode {
                     .get(at)
                     .and_then(|text| text.parse::<u64>().ok())
             };
-            let figures: Vec<u64> = (0..6).map(|at| figure(at).unwrap_or(0)).collect();
+            let figures: Vec<u64> = (0..8).map(|at| figure(at).unwrap_or(0)).collect();
             total.simulated_ms += figures[0];
             total.calls += figures[1];
             total.unknown += figures[2];
@@ -257,6 +262,9 @@ fn all(arguments: &Arguments) -> ExitCode {
             total.compared += figures[4];
             total.messages += figures[5];
             total.compared_twice += u64::from(compared);
+            total.refused += figures[6];
+            total.installs += figures[7];
+            total.with_installs += u64::from(figures[7] > 0);
             if let Some(Ok(again)) = again
                 && again.figures != ran.figures
             {
@@ -312,7 +320,7 @@ fn line(total: &Total, took: Duration) -> String {
         format!(", {:.0} per CPU second", simulated / cpu)
     });
     format!(
-        "{} seeds in {seconds:.0} s ({:.2} seeds/s), {:.2} simulated hours ({:.0} simulated s per s{per_cpu}), {} calls ({} of unknown outcome), {} keys undecided, {} copies compared, {} messages, {} failed, {} run twice, {} differ",
+        "{} seeds in {seconds:.0} s ({:.2} seeds/s), {:.2} simulated hours ({:.0} simulated s per s{per_cpu}), {} calls ({} of unknown outcome), {} keys undecided, {} copies compared, {} messages, {} lost disks refused, {} whole states installed in {} seeds, {} failed, {} run twice, {} differ",
         total.seeds,
         total.seeds as f64 / seconds,
         total.simulated_ms as f64 / 3_600_000.0,
@@ -322,6 +330,9 @@ fn line(total: &Total, took: Duration) -> String {
         total.undecided,
         total.compared,
         total.messages,
+        total.refused,
+        total.installs,
+        total.with_installs,
         total.failed.len(),
         total.compared_twice,
         total.different.len()

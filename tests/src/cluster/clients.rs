@@ -188,7 +188,7 @@ async fn read_all(kv: &Kv, version: &Version, slowly: bool) -> Result<Option<Byt
             Err(error) => return Err(error),
         }
         if slowly {
-            clock::sleep(Duration::from_millis(300)).await;
+            clock::sleep(Duration::from_millis(600)).await;
         }
     }
     Ok(Some(read.freeze()))

@@ -34,6 +34,7 @@ use self::trace::{Trace, now, seconds};
 use crate::client::TENANT;
 use crate::dice::Dice;
 use crate::invariants::agreement::Agreement;
+use crate::invariants::boots::Boots;
 use crate::invariants::copies::Copies;
 use crate::invariants::linearizable::{self, Found};
 use crate::invariants::{chunks, elections, leftovers, pairs, progress, usage};
@@ -82,6 +83,10 @@ pub struct Outcome {
     pub compared: usize,
     /// Messages between nodes.
     pub messages: u64,
+    /// Nodes that lost their disks and were refused.
+    pub refused: usize,
+    /// Checkpoints of other members that were taken over.
+    pub installs: u64,
 }
 
 /// Few clients over many keys, or so many over so few that reads of a group overlap on every node.
@@ -115,11 +120,12 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
     let trace = Trace::default();
     let net = SimNet::new(seed);
     let agreement = Agreement::new(plan.nodes);
-    let (watcher, aim) = (agreement.clone(), Aim::default());
-    let aims = aim.clone();
+    let (aim, boots) = (Aim::default(), Boots::new(plan.nodes));
+    let watchers = (agreement.clone(), boots.clone(), aim.clone());
     net.tap(move |flight| {
-        watcher.watch(flight);
-        aims.watch(flight);
+        watchers.0.watch(flight);
+        watchers.1.watch(flight);
+        watchers.2.watch(flight);
     });
     let nodes = Nodes::new(seed, plan.nodes, net.clone(), trace.clone());
     let copies = Arc::new(Mutex::new(Copies::default()));
@@ -137,7 +143,8 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
         aim,
         outcome: Outcome::default(),
     };
-    task::spawn(look(nodes.clone(), copies.clone()));
+    let installs = Arc::new(Mutex::new(BTreeMap::new()));
+    task::spawn(look(nodes.clone(), copies.clone(), installs.clone()));
     let gaps = Arc::new(Mutex::new(Vec::new()));
     task::spawn(look_for_gaps(nodes.clone(), gaps.clone()));
     if let Err(what) = world.live().await {
@@ -145,6 +152,7 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
     }
     let mut outcome = world.outcome;
     outcome.broken.extend(agreement.broken());
+    outcome.broken.extend(boots.broken());
     outcome.broken.extend(copies.lock().broken().to_vec());
     outcome.broken.extend(gaps.lock().clone());
     outcome.broken.extend(clients.wrong.lock().clone());
@@ -169,13 +177,19 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
     outcome.calls = clients.history.count();
     outcome.compared = copies.lock().looked();
     outcome.messages = net.sent();
+    outcome.installs = installs.lock().values().sum();
     outcome
 }
 
 /// Compares copies as they go.
-async fn look(nodes: Nodes, copies: Arc<Mutex<Copies>>) {
+async fn look(
+    nodes: Nodes,
+    copies: Arc<Mutex<Copies>>,
+    installs: Arc<Mutex<BTreeMap<(u64, u64), u64>>>,
+) {
     loop {
         clock::sleep(LOOK_EVERY).await;
+        installs.lock().extend(nodes.installs());
         for (node, of_node) in nodes.copies() {
             copies.lock().look(node, &of_node);
         }
@@ -186,7 +200,7 @@ async fn look(nodes: Nodes, copies: Arc<Mutex<Copies>>) {
 async fn look_for_gaps(nodes: Nodes, gaps: Arc<Mutex<Vec<String>>>) {
     while gaps.lock().is_empty() {
         clock::sleep(LOOK_EVERY).await;
-        for node in 1..=nodes.count() {
+        for node in nodes.whole() {
             if let Some(running) = nodes.running(node) {
                 gaps.lock().extend(chunks::gaps(node, &running));
             }
@@ -240,8 +254,14 @@ impl World {
         storm.heal();
         self.until("every node has started", || self.all_running())
             .await?;
+        self.until("who lost its disk is refused", || {
+            let mut out = self.nodes.out().into_iter();
+            out.all(|node| self.nodes.is_refused(node))
+        })
+        .await?;
+        self.outcome.refused = self.nodes.out().len();
         let healed = now();
-        for node in 1..=self.plan.nodes {
+        for node in self.nodes.whole() {
             let Some((kv, scope)) = self.nodes.door(node) else {
                 return Err(format!("node {node} does not run after healing"));
             };
@@ -268,7 +288,7 @@ impl World {
     /// Looks at everything that is there, through every node.
     async fn audit(&mut self, bucket: &Bucket) -> Result<(), String> {
         self.trace.say("audit");
-        for node in 1..=self.plan.nodes {
+        for node in self.nodes.whole() {
             let mut found = BTreeMap::new();
             for key in self.clients.all_keys() {
                 match self.clients.read(100 + node, node, key).await {
@@ -298,7 +318,7 @@ impl World {
         })?;
         self.until("all copies are at the same entry", || self.same_index())
             .await?;
-        for node in 1..=self.plan.nodes {
+        for node in self.nodes.whole() {
             let Some(running) = self.nodes.running(node) else {
                 return Err(format!("node {node} does not run in the audit"));
             };
@@ -319,8 +339,9 @@ impl World {
 
     /// Uploads that clients left behind.
     async fn abort_uploads(&self, bucket: &Bucket) -> Result<(), String> {
-        let Some((kv, scope)) = self.nodes.door(1) else {
-            return Err("node 1 does not run in the audit".to_owned());
+        let whole = self.nodes.whole().into_iter().next();
+        let Some((kv, scope)) = whole.and_then(|node| self.nodes.door(node)) else {
+            return Err("no node runs in the audit".to_owned());
         };
         let bucket = bucket.clone();
         let aborted = scope.enter(async move {
@@ -329,7 +350,7 @@ impl World {
             }
             Ok::<_, KvError>(())
         });
-        let aborted = aborted.await.map_err(|_| "node 1 died by itself")?;
+        let aborted = aborted.await.map_err(|_| "a node died by itself")?;
         aborted.map_err(|error| format!("an upload is not aborted in the audit: {error}"))
     }
 
@@ -337,9 +358,10 @@ impl World {
     async fn chunks_come_to_rest(&self) -> Result<(), String> {
         let deadline = now() + chunks::BOUND.as_nanos() as u64;
         loop {
-            let nodes = (1..).zip(self.running());
+            let gone = self.nodes.out();
+            let nodes = self.nodes.whole().into_iter().zip(self.running());
             let loose: Vec<String> = nodes
-                .flat_map(|(node, running)| chunks::check(node, &running))
+                .flat_map(|(node, running)| chunks::check(node, &running, &gone))
                 .collect();
             if loose.is_empty() {
                 return Ok(());
@@ -377,9 +399,8 @@ impl World {
     }
 
     fn running(&self) -> Vec<Arc<Node>> {
-        (1..=self.plan.nodes)
-            .filter_map(|node| self.nodes.running(node))
-            .collect()
+        let whole = self.nodes.whole().into_iter();
+        whole.filter_map(|node| self.nodes.running(node)).collect()
     }
 
     fn all_running(&self) -> bool {
@@ -405,7 +426,7 @@ impl World {
         let Some((_, first)) = copies.first() else {
             return false;
         };
-        copies.len() as u64 == self.plan.nodes
+        copies.len() == self.nodes.whole().len()
             && copies
                 .iter()
                 .all(|(_, other)| places(other) == places(first))

@@ -29,6 +29,10 @@ struct Member {
     life: u64,
     alive: bool,
     drift: i32,
+    /// Its disk as it was before its last start.
+    earlier: Option<SimDisk>,
+    /// Its disk was put back or emptied: it must take no part any more.
+    out: bool,
 }
 
 struct Shared {
@@ -53,6 +57,13 @@ pub fn usual() -> Latency {
     }
 }
 
+fn empty_disk(seed: u64) -> SimDisk {
+    let disk = SimDisk::new(seed);
+    disk.set_capacity(1 << 30);
+    disk.set_latency(usual());
+    disk
+}
+
 fn options(this: u64, count: u64) -> NodeOptions {
     let small = small_options();
     NodeOptions {
@@ -64,7 +75,9 @@ fn options(this: u64, count: u64) -> NodeOptions {
         }),
         limits: Limits {
             // So that a node comes back from a checkpoint and a tail of its log, not always from all of it.
-            checkpoint_entries: 100,
+            checkpoint_entries: 12,
+            // So that a node that was away for a while needs another one's checkpoint.
+            keep_log_bytes: 2 << 10,
             sweep_every: Duration::from_secs(5),
             // Objects of some hundred KiB have many chunks, and most are written in chunks.
             inline_bytes: 8 << 10,
@@ -83,18 +96,15 @@ fn options(this: u64, count: u64) -> NodeOptions {
 impl Nodes {
     /// Nodes with empty disks; none is started.
     pub fn new(seed: u64, count: u64, net: SimNet, trace: Trace) -> Nodes {
-        let member = |node| {
-            let disk = SimDisk::new(seed.wrapping_mul(1000) + node);
-            disk.set_capacity(1 << 30);
-            disk.set_latency(usual());
-            Member {
-                disk,
-                scope: Scope::new(format!("node {node}")),
-                node: None,
-                life: 0,
-                alive: false,
-                drift: 0,
-            }
+        let member = |node| Member {
+            disk: empty_disk(seed.wrapping_mul(1000) + node),
+            scope: Scope::new(format!("node {node}")),
+            node: None,
+            life: 0,
+            alive: false,
+            drift: 0,
+            earlier: None,
+            out: false,
         };
         Nodes {
             shared: Arc::new(Shared {
@@ -124,6 +134,7 @@ impl Nodes {
             }
             member.alive = true;
             member.life += 1;
+            member.earlier = Some(member.disk.after_kill());
             member.scope = Scope::new(format!("node {node}, life {}", member.life));
             member.scope.set_drift(member.drift);
             let env = Env {
@@ -188,6 +199,54 @@ impl Nodes {
         if self.is_alive(node) {
             self.crash(node, keeps.as_ref());
         }
+    }
+
+    /// The disk of a node that does not run becomes what it was before the node's last start. False: it never was.
+    pub fn put_back(&self, node: u64) -> bool {
+        let back = self.with(node, |member| {
+            let earlier = member.earlier.take()?;
+            member.disk = earlier.after_kill();
+            member.disk.set_latency(usual());
+            member.out = true;
+            Some(())
+        });
+        if back.is_some() {
+            let what = format!("node {node}'s disk is put back to before its last start");
+            self.shared.trace.say(what);
+        }
+        back.is_some()
+    }
+
+    /// A node that does not run gets an empty disk.
+    pub fn wipe(&self, node: u64) {
+        self.with(node, |member| {
+            member.disk = empty_disk(node);
+            member.out = true;
+        });
+        self.shared
+            .trace
+            .say(format!("node {node}'s disk is empty"));
+    }
+
+    /// Whether its peers refuse it.
+    pub fn is_refused(&self, node: u64) -> bool {
+        let running = self.running(node);
+        running.is_some_and(|node| node.refused().is_some())
+    }
+
+    /// Nodes whose disks are still their own.
+    pub fn whole(&self) -> Vec<u64> {
+        let members = self.shared.members.lock();
+        let whole = (1..).zip(members.iter()).filter(|(_, member)| !member.out);
+        whole.map(|(node, _)| node).collect()
+    }
+
+    /// The others: they must be refused.
+    pub fn out(&self) -> Vec<u64> {
+        let whole = self.whole();
+        (1..=self.count())
+            .filter(|node| !whole.contains(node))
+            .collect()
     }
 
     /// Whether it was started and has not died.
@@ -255,9 +314,25 @@ impl Nodes {
         running
             .filter_map(|(node, member)| {
                 let running = member.node.as_ref().filter(|_| member.alive)?;
-                Some((node, running.copies()))
+                // Who is refused knows nothing that counts.
+                running
+                    .refused()
+                    .is_none()
+                    .then(|| (node, running.copies()))
             })
             .collect()
+    }
+
+    /// Checkpoints of others that nodes took over in the lives they live now: by node and life.
+    pub fn installs(&self) -> Vec<((u64, u64), u64)> {
+        let members = self.shared.members.lock();
+        let running = (1..).zip(members.iter());
+        let count = |(node, member): (u64, &Member)| {
+            let running = member.node.as_ref().filter(|_| member.alive)?;
+            let installs = running.copies().iter().map(|copy| copy.installs).sum();
+            Some(((node, member.life), installs))
+        };
+        running.filter_map(count).collect()
     }
 
     /// Who leads a group, as far as it knows itself.

@@ -43,9 +43,13 @@ pub enum Fault {
     WallJump,
     /// A node loses power in the moment in which it has voted, stored entries, or dropped some.
     Aimed,
+    /// A node's disk is put back to an earlier copy of itself: it must not take part any more.
+    Rollback,
+    /// A node comes back with an empty disk: the same.
+    Wipe,
 }
 
-const ALL: [(&str, Fault); 14] = [
+const ALL: [(&str, Fault); 16] = [
     ("kill", Fault::Kill),
     ("power", Fault::Power),
     ("power-all", Fault::PowerAll),
@@ -60,7 +64,12 @@ const ALL: [(&str, Fault); 14] = [
     ("drift", Fault::Drift),
     ("wall-jump", Fault::WallJump),
     ("aimed", Fault::Aimed),
+    ("rollback", Fault::Rollback),
+    ("wipe", Fault::Wipe),
 ];
+
+/// In so long every node has told every other one of its last start, and one that is not welcome hears it.
+const CALM: Duration = Duration::from_millis(2_500);
 
 /// Which faults may happen.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -299,6 +308,7 @@ impl Storm {
                 ));
                 self.nodes.set_drift(node, drift);
             }
+            Fault::Rollback | Fault::Wipe => self.lose_a_disk(fault).await,
             Fault::WallJump => {
                 let node = self.any_node();
                 let jump = self.dice.below(7_200_000) as i64 - 3_600_000;
@@ -346,6 +356,34 @@ impl Storm {
             self.trace.say(format!("node {} is cut off", hit.to));
             self.nodes.start(hit.by);
             clock::sleep(Duration::from_millis(200 + self.dice.below(1_500))).await;
+        }
+    }
+
+    /// One node loses what it knew. A group of three survives that in calm weather only: what the node acknowledged must be
+    /// on another one that runs, and those that run must have heard of its last start.
+    async fn lose_a_disk(&mut self, fault: Fault) {
+        let count = self.nodes.count();
+        let all_run = (1..=count).all(|node| self.nodes.running(node).is_some());
+        let one_is_out = !self.nodes.out().is_empty();
+        if count < 3 || !all_run || one_is_out || self.dice.percent(60) {
+            return;
+        }
+        self.clear_up();
+        self.nodes.resume_all();
+        clock::sleep(CALM).await;
+        let node = self.victim();
+        if self.nodes.is_alive(node) {
+            self.nodes.crash(node, None);
+        }
+        match fault {
+            Fault::Rollback => _ = self.nodes.put_back(node),
+            _ => self.nodes.wipe(node),
+        }
+        self.nodes.start(node);
+        // The others must be there to refuse it.
+        let until = now() + CALM.as_nanos() as u64;
+        while now() < until && !self.nodes.is_refused(node) {
+            clock::sleep(Duration::from_millis(10)).await;
         }
     }
 

@@ -372,7 +372,7 @@ fn damaged_checkpoint_is_not_installed<S: Subject>() {
         source.checkpoint(None).await.unwrap();
         let export = source.export();
         for flip in [0, 5000, export.files()[0].len - 1] {
-            let incoming = Incoming::begin(disk.env().disk, "/data/in".into(), &export.manifest())
+            let incoming = Incoming::begin(disk.env().disk, ARRIVALS.into(), &export.manifest())
                 .await
                 .unwrap();
             let mut bytes = export.read(0, 0, usize::MAX).unwrap().to_vec();
@@ -380,7 +380,7 @@ fn damaged_checkpoint_is_not_installed<S: Subject>() {
             incoming.write(0, 0, bytes.into()).await.unwrap();
             assert!(
                 incoming
-                    .finish()
+                    .finish(false)
                     .await
                     .is_err_and(|error| error.is_damage())
             );
@@ -413,8 +413,12 @@ fn damaged_store_is_whole_after_an_install<S: Subject>() {
 }
 
 /// Ships a checkpoint in pieces and takes it over.
-async fn install<S: Subject>(export: &crate::engine::export::Export, disk: &SimDisk, target: &S) {
-    let incoming = Incoming::begin(disk.env().disk, "/data/in".into(), &export.manifest())
+pub async fn install<S: Subject>(
+    export: &crate::engine::export::Export,
+    disk: &SimDisk,
+    target: &S,
+) {
+    let incoming = Incoming::begin(disk.env().disk, ARRIVALS.into(), &export.manifest())
         .await
         .unwrap();
     for (number, file) in export.files().iter().enumerate() {
@@ -426,7 +430,8 @@ async fn install<S: Subject>(export: &crate::engine::export::Export, disk: &SimD
             at += len;
         }
     }
-    let prepared = incoming.finish().await.unwrap();
+    let twins = target.store().twins;
+    let prepared = incoming.finish(twins).await.unwrap();
     assert_eq!(prepared.applied(), export.info().applied.as_ref());
     let info = target.install(prepared).await.unwrap();
     assert_eq!(

@@ -129,6 +129,67 @@ fn crash_anywhere_leaves_the_old_checkpoint_or_the_new_one<S: Subject>() {
     }
 }
 
+/// Power fails, or the process dies, at every single operation of taking over a checkpoint from elsewhere: what is there
+/// afterwards is the old state or the new one, whole, and the new one once the call has returned.
+fn crash_anywhere_in_an_install_leaves_the_old_state_or_the_new_one<S: Subject>() {
+    for twins in [false, true] {
+        let (disk, source_disk) = (new_disk(), new_disk());
+        let (begun, old, new) = sim::run(7, async {
+            let (source, mut model): (S, _) = (open(&source_disk, twins).await, Model::new());
+            for round in 0..2 {
+                fill(&source, &mut model, round * 20, 30);
+                source.checkpoint(None).await.unwrap();
+            }
+            let target: S = open(&disk, twins).await;
+            let mut own = Model::new();
+            fill(&target, &mut own, 500, 20);
+            target.checkpoint(None).await.unwrap();
+            let old = (target.applied(), own);
+            put(&target, "overlay", "is in the log only");
+            disk.record_states(true);
+            let begun = disk.op_count();
+            super::behaviour::install(&source.export(), &disk, &target).await;
+            (begun, old, (source.applied(), model))
+        });
+        assert_ne!(old.0, new.0);
+        let promise = |states: &[&(Option<Bytes>, Model)]| Promise {
+            from_op: begun,
+            states: states.iter().map(|state| (*state).clone()).collect(),
+        };
+        let mut seen = std::collections::BTreeSet::new();
+        let mut judge = |after: SimDisk, promised: &Promise, story: String| {
+            // As a start does: what arrived and was not taken over goes.
+            let on = after.env().disk;
+            for left in on.list(ARRIVALS.as_ref()).unwrap_or_default() {
+                on.remove(&left.path).unwrap();
+            }
+            if seen.insert((promised.states.len(), after.digest())) {
+                recovered::<S>(&after, twins, promised, &story);
+            }
+        };
+        let either = promise(&[&old, &new]);
+        for op in begun..disk.op_count() {
+            let killed = disk.state_before(op).unwrap();
+            let cuts = killed.power_cuts().into_iter();
+            for cut in cuts.chain((0..8).map(Choice::Random)) {
+                let story = format!("twins {twins}, op {op}, {cut:?}");
+                judge(killed.after_power_cut(&cut), &either, story);
+            }
+            judge(killed, &either, format!("twins {twins}, op {op}, killed"));
+        }
+        let done = promise(&[&new]);
+        for cut in disk.power_cuts() {
+            let story = format!("twins {twins}, done, {cut:?}");
+            judge(disk.after_power_cut(&cut), &done, story);
+        }
+        assert!(
+            seen.len() > 20,
+            "{} different crashes are too few",
+            seen.len()
+        );
+    }
+}
+
 /// After a process kill the last renames may be in the page cache only. Power fails at every operation of the open that
 /// follows: the store is at a promised checkpoint, and nothing of it was removed or overtaken by a name that came back.
 fn a_power_cut_in_the_open_after_a_kill_loses_no_checkpoint<S: Subject>() {
@@ -431,6 +492,7 @@ fn misdirected_and_failing_reads_are_noticed<S: Subject>() {
 
 on_every_engine![
     crash_anywhere_leaves_the_old_checkpoint_or_the_new_one,
+    crash_anywhere_in_an_install_leaves_the_old_state_or_the_new_one,
     a_power_cut_in_the_open_after_a_kill_loses_no_checkpoint,
     flipped_bit_without_a_twin_is_an_answer_not_a_row,
     flipped_bit_with_a_twin_is_served_and_healed,

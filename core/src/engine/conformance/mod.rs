@@ -90,6 +90,8 @@ impl<D: Database> Subject for Hosted<D> {
 
 pub type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 pub const DIR: &str = "/data/g1";
+/// Where checkpoints from elsewhere arrive.
+pub const ARRIVALS: &str = "/data/in";
 
 pub fn options(disk: &SimDisk, twins: bool) -> StoreOptions {
     StoreOptions {
