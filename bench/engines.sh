@@ -23,7 +23,11 @@ begin() { # ENGINE
   "$bin" server --engine "$1" --data-dir "$dir/store" --s3-addr $s3 --http-addr 127.0.0.1:19221 --rpc-addr 127.0.0.1:19222 >>"$dir/log" 2>&1 &
   server=$!
 }
-end() { kill -9 $server; { wait $server; } 2>/dev/null || true; }
+end() { # until nobody listens any more: a process of many threads is a zombie before all of them are gone
+  kill -9 $server
+  wait $server 2>/dev/null || true
+  while (exec 3<>"/dev/tcp/${s3/:/\/}") 2>/dev/null; do sleep 0.01; done
+}
 head_of() { # KEY: a signed request
   curl -sf -o /dev/null -I -H "x-amz-content-sha256: UNSIGNED-PAYLOAD" --aws-sigv4 aws:amz:us-east-1:s3 --user "$MINIKV_ROOT_ACCESS_KEY:$MINIKV_ROOT_SECRET_KEY" "http://$s3/bench/$1"
 }

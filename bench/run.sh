@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Prints the table of docs/performance.md: server CPU per operation, medians of three runs, measured with bench/s3load.
 #   bench/run.sh [SECONDS]     seconds per run, 10 unless given; needs cargo build --release -p minikv -p s3load -p null-s3 first
-# Starts a server of its own on a fresh data directory (MINIKV_BENCH_DIR or a temporary one) and removes it afterwards.
+# Starts servers of its own on fresh data directories (in MINIKV_BENCH_DIR or a temporary one) and removes them afterwards.
+# The large objects get a store each: with 10 seconds a run the largest takes about 25 GB of disk.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-10}
@@ -10,12 +11,16 @@ bin=$target/release/minikv load=$target/release/s3load null=$target/release/null
 [ -x "$bin" ] && [ -x "$load" ] && [ -x "$null" ] || { echo "first: cargo build --release -p minikv -p s3load -p null-s3" >&2; exit 2; }
 dir=$(mktemp -d "${MINIKV_BENCH_DIR:-/tmp}/minikv-bench.XXXXXX")
 export MINIKV_ROOT_ACCESS_KEY=bench-access-key MINIKV_ROOT_SECRET_KEY=bench-secret-key-for-one-run
-"$bin" server --data-dir "$dir/store" --s3-addr 127.0.0.1:19000 --http-addr 127.0.0.1:19001 --rpc-addr 127.0.0.1:19002 >"$dir/log" 2>&1 &
-server=$!
-nothing=0 port=19000
+server=0 nothing=0 port=19000
 trap 'kill $server $nothing 2>/dev/null; wait $server 2>/dev/null; rm -rf "$dir"' EXIT
-for _ in $(seq 100); do curl -sf http://127.0.0.1:19001/readyz >/dev/null && break; sleep 0.1; done
-accounted=$server
+begin() {
+  "$bin" server --data-dir "$dir/store" --s3-addr 127.0.0.1:19000 --http-addr 127.0.0.1:19001 --rpc-addr 127.0.0.1:19002 >>"$dir/log" 2>&1 &
+  server=$!
+  for _ in $(seq 100); do curl -sf http://127.0.0.1:19001/readyz >/dev/null && break; sleep 0.1; done
+  accounted=$server
+}
+afresh() { kill $server; wait $server 2>/dev/null || true; rm -rf "$dir/store"; begin; }
+begin
 sleep 1
 rss() { awk '/VmRSS/ { printf "%.0f", $2 / 1024 }' "/proc/$server/status"; }
 echo "RSS idle, empty: $(rss) MiB"
@@ -63,15 +68,21 @@ one "GET 4 KiB, 1 conn"  --op get --size 4KiB --concurrency 1
 one "PUT 4 KiB"          --op put --size 4KiB --concurrency 64
 one "DELETE"             --op delete --size 4KiB --concurrency 64 --objects 200000
 one "LIST 1000"          --op list --size 1KiB --concurrency 64 --objects 20000
-one "PUT 1 MiB"          --op put --size 1MiB --concurrency 16
+written 20000 4KiB 4096 64
+written 1000 1MiB 1048576 16
+echo "RSS after all these: $(rss) MiB"
+afresh
 one "GET 1 MiB"          --op get --size 1MiB --concurrency 16 --objects 200
+one "PUT 1 MiB"          --op put --size 1MiB --concurrency 16
+afresh
 one "PUT 64 MiB"         --op put --size 64MiB --concurrency 4
+afresh
 # One large object from one connection, against what bounds it: MD5 on one core, and the same bytes written through the page cache and fsynced.
 for run in 1 2 3; do
   md5=$(openssl speed -seconds 1 -bytes 65536 md5 2>/dev/null | awk '/^md5/ { sub("k", "", $2); printf "%.0f", $2 / 1000 }')
   disk=$(dd if=/dev/zero of="$dir/gigabyte" bs=1M count=1024 conv=fdatasync 2>&1 | awk -F, '/copied/ { split($(NF - 1), s, " "); printf "%.0f", 1073.741824 / s[1] }')
   rm "$dir/gigabyte"
-  "$load" --endpoint http://127.0.0.1:$port --access "$MINIKV_ROOT_ACCESS_KEY" --secret "$MINIKV_ROOT_SECRET_KEY" --bucket bench --op put --size 1GiB --count 1 --concurrency 1 --pids "$accounted" |
+  "$load" --endpoint http://127.0.0.1:$port --access "$MINIKV_ROOT_ACCESS_KEY" --secret "$MINIKV_ROOT_SECRET_KEY" --bucket bench --create-bucket --op put --size 1GiB --count 1 --concurrency 1 --pids "$accounted" |
     python3 -c '
 import json, sys
 md5, disk = map(float, sys.argv[1:])
@@ -79,9 +90,7 @@ r = [json.loads(line) for line in sys.stdin if line.startswith("{")][0]
 speed = 1073.741824 / (r["p50_ms"] / 1000)
 print("PUT 1 GiB: %.0f MB/s, %.2f CPU-s/GB; MD5 %.0f MB/s, write and fsync %.0f MB/s: %.0f %% of the slower" % (speed, r["server_cpu_s_per_gb"], md5, disk, 100 * speed / min(md5, disk)))' "$md5" "$disk"
 done
-echo "RSS at the end: $(rss) MiB"
-written 20000 4KiB 4096 64
-written 1000 1MiB 1048576 16
+echo "RSS after that: $(rss) MiB"
 
 "$null" 127.0.0.1:19003 "$MINIKV_ROOT_ACCESS_KEY" "$MINIKV_ROOT_SECRET_KEY" --md5 &
 nothing=$! accounted=$! port=19003

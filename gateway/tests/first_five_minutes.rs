@@ -85,6 +85,45 @@ fn empty_directory_becomes_a_store() {
     assert_eq!(fails(dir, &["health"]).0, 6);
 }
 
+/// Nothing else notices: what comes out is what went in.
+#[test]
+fn a_bucket_is_compressed_by_one_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let _server = Server::start(dir, &[]);
+    std::fs::write(dir.join("log"), "GET / 200 OK\n".repeat(100_000)).unwrap();
+    let stored = || {
+        let status = ok(dir, &["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let groups = status["groups"].as_array().unwrap();
+        groups
+            .iter()
+            .map(|group| group["bytes"].as_u64().unwrap())
+            .sum::<u64>()
+    };
+    assert!(ok(dir, &["bucket", "compression", "demo"]).contains("off"));
+    ok(dir, &["put", "demo/plain", "log"]);
+    assert_eq!(stored(), 1_300_000);
+    assert!(ok(dir, &["bucket", "compression", "demo", "zstd"]).contains("zstd"));
+    ok(dir, &["put", "demo/packed", "log"]);
+    assert!(stored() < 1_310_000, "{}", stored());
+    for name in ["demo/plain", "demo/packed"] {
+        ok(dir, &["get", name, "back"]);
+        let same =
+            std::fs::read(dir.join("back")).unwrap() == std::fs::read(dir.join("log")).unwrap();
+        assert!(same, "{name}");
+    }
+    let shown = ok(dir, &["bucket", "compression", "demo", "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["compression"], "zstd");
+    assert_eq!(
+        fails(dir, &["bucket", "compression", "nobody", "zstd"]).0,
+        3
+    );
+    let (code, words) = fails(dir, &["bucket", "compression", "demo", "gzip"]);
+    assert!(code == 2 && words.contains("zstd"), "{words}");
+}
+
 /// What is printed for other clients carries the very keys of this store; logs and banner carry no secret.
 #[test]
 fn secret_is_shown_on_demand_only() {

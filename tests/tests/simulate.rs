@@ -2,6 +2,9 @@
 
 use std::process::Command;
 
+/// The kinds of faults there were when the seeds below failed: with others a seed is another world.
+const NOT_AIMED: &str = "kill,power,power-all,pause,partition,one-way,isolate,delay,lose,double,slow-disk,drift,wall-jump";
+
 fn simulate(arguments: &[&str]) -> String {
     let ran = Command::new(env!("CARGO_BIN_EXE_simulate"))
         .args(arguments)
@@ -90,6 +93,14 @@ fn five_nodes_keep_the_same_promises() {
 /// once, and told its reader that nobody leads.
 #[test]
 fn a_read_outlives_the_leader_it_asked_first() {
-    let said = simulate(&["--seeds", "1", "--from", "88"]);
+    let said = simulate(&["--seeds", "1", "--from", "88", "--faults", NOT_AIMED]);
+    assert!(said.contains(" 0 failed"), "{said}");
+}
+
+/// Seed 18 of 2026-11-22: a node whose clock was a quarter of an hour ahead began a transaction and died; its deadline, by that
+/// clock, kept everybody from ending it.
+#[test]
+fn a_transaction_of_a_node_with_a_fast_clock_does_not_outlive_it() {
+    let said = simulate(&["--seeds", "1", "--from", "18", "--faults", NOT_AIMED]);
     assert!(said.contains(" 0 failed"), "{said}");
 }

@@ -1,17 +1,19 @@
-//! What a leader keeps in memory only: which stages make progress, which bytes somebody is reading.
+//! What a leader keeps in memory only: which stages make progress, which bytes somebody is reading, since when
+//! transactions wait for their decision, how far the group had come at which moment. It counts by its own monotonic clock: wall clocks jump, and a time that another
+//! node wrote down may lie an hour ahead.
 //!
 //! Nobody agrees on these. A new leader knows nothing of them and therefore waits: nothing is abandoned or released
 //! before it has led for as long as such a thing would have had to be idle.
 //!
 //! Always true: every stage that a writer or reader of this process holds counts as in use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::env::clock::{self, Instant};
-use crate::ids::StageId;
+use crate::ids::{StageId, TxnId};
 
 /// See the file's header.
 pub(crate) struct LeaderMemory {
@@ -29,6 +31,10 @@ struct Inner {
     pins: BTreeMap<StageId, usize>,
     /// Sessions: the highest sequence seen, and since when it did not rise.
     sessions: BTreeMap<u64, (u64, Instant)>,
+    /// Undecided transactions, and when they were first seen.
+    undecided: BTreeMap<TxnId, Instant>,
+    /// Moments of this term, and the index applied then, oldest first.
+    moments: VecDeque<(Instant, u64)>,
     /// Stages that a writer of this process holds, and whether they were given up behind its back.
     writers: BTreeMap<StageId, bool>,
 }
@@ -43,6 +49,8 @@ impl LeaderMemory {
                 progress: BTreeMap::new(),
                 pins: BTreeMap::new(),
                 sessions: BTreeMap::new(),
+                undecided: BTreeMap::new(),
+                moments: VecDeque::new(),
                 writers: BTreeMap::new(),
             }),
         }
@@ -56,6 +64,8 @@ impl LeaderMemory {
         inner.leads_since = clock::now();
         inner.progress.clear();
         inner.sessions.clear();
+        inner.undecided.clear();
+        inner.moments.clear();
     }
 
     /// Whether what is known here is of this term.
@@ -105,6 +115,40 @@ impl LeaderMemory {
         due
     }
 
+    /// Of all transactions that are undecided now: whether each has been so for this long, as this leader saw it.
+    pub(crate) fn undecided_for(&self, now_undecided: &[TxnId], age: Duration) -> Vec<bool> {
+        let mut inner = self.inner.lock();
+        let now = clock::now();
+        let known = std::mem::take(&mut inner.undecided);
+        let seen = now_undecided
+            .iter()
+            .map(|id| (*id, known.get(id).copied().unwrap_or(now)));
+        inner.undecided = seen.collect();
+        let since = |id| inner.undecided.get(id).copied().unwrap_or(now);
+        now_undecided
+            .iter()
+            .map(|id| now.since(since(id)) >= age)
+            .collect()
+    }
+
+    /// Up to which index everything was applied at least so long ago, as far as this leader saw it; `applied` is now.
+    /// To be asked regularly: what it says is as old as the moments at which it was asked.
+    pub(crate) fn applied_before(&self, applied: u64, rest: Duration) -> Option<u64> {
+        let mut inner = self.inner.lock();
+        let now = clock::now();
+        let is_due = |(then, _): &(Instant, u64)| now.since(*then) >= rest;
+        // So few are enough: what is due waits a sixteenth longer.
+        let last = inner.moments.back();
+        if last.is_none_or(|(then, _)| now.since(*then) >= rest / 16) {
+            inner.moments.push_back((now, applied));
+        }
+        while inner.moments.get(1).is_some_and(is_due) {
+            inner.moments.pop_front();
+        }
+        let first = inner.moments.front().filter(|moment| is_due(moment));
+        first.map(|(_, applied)| *applied)
+    }
+
     /// The stage ended.
     pub(crate) fn forget(&self, stage: StageId) {
         let mut inner = self.inner.lock();
@@ -152,5 +196,78 @@ impl LeaderMemory {
 
     pub(crate) fn is_pinned(&self, stage: StageId) -> bool {
         self.inner.lock().pins.contains_key(&stage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::sim::{run, set_wall_offset_ms};
+    use crate::ids::GroupId;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn txn(sequence: u64) -> TxnId {
+        TxnId {
+            coordinator: GroupId(1),
+            session: 7,
+            sequence,
+        }
+    }
+
+    /// However far ahead the clock of the node was that began it.
+    #[test]
+    fn a_transaction_is_as_old_as_this_leader_has_seen_it() {
+        run(1, async {
+            let memory = LeaderMemory::new();
+            let old = |all: &[TxnId]| memory.undecided_for(all, 10 * SECOND);
+            assert_eq!(old(&[txn(1)]), [false]);
+            clock::sleep(6 * SECOND).await;
+            set_wall_offset_ms(3_600_000);
+            assert_eq!(old(&[txn(1), txn(2)]), [false, false]);
+            clock::sleep(6 * SECOND).await;
+            assert_eq!(old(&[txn(1), txn(2)]), [true, false]);
+            memory.begin_term(2, 0);
+            assert_eq!(
+                old(&[txn(1)]),
+                [false],
+                "another leader's time counts for nothing"
+            );
+        });
+    }
+
+    #[test]
+    fn nothing_is_released_early_because_a_clock_jumped() {
+        run(1, async {
+            let memory = LeaderMemory::new();
+            let rest = 900 * SECOND;
+            assert_eq!(memory.applied_before(10, rest), None);
+            set_wall_offset_ms(3_600_000);
+            for minute in 1..15 {
+                clock::sleep(60 * SECOND).await;
+                assert_eq!(memory.applied_before(10 + minute, rest), None);
+            }
+            clock::sleep(60 * SECOND).await;
+            assert_eq!(memory.applied_before(25, rest), Some(10));
+            // A short disk does not wait.
+            assert_eq!(memory.applied_before(26, Duration::ZERO), Some(26));
+        });
+    }
+
+    /// The moments kept are few, and what is due waits a sixteenth longer at most.
+    #[test]
+    fn what_has_rested_is_released_soon_after() {
+        run(1, async {
+            let memory = LeaderMemory::new();
+            let rest = 900 * SECOND;
+            for second in 0..4000_u64 {
+                let due = memory.applied_before(second, rest);
+                let least = second.checked_sub(900 + 57 + 1);
+                assert!(due >= least, "second {second}: {due:?}");
+                assert!(due <= second.checked_sub(900), "second {second}: {due:?}");
+                clock::sleep(SECOND).await;
+            }
+            assert!(memory.inner.lock().moments.len() <= 18);
+        });
     }
 }

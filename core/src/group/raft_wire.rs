@@ -149,7 +149,12 @@ pub(super) fn vote_request_out(request: VoteRequest<Types>, pre: bool) -> ask::W
 }
 
 fn vote_request_in(vote: peer::Vote) -> io::Result<VoteRequest<Types>> {
-    let mut request = VoteRequest::new(vote_in(vote.vote)?, id_in(vote.last));
+    let mut last = id_in(vote.last);
+    if crate::planted!("vote-for-a-shorter-log") {
+        // As long as any: the voter's own check is passed.
+        last = vote.vote.map(|asks| log_id(asks.term, u64::MAX / 2));
+    }
+    let mut request = VoteRequest::new(vote_in(vote.vote)?, last);
     request.leadership_transfer = vote.transfer;
     Ok(request)
 }

@@ -16,6 +16,7 @@ use minikv_proto::entry as wire;
 use super::Group;
 use super::read::unreadable;
 use crate::env::clock;
+use crate::ids::TxnId;
 use crate::kv::KvError;
 use crate::shard::router::Router;
 use crate::state::answer::{Answer, Done};
@@ -40,7 +41,7 @@ const BATCH: usize = 32;
 const PAGE: usize = 4096;
 /// Rounds of bulk work in one sweep: the next sweep goes on.
 const ROUNDS: usize = 10_000;
-/// A transaction older than this has lost its driver.
+/// A transaction that this leader has seen undecided for so long has lost its driver.
 const TXN_AGE: Duration = Duration::from_secs(10);
 
 /// Looks through every group once and acts on what is due.
@@ -152,10 +153,10 @@ async fn expire_uploads(group: &Group, limits: &SweepLimits) -> Result<(), KvErr
 
 /// Releases what was freed long enough ago and nobody reads.
 async fn release(group: &Group, limits: &SweepLimits) -> Result<(), KvError> {
-    if group.memory.has_led_for() < limits.release_after {
+    let applied = group.replica.applied();
+    let Some(before) = group.memory.applied_before(applied, limits.release_after) else {
         return Ok(());
-    }
-    let before = clock::wall_ms().saturating_sub(limits.release_after.as_millis() as u64);
+    };
     loop {
         let view = group.read().await?;
         let mut due = Vec::new();
@@ -163,7 +164,7 @@ async fn release(group: &Group, limits: &SweepLimits) -> Result<(), KvError> {
         for item in read::free_list(&*view, 0) {
             let item = item.map_err(unreadable)?;
             // The list is in the order of freeing: nothing behind is due.
-            if item.freed_ms > before {
+            if item.index > before {
                 break;
             }
             if !is_read(group, &item.content) {
@@ -232,17 +233,18 @@ async fn finish_transactions(router: &Arc<Router>, group: &Group) -> Result<(), 
     let view = group.read().await?;
     let records = read::txns(&*view).map_err(unreadable)?;
     drop(view);
-    let old = clock::wall_ms().saturating_sub(TXN_AGE.as_millis() as u64);
-    for record in records {
-        match record.state {
-            TxnState::Committed | TxnState::Aborted => {
-                driver::finish_everywhere(router, &record.txn, record.state).await?;
-            }
-            TxnState::Pending if record.deadline_ms < old => {
-                let state = driver::abort(router, &record.txn).await?;
-                driver::finish_everywhere(router, &record.txn, state).await?;
-            }
-            TxnState::Pending => {}
+    let (undecided, decided): (Vec<_>, Vec<_>) = records
+        .into_iter()
+        .partition(|record| record.state == TxnState::Pending);
+    for record in decided {
+        driver::finish_everywhere(router, &record.txn, record.state).await?;
+    }
+    let ids: Vec<TxnId> = undecided.iter().map(|record| record.txn.id).collect();
+    let is_old = group.memory.undecided_for(&ids, TXN_AGE);
+    for (record, is_old) in undecided.iter().zip(is_old) {
+        if is_old {
+            let state = driver::abort(router, &record.txn).await?;
+            driver::finish_everywhere(router, &record.txn, state).await?;
         }
     }
     Ok(())

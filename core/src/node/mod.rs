@@ -132,7 +132,7 @@ impl Default for Limits {
             chunk_bytes: 4 << 20,
             inline_bytes: 64 << 10,
             propose_window_bytes: 32 << 20,
-            frame_window_bytes: 64 << 20,
+            frame_window_bytes: 32 << 20,
             abandon_after: Duration::from_secs(600),
             release_after: Duration::from_secs(900),
             upload_expiry: Duration::from_secs(7 * 24 * 3600),

@@ -113,7 +113,10 @@ impl<'a> Applying<'a> {
         Applying {
             ledger: Ledger::new(view),
             group: *group,
-            now_ms: entry.now_ms,
+            now_ms: match crate::planted!("apply-by-its-own-clock") {
+                true => crate::env::clock::wall_ms(),
+                false => entry.now_ms,
+            },
             command: entry.command,
             dropped: Vec::new(),
             claimed: Vec::new(),
@@ -319,6 +322,7 @@ impl<'a> Applying<'a> {
     pub fn current(&mut self, place: &Place) -> Result<row::Current, Stop> {
         let current = self.current_row(place)?;
         match intent_of(place, &current)? {
+            Some(_) if crate::planted!("written-over-an-intent") => Ok(current),
             Some(txn) => Err(TryAgain::Blocked(txn).into()),
             None => Ok(current),
         }

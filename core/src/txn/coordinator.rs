@@ -176,11 +176,17 @@ impl Coordinator {
                     .participants
                     .iter()
                     .chain([&self.txn.id.coordinator]);
-                if !all.clone().all(|group| self.yes.contains(group)) {
+                let commits_early = crate::planted!("commit-before-every-yes")
+                    && self.yes.contains(&self.txn.id.coordinator);
+                if !commits_early && !all.clone().all(|group| self.yes.contains(group)) {
                     return Reaction::default();
                 }
                 self.phase = Phase::Committing;
-                steps(vec![Step::Commit])
+                Reaction {
+                    steps: vec![Step::Commit],
+                    outcome: crate::planted!("answer-before-the-commit")
+                        .then_some(Outcome::Committed),
+                }
             }
             // Somebody met an intent before the record was there.
             Vote::No(Refusal::Aborted) => self.abort(Outcome::TryAnew {
@@ -225,7 +231,10 @@ impl Coordinator {
         steps(vec![Step::Abort])
     }
 
-    fn on_decided(&mut self, state: Option<TxnState>) -> Reaction {
+    fn on_decided(&mut self, mut state: Option<TxnState>) -> Reaction {
+        if state.is_none() && crate::planted!("silence-is-an-abort") {
+            state = Some(TxnState::Aborted);
+        }
         let committed = state == Some(TxnState::Committed);
         let outcome = match (&self.phase, state) {
             (Phase::Committing, Some(TxnState::Committed)) => Outcome::Committed,

@@ -290,6 +290,10 @@ impl Run {
     }
 
     async fn tell(&self, group: GroupId, committed: bool) -> Option<Event> {
+        // Said to be told, and told to nobody: the record goes, and with it the decision.
+        if crate::planted!("participant-not-told") {
+            return Some(Event::Finished(group));
+        }
         for _ in 0..TELLS {
             match tell(&self.router, group, &self.txn, committed).await {
                 Ok(()) => return Some(Event::Finished(group)),
@@ -426,6 +430,9 @@ pub(crate) async fn ask(
 ) -> Result<(), KvError> {
     for txn in txns {
         match ask_record(router, txn).await? {
+            Known::Record(_) if crate::planted!("reader-takes-the-old-value") => {
+                decided.insert(txn.id, TxnState::Pending);
+            }
             Known::Record(state) => drop(decided.insert(txn.id, state)),
             Known::NoRecord | Known::NoRecordButIntent => {
                 clear(router, here, txn, Duration::ZERO).await?;

@@ -41,6 +41,9 @@ pub fn clear(known: Known, patient: bool) -> Next {
         Known::Record(TxnState::Aborted) => Next::Finish { committed: false },
         Known::Record(TxnState::Pending) if patient => Next::Wait,
         Known::Record(TxnState::Pending) | Known::NoRecordButIntent => Next::HaveAborted,
+        Known::NoRecord if crate::planted!("no-record-is-aborted") => {
+            Next::Finish { committed: false }
+        }
         Known::NoRecord => Next::LookAgain,
     }
 }

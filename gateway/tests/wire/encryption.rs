@@ -20,7 +20,7 @@ const MIN: usize = 5 << 20;
 
 /// How a request asks for encryption.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+pub enum Kind {
     Plain,
     S3,
     Kms(&'static str),
@@ -45,7 +45,7 @@ fn key(fill: u8) -> String {
 }
 
 /// With the headers that write so.
-fn writing(call: Call<'_>, kind: Kind) -> Call<'_> {
+pub fn writing(call: Call<'_>, kind: Kind) -> Call<'_> {
     match kind {
         Kind::Plain => call,
         Kind::S3 => call.with(METHOD, "AES256"),
@@ -56,7 +56,7 @@ fn writing(call: Call<'_>, kind: Kind) -> Call<'_> {
 }
 
 /// With the headers that read what was written so.
-fn reading(call: Call<'_>, kind: Kind) -> Call<'_> {
+pub fn reading(call: Call<'_>, kind: Kind) -> Call<'_> {
     let Kind::Customer(fill) = kind else {
         return call;
     };

@@ -1,8 +1,10 @@
 //! Simulates clusters, one seed after the other: `simulate --seeds N [--from N] [--faults all|none|a,b] [--nodes N]
-//! [--storm SECONDS] [--twice] [--plant BUG] [--jobs N] [--trace]`; exit code 1 when a seed failed.
+//! [--storm SECONDS] [--twice | --twice-every N] [--plant BUG] [--jobs N] [--minutes N] [--trace] [--first]`; exit code 1 when a
+//! seed failed.
 //!
 //! Each seed runs in a process of its own (this one, started again with `--one`): nothing that a process keeps can make a
-//! run depend on the seeds before it. `--twice` runs each twice and compares every step of both.
+//! run depend on the seeds before it. `--twice` runs each twice (`--twice-every N`: every Nth) and compares every step of both.
+//! `--minutes N` goes on with further seeds for so long. `--first` ends at the first seed that fails.
 
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,7 +21,8 @@ struct Arguments {
     nodes: u64,
     faults: String,
     storm: u64,
-    twice: bool,
+    /// Every so manieth seed runs twice; 0: none.
+    twice_every: u64,
     plant: Option<String>,
     jobs: usize,
     /// Print what happened also when all is well.
@@ -28,6 +31,8 @@ struct Arguments {
     one: bool,
     /// End at the first seed that fails.
     first: bool,
+    /// As many seeds as there is time for.
+    minutes: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -51,12 +56,13 @@ fn parse() -> Result<Arguments, String> {
         nodes: 3,
         faults: "all".to_owned(),
         storm: 20,
-        twice: false,
+        twice_every: 0,
         plant: None,
         jobs: 1,
         trace: false,
         one: false,
         first: false,
+        minutes: None,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -73,7 +79,9 @@ fn parse() -> Result<Arguments, String> {
             "--storm" => parsed.storm = number(value()?)?,
             "--jobs" => parsed.jobs = number(value()?)?.max(1) as usize,
             "--plant" => parsed.plant = Some(value()?),
-            "--twice" => parsed.twice = true,
+            "--twice" => parsed.twice_every = 1,
+            "--twice-every" => parsed.twice_every = number(value()?)?,
+            "--minutes" => parsed.minutes = Some(number(value()?)?),
             "--trace" => parsed.trace = true,
             "--one" => parsed.one = true,
             "--first" => parsed.first = true,
@@ -100,7 +108,7 @@ fn one(arguments: &Arguments) -> ExitCode {
         // Parsed before.
         faults: arguments.faults.parse().unwrap_or(Faults::none()),
         storm: Duration::from_secs(arguments.storm),
-        steps: arguments.twice,
+        steps: arguments.twice_every == 1,
     };
     let outcome = simulate(arguments.from, &plan);
     let failed = !outcome.broken.is_empty();
@@ -156,7 +164,7 @@ struct Ran {
     failure: String,
 }
 
-fn run(arguments: &Arguments, seed: u64) -> Result<Ran, String> {
+fn run(arguments: &Arguments, seed: u64, compared: bool) -> Result<Ran, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(program);
     command
@@ -165,7 +173,7 @@ fn run(arguments: &Arguments, seed: u64) -> Result<Ran, String> {
         .args(["--faults", &arguments.faults])
         .args(["--storm", &arguments.storm.to_string()])
         .stdin(Stdio::null());
-    if arguments.twice {
+    if compared {
         command.arg("--twice");
     }
     if arguments.trace {
@@ -205,6 +213,7 @@ struct Total {
     refused: u64,
     installs: u64,
     with_installs: u64,
+    compared_twice: u64,
     different: Vec<u64>,
 }
 
@@ -212,15 +221,24 @@ fn all(arguments: &Arguments) -> ExitCode {
     let began = Instant::now();
     let next = AtomicU64::new(arguments.from);
     let end = arguments.from + arguments.seeds;
+    let deadline = arguments
+        .minutes
+        .map(|minutes| began + Duration::from_secs(60 * minutes));
     let total = Mutex::new(Total::default());
     let stop = AtomicBool::new(false);
     let worker = || {
         while !stop.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end {
+            let is_over = match deadline {
+                Some(deadline) => Instant::now() >= deadline,
+                None => seed >= end,
+            };
+            if is_over {
                 return;
             }
-            let ran = match run(arguments, seed) {
+            let every = arguments.twice_every;
+            let compared = every > 0 && seed.is_multiple_of(every);
+            let ran = match run(arguments, seed, compared) {
                 Ok(ran) => ran,
                 Err(what) => {
                     eprintln!("seed {seed}: {what}");
@@ -228,7 +246,7 @@ fn all(arguments: &Arguments) -> ExitCode {
                     return;
                 }
             };
-            let again = arguments.twice.then(|| run(arguments, seed));
+            let again = compared.then(|| run(arguments, seed, true));
             let mut total = total.lock();
             total.seeds += 1;
             let figure = |at: usize| {
@@ -246,6 +264,7 @@ fn all(arguments: &Arguments) -> ExitCode {
             total.refused += figures[6];
             total.installs += figures[7];
             total.with_installs += u64::from(figures[7] > 0);
+            total.compared_twice += u64::from(compared);
             if let Some(Ok(again)) = again
                 && again.figures != ran.figures
             {
@@ -296,8 +315,12 @@ fn replay(arguments: &Arguments, seed: u64) -> String {
 
 fn line(total: &Total, took: Duration) -> String {
     let seconds = took.as_secs_f64();
+    let simulated = total.simulated_ms as f64 / 1000.0;
+    let per_cpu = cpu_of_children().map_or(String::new(), |cpu| {
+        format!(", {:.0} per CPU second", simulated / cpu)
+    });
     format!(
-        "{} seeds in {seconds:.0} s ({:.2} seeds/s), {:.2} simulated hours ({:.0} simulated s per s), {} calls ({} of unknown outcome), {} keys undecided, {} copies compared, {} messages, {} lost disks refused, {} whole states installed in {} seeds, {} failed, {} differ",
+        "{} seeds in {seconds:.0} s ({:.2} seeds/s), {:.2} simulated hours ({:.0} simulated s per s{per_cpu}), {} calls ({} of unknown outcome), {} keys undecided, {} copies compared, {} messages, {} lost disks refused, {} whole states installed in {} seeds, {} failed, {} run twice, {} differ",
         total.seeds,
         total.seeds as f64 / seconds,
         total.simulated_ms as f64 / 3_600_000.0,
@@ -311,6 +334,16 @@ fn line(total: &Total, took: Duration) -> String {
         total.installs,
         total.with_installs,
         total.failed.len(),
+        total.compared_twice,
         total.different.len()
     )
+}
+
+/// Seconds of CPU that all seeds took so far, where Linux says so.
+fn cpu_of_children() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name, in brackets, may hold anything. Behind it: the fields from the third on; 16 and 17 are of waited-for children.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |field: usize| fields.get(field - 3)?.parse::<f64>().ok();
+    Some((ticks(16)? + ticks(17)?) / 100.0).filter(|cpu| *cpu > 0.0)
 }

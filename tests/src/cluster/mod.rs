@@ -7,6 +7,7 @@
 //! Always true: a seed (with the number of nodes and the kinds of faults) decides everything, so a failure is shown again
 //! by `simulate --from SEED --seeds 1`.
 
+pub mod aim;
 pub mod clients;
 pub mod history;
 pub mod nodes;
@@ -25,6 +26,7 @@ use minikv_core::kv::{Bucket, CreateBucket, CreateBucketError, Versioning};
 use minikv_core::node::Node;
 use parking_lot::Mutex;
 
+use self::aim::Aim;
 use self::clients::{BUCKET, Clients};
 use self::nodes::Nodes;
 use self::storm::{Faults, Storm};
@@ -86,8 +88,8 @@ pub struct Outcome {
     pub installs: u64,
 }
 
-const CLIENTS: u64 = 4;
-const KEYS: u64 = 8;
+/// Few clients over many keys, or so many over so few that reads of a group overlap on every node.
+const CLIENTS_AND_KEYS: [(u64, u64); 3] = [(4, 8), (4, 8), (12, 4)];
 /// How often copies are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What nodes may take to be founded, and to agree at the end.
@@ -118,14 +120,17 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
     let net = SimNet::new(seed);
     let agreement = Agreement::new(plan.nodes);
     let boots = Boots::new(plan.nodes);
-    let watchers = (agreement.clone(), boots.clone());
+    let aim = Aim::default();
+    let watchers = (agreement.clone(), boots.clone(), aim.clone());
     net.tap(move |flight| {
         watchers.0.watch(flight);
         watchers.1.watch(flight);
+        watchers.2.watch(flight);
     });
     let nodes = Nodes::new(seed, plan.nodes, net.clone(), trace.clone());
     let copies = Arc::new(Mutex::new(Copies::default()));
-    let clients = Clients::new(nodes.clone(), trace.clone(), KEYS);
+    let (count, keys) = CLIENTS_AND_KEYS[(seed % 3) as usize];
+    let clients = Clients::new(nodes.clone(), trace.clone(), keys);
     let mut world = World {
         seed,
         plan,
@@ -134,6 +139,8 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
         nodes: nodes.clone(),
         agreement: agreement.clone(),
         clients: clients.clone(),
+        count,
+        aim,
         outcome: Outcome::default(),
     };
     let installs = Arc::new(Mutex::new(BTreeMap::new()));
@@ -194,6 +201,9 @@ struct World {
     nodes: Nodes,
     agreement: Agreement,
     clients: Clients,
+    /// How many of them.
+    count: u64,
+    aim: Aim,
     outcome: Outcome,
 }
 
@@ -211,7 +221,7 @@ impl World {
         let terms = self.agreement.terms();
 
         let stop = Arc::new(AtomicBool::new(false));
-        let working: Vec<_> = (1..=CLIENTS)
+        let working: Vec<_> = (1..=self.count)
             .map(|number| {
                 let client = self.clients.clone();
                 task::spawn(client.client(number, dice.fork(), stop.clone()))
@@ -223,6 +233,7 @@ impl World {
             trace: self.trace.clone(),
             faults: self.plan.faults.clone(),
             dice: dice.fork(),
+            aim: self.aim.clone(),
         };
         storm.rage(self.plan.storm).await;
         storm.heal();

@@ -5,8 +5,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use minikv_core::env::clock;
-use minikv_core::env::sim::{Latency, SimNet, Weather};
+use minikv_core::env::sim::{Choice, Latency, SimNet, Weather};
 
+use super::aim::{Aim, Target};
 use super::nodes::{Nodes, choice, usual};
 use super::trace::{Trace, now};
 use crate::dice::Dice;
@@ -40,13 +41,15 @@ pub enum Fault {
     Drift,
     /// A wall clock jumps.
     WallJump,
+    /// A node loses power in the moment in which it has voted, stored entries, or dropped some.
+    Aimed,
     /// A node's disk is put back to an earlier copy of itself: it must not take part any more.
     Rollback,
     /// A node comes back with an empty disk: the same.
     Wipe,
 }
 
-const ALL: [(&str, Fault); 15] = [
+const ALL: [(&str, Fault); 16] = [
     ("kill", Fault::Kill),
     ("power", Fault::Power),
     ("power-all", Fault::PowerAll),
@@ -60,6 +63,7 @@ const ALL: [(&str, Fault); 15] = [
     ("slow-disk", Fault::SlowDisk),
     ("drift", Fault::Drift),
     ("wall-jump", Fault::WallJump),
+    ("aimed", Fault::Aimed),
     ("rollback", Fault::Rollback),
     ("wipe", Fault::Wipe),
 ];
@@ -125,6 +129,8 @@ pub struct Storm {
     pub faults: Faults,
     /// When.
     pub dice: Dice,
+    /// What some faults wait for.
+    pub aim: Aim,
 }
 
 impl Storm {
@@ -310,6 +316,46 @@ impl Storm {
                     .say(format!("node {node}'s wall clock is off by {jump} ms"));
                 self.nodes.set_wall_offset_ms(node, jump);
             }
+            Fault::Aimed => self.die_in_the_act().await,
+        }
+    }
+
+    async fn die_in_the_act(&mut self) {
+        let targets = [
+            Target::Vote,
+            Target::Vote,
+            Target::Append,
+            Target::Truncation,
+        ];
+        let target = targets[self.dice.below(targets.len() as u64) as usize];
+        if target != Target::Append {
+            // Somebody else has to lead first. A pause, so that the old leader comes back believing that it still does.
+            let leader = self.victim();
+            let how_long = 500 + self.dice.below(2_000);
+            self.nodes.pause(leader, Duration::from_millis(how_long));
+        }
+        let Some(hit) = self.aim.next(target, Duration::from_secs(4)).await else {
+            return;
+        };
+        if !self.nodes.is_alive(hit.by) {
+            return;
+        }
+        self.trace
+            .say(format!("{target:?} of node {} for node {}", hit.by, hit.to));
+        let keeps = match self.dice.percent(70) {
+            true => Choice::None,
+            false => Choice::Random(self.dice.roll()),
+        };
+        self.nodes.crash(hit.by, Some(&keeps));
+        // Whoever was told believes it, and is not heard until the others have gone on without.
+        if self.dice.percent(50) {
+            for other in 1..=self.nodes.count() {
+                self.net.cut(hit.to, other);
+                self.net.cut(other, hit.to);
+            }
+            self.trace.say(format!("node {} is cut off", hit.to));
+            self.nodes.start(hit.by);
+            clock::sleep(Duration::from_millis(200 + self.dice.below(1_500))).await;
         }
     }
 

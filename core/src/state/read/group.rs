@@ -138,15 +138,12 @@ pub struct TxnRecord {
     pub txn: TxnRef,
     /// What became of it.
     pub state: TxnState,
-    /// Advice for those who meet its intents.
-    pub deadline_ms: u64,
 }
 
 fn txn_of_row(record: row::Txn) -> Option<TxnRecord> {
     Some(TxnRecord {
         txn: TxnRef::of_row(&record.txn?).ok()?,
         state: TxnState::of_row(record.state).ok()?,
-        deadline_ms: record.deadline_ms,
     })
 }
 

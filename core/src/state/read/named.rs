@@ -61,8 +61,6 @@ pub struct FreeItem {
     pub index: u64,
     /// Which of that entry's items.
     pub ordinal: u32,
-    /// When, by the leader's clock of then.
-    pub freed_ms: u64,
     /// Its bytes.
     pub content: Content,
 }
@@ -78,7 +76,6 @@ pub fn free_list(
         Some(FreeItem {
             index,
             ordinal,
-            freed_ms: free.freed_ms,
             content,
         })
     })
