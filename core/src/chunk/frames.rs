@@ -75,6 +75,16 @@ impl Cut {
         })
     }
 
+    /// The whole frames of some chunks of a run of `len` bytes.
+    pub(crate) fn pieces_of_chunks(
+        self,
+        len: u64,
+        chunks: Range<u32>,
+    ) -> impl Iterator<Item = Piece> + Send {
+        let start = |chunk: u32| u64::from(chunk) * u64::from(self.chunk);
+        self.pieces(len, start(chunks.start)..start(chunks.end))
+    }
+
     /// The pieces of frames that make up `range` of a run of `len` bytes, in order, computed as they are asked for.
     pub(crate) fn pieces(self, len: u64, range: Range<u64>) -> impl Iterator<Item = Piece> + Send {
         let range = range.start.min(len)..range.end.min(len);

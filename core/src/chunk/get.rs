@@ -2,6 +2,8 @@
 //!
 //! Always true:
 //! * what comes out is the very bytes that were asked for, or an error that ends the stream: never a short success;
+//! * what is missing or damaged here comes from another member, and this node looks for its own copy afterwards; only if
+//!   nobody has it, the reader is told of the fault here;
 //! * at most `AHEAD` frames of a stream are in memory, beside the one that is being sent;
 //! * chunks that a stream still has to read stay pinned, so that they are not released under it.
 
@@ -11,10 +13,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
+use super::fetch::{self, NotFetched};
 use super::frames::{Cut, Piece};
-use super::store::{ReadFault, Store};
+use super::store::ReadFault;
 use crate::group::Group;
-use crate::ids::{PayloadId, StageId};
+use crate::ids::{ChunkId, PayloadId, StageId};
 use crate::kv::KvError;
 use crate::state::record::ChunkRun;
 
@@ -38,13 +41,13 @@ pub(crate) enum Stretch {
 }
 
 /// Keeps chunks from being released.
-pub(crate) struct Pins {
+struct Pins {
     group: Arc<Group>,
     stages: Vec<StageId>,
 }
 
 impl Pins {
-    pub(crate) fn on(group: Arc<Group>, stretches: &[Stretch]) -> Pins {
+    fn on(group: Arc<Group>, stretches: &[Stretch]) -> Pins {
         let stages: Vec<StageId> = stretches
             .iter()
             .filter_map(|stretch| match stretch {
@@ -93,7 +96,7 @@ fn steps(stretches: Vec<Stretch>) -> impl Iterator<Item = Result<Step, KvError>>
     })
 }
 
-async fn read(store: Arc<Store>, step: Step) -> Result<Bytes, ReadFault> {
+async fn read(group: &Group, step: Step) -> Result<Bytes, ReadFault> {
     match step {
         Step::Inline(Stretch::Inline {
             payload,
@@ -102,27 +105,77 @@ async fn read(store: Arc<Store>, step: Step) -> Result<Bytes, ReadFault> {
             crc64,
             wanted,
         }) => {
-            let content = store.read_inline(payload, offset, len, crc64).await?;
+            let content = inline(group, payload, offset, len, crc64).await?;
             Ok(content.slice(wanted.start as usize..wanted.end as usize))
         }
         Step::Inline(Stretch::Chunks { .. }) => Ok(Bytes::new()),
         Step::Frame(run, piece) => {
-            let frame = store.read_frame(&run, piece.at, piece.frame_len).await?;
+            let frame = frame(group, &run, &piece).await?;
             Ok(frame.slice(piece.wanted.start as usize..piece.wanted.end as usize))
         }
     }
 }
 
+/// A frame, from this disk or another member's.
+async fn frame(group: &Group, run: &ChunkRun, piece: &Piece) -> Result<Bytes, ReadFault> {
+    let store = &group.replica.store;
+    let read = store.read_frame(run, piece.at, piece.frame_len).await;
+    let fault = match read {
+        Err(fault) if group.peers.is_some() && !crate::planted!("reads-ask-nobody") => fault,
+        read => return read,
+    };
+    let chunk = ChunkId {
+        vshard: run.vshard,
+        stage: run.stage,
+        ordinal: piece.at.chunk,
+    };
+    let fetched = fetch::frame(group, &chunk, piece.at.frame, piece.frame_len as usize).await;
+    let bytes = fetched.map_err(|why| not_here(group, fault, why))?;
+    group.replica.wants.add_bad(run.clone());
+    Ok(bytes)
+}
+
+/// Nobody gave what is not here, or not whole. What may lie elsewhere is not lost.
+fn not_here(group: &Group, fault: ReadFault, why: NotFetched) -> ReadFault {
+    match why {
+        NotFetched::NobodyHasThem => fault,
+        NotFetched::NotAnswered => ReadFault::Other(KvError::Unavailable(format!(
+            "{}: bytes that are not here, and a member that may have them does not answer",
+            group.id
+        ))),
+    }
+}
+
+/// An inline content, from this disk or another member's.
+pub(crate) async fn inline(
+    group: &Group,
+    payload: PayloadId,
+    offset: u32,
+    len: u32,
+    checksum: u64,
+) -> Result<Bytes, ReadFault> {
+    let store = &group.replica.store;
+    let read = store.read_inline(payload, offset, len, checksum).await;
+    match read {
+        // Absent, it was overwritten since it was looked up: every member drops it by the same entry.
+        Err(fault @ ReadFault::Other(KvError::Damaged(_))) if group.peers.is_some() => {
+            let fetched = fetch::inline(group, payload, offset, len, checksum).await;
+            fetched.map_err(|why| not_here(group, fault, why))
+        }
+        read => read,
+    }
+}
+
 /// The bytes of these stretches, in order.
 pub(crate) fn content(
-    store: Arc<Store>,
-    pins: Pins,
+    group: Arc<Group>,
     stretches: Vec<Stretch>,
 ) -> impl Stream<Item = Result<Bytes, ReadFault>> + Send {
+    let pins = Pins::on(group.clone(), &stretches);
     let reads = stream::iter(steps(stretches)).map(move |step| {
-        let store = store.clone();
+        let group = group.clone();
         let _held = &pins;
-        async move { read(store, step?).await }
+        async move { read(&group, step?).await }
     });
     // After an error nothing more is read: what came before it must not look whole.
     reads

@@ -1,7 +1,7 @@
-//! Staging a body: frames into the blob stream while the client still sends.
+//! Staging a body: cut into frames, which are on their way to the members while the client still sends.
 //!
 //! Always true:
-//! * at most `WINDOW` frames of a body are on their way to the disk, and all bodies together stay within the log's own
+//! * at most `WINDOW` frames of a body are not on a majority yet, and all bodies together stay within the log's own
 //!   byte limit: a slow disk slows the client, not the node;
 //! * the more bodies arrive side by side, the smaller the frames in which they are gathered: a thousand slow clients must
 //!   not hold a thousand MiB;
@@ -17,16 +17,16 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 
 use super::frames::{Cut, Cutter, FRAME, FrameAt};
+use super::replicate::Replicator;
 use super::store::{Store, log_failed};
 use crate::env::task;
 use crate::group::Group;
-use crate::ids::{ChunkId, StageId, VShard};
+use crate::ids::{StageId, VShard};
 use crate::kv::{KvError, Staged};
-use crate::log::{Frame, Stream, WriteKind};
-use crate::state::apply::Dropped;
+use crate::log::{Stream, WriteKind};
 use crate::state::record::ChunkRun;
 
-/// Frames of one body on their way to the disk.
+/// Frames of one body on their way to a majority.
 const WINDOW: usize = 3;
 /// The frames that are being gathered, of all bodies together, shall take about so much.
 const GATHERED: usize = 16 << 20;
@@ -78,6 +78,8 @@ pub(crate) struct Stager {
     opened: Opened,
     extend: Extend,
     cutter: Cutter,
+    /// Taken by the end.
+    replicator: Option<Replicator>,
     under_way: FuturesUnordered<BoxFuture<'static, Result<(), KvError>>>,
     /// Neither finished nor abandoned yet.
     is_open: bool,
@@ -85,15 +87,27 @@ pub(crate) struct Stager {
 }
 
 impl Stager {
-    pub(crate) fn new(
+    pub(crate) async fn new(
         store: Arc<Store>,
         opened: Opened,
         extend: Extend,
     ) -> Result<Stager, KvError> {
         let cut = Cut::of(opened.chunk_size)
             .ok_or_else(|| KvError::Unavailable("this chunk size is not possible".to_owned()))?;
-        opened.group.memory.begin_writing(opened.stage);
+        let Opened {
+            group,
+            vshard,
+            stage,
+            ..
+        } = &opened;
+        let replicator = Replicator::new(group.clone(), *vshard, *stage).await;
+        let replicator = replicator.inspect_err(|_| {
+            let (group, vshard, stage) = (group.clone(), *vshard, *stage);
+            task::spawn(async move { abandon(&group, vshard, stage).await });
+        })?;
+        group.memory.begin_writing(*stage);
         Ok(Stager {
+            replicator: Some(replicator),
             _arriving: Arriving::begin(&store),
             store,
             opened,
@@ -155,27 +169,10 @@ impl Stager {
         }
         let permit = self.store.log.admit(Stream::Blob, frame.len()).await;
         let permit = permit.map_err(log_failed)?;
-        let frame = Frame {
-            chunk: ChunkId {
-                vshard: self.opened.vshard,
-                stage: self.opened.stage,
-                ordinal: at.chunk,
-            },
-            frame: at.frame,
-            bytes: frame,
-        };
-        let store = self.store.clone();
-        // A task of its own: the frame is recorded even if the client goes away now, and then dropped with its stage.
-        let written = task::spawn(async move {
-            let written = store.write_frame(frame).await;
-            drop(permit);
-            written
-        });
-        self.under_way.push(Box::pin(async move {
-            written
-                .await
-                .unwrap_or_else(|error| Err(KvError::Unavailable(error.to_string())))
-        }));
+        if let Some(replicator) = &self.replicator {
+            let sent = replicator.send(at, frame, permit).await;
+            self.under_way.push(sent);
+        }
         Ok(())
     }
 
@@ -186,7 +183,7 @@ impl Stager {
         }
     }
 
-    /// All bytes came: waits until every frame is durable.
+    /// All bytes came: waits until every frame is durable on a majority, and a little for the others.
     pub(crate) async fn finish(mut self) -> Result<Staged, KvError> {
         if let Some((at, frame)) = self.cutter.rest() {
             self.send(at, frame).await?;
@@ -195,19 +192,25 @@ impl Stager {
             self.settle_one().await?;
         }
         self.touch();
-        self.is_open = false;
-        self.opened.group.memory.end_writing(self.opened.stage);
         let len = self.taken();
         let cut = Cut::of(self.opened.chunk_size);
+        let run = ChunkRun {
+            vshard: self.opened.vshard,
+            stage: self.opened.stage,
+            count: cut.map_or(0, |cut| cut.chunks(len)),
+            chunk_size: self.opened.chunk_size,
+            len,
+        };
+        let copies = match self.replicator.take() {
+            Some(replicator) if len > 0 => replicator.finish(&run).await?,
+            _ => Vec::new(),
+        };
+        self.is_open = false;
+        self.opened.group.memory.end_writing(self.opened.stage);
         Ok(Staged {
             stage: self.opened.stage,
-            run: ChunkRun {
-                vshard: self.opened.vshard,
-                stage: self.opened.stage,
-                count: cut.map_or(0, |cut| cut.chunks(len)),
-                chunk_size: self.opened.chunk_size,
-                len,
-            },
+            run,
+            copies,
         })
     }
 
@@ -217,13 +220,13 @@ impl Stager {
         while !self.under_way.is_empty() {
             let _ = self.settle_one().await;
         }
-        give_up(
-            &self.store,
-            &self.opened.group,
-            self.opened.vshard,
-            self.opened.stage,
-        )
-        .await;
+        let Opened {
+            group,
+            vshard,
+            stage,
+            ..
+        } = &self.opened;
+        give_up(group, *vshard, *stage).await;
     }
 }
 
@@ -232,24 +235,19 @@ impl Drop for Stager {
         if !self.is_open {
             return;
         }
-        let (store, group) = (self.store.clone(), self.opened.group.clone());
+        let group = self.opened.group.clone();
         let (vshard, stage) = (self.opened.vshard, self.opened.stage);
         let mut under_way = std::mem::take(&mut self.under_way);
         task::spawn(async move {
             while under_way.next().await.is_some() {}
-            give_up(&store, &group, vshard, stage).await;
+            give_up(&group, vshard, stage).await;
         });
     }
 }
 
-/// Ends a stage whose writer is gone and all of whose frames are written.
-async fn give_up(store: &Store, group: &Group, vshard: VShard, stage: StageId) {
-    if group.memory.is_given_up(stage) {
-        // The group dropped the stage before our last frames were recorded: nobody else will forget them.
-        if let Err(error) = store.forget([Dropped::Stage(vshard, stage)].iter()) {
-            tracing::warn!(%error, "frames of a stage stay behind");
-        }
-    } else {
+/// Ends a stage whose writer is gone.
+async fn give_up(group: &Group, vshard: VShard, stage: StageId) {
+    if !group.memory.is_given_up(stage) {
         abandon(group, vshard, stage).await;
     }
     group.memory.end_writing(stage);

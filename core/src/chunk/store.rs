@@ -7,19 +7,21 @@
 //! * the places' checkpoint says up to where each stream is recorded in it, and never claims more: that point is taken
 //!   before the table's moment, and entries that are not applied yet hold it back.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
-use super::frames::{Cut, FrameAt};
+use super::frames::{Cut, FrameAt, Piece};
+use super::incoming::Watched;
 use crate::engine::EngineError;
 use crate::engine::places::Places;
 use crate::group::read::unreadable;
-use crate::ids::{ChunkId, GroupId, PayloadId};
+use crate::ids::{ChunkId, GroupId, PayloadId, StageId, VShard};
 use crate::kv::KvError;
-use crate::log::{Frame, Item, Log, LogError, OverlayLoan, ReadError, Stream};
+use crate::log::{Frame, Item, Log, LogError, OverlayLoan, Place, ReadError, Stream};
 use crate::state::apply::Dropped;
 use crate::state::entry::crc64;
 use crate::state::record::ChunkRun;
@@ -39,6 +41,8 @@ pub(crate) struct Store {
     groups: RwLock<Vec<Weak<dyn AppliedUpTo>>>,
     damage: Mutex<Vec<String>>,
     healed: Mutex<Vec<String>>,
+    /// Stages of which recovery found frames in the log.
+    recovered: Mutex<BTreeSet<(VShard, StageId)>>,
     /// Bodies of large objects that arrive now.
     pub(super) arriving: AtomicUsize,
 }
@@ -58,6 +62,30 @@ impl From<KvError> for ReadFault {
     }
 }
 
+/// Whether a frame lies here.
+enum Already {
+    Here,
+    /// No, or it is damaged; and its place.
+    Not(Option<Place>),
+}
+
+/// Why a frame was not kept.
+#[derive(Clone, Debug)]
+pub(crate) enum NotKept {
+    /// What it was for ended, or ended meanwhile.
+    Closed,
+    /// Other bytes lie here under its name. Says which name.
+    OtherBytes(String),
+    /// Anything else.
+    Failed(KvError),
+}
+
+impl From<KvError> for NotKept {
+    fn from(error: KvError) -> NotKept {
+        NotKept::Failed(error)
+    }
+}
+
 /// Damaged items are listed by name up to so many.
 const LISTED: usize = 1000;
 
@@ -69,6 +97,7 @@ impl Store {
             groups: RwLock::default(),
             damage: Mutex::default(),
             healed: Mutex::default(),
+            recovered: Mutex::default(),
             arriving: AtomicUsize::new(0),
         }
     }
@@ -120,23 +149,60 @@ impl Store {
 
     // ---- writing ----
 
-    /// Writes a frame; durable and recorded when this returns.
-    pub(crate) async fn write_frame(&self, frame: Frame) -> Result<(), KvError> {
+    /// Writes a frame, if it is not here yet; durable and recorded when this returns. `watched`: its stage, from before
+    /// the state was asked whether it may be written.
+    pub(crate) async fn write_frame(&self, frame: Frame, watched: &Watched) -> Result<(), NotKept> {
         let item = Item::Frame {
             chunk: frame.chunk,
             frame: frame.frame,
         };
-        let written = self
-            .log
-            .append_frames(vec![frame])
-            .await
-            .map_err(log_failed)?;
-        for place in &written.places {
-            self.places.insert(&item, *place).map_err(unreadable)?;
+        let mut before = match self.already(&item, &frame.bytes).await? {
+            Already::Here => return Ok(()),
+            Already::Not(before) => before,
+        };
+        let bytes = frame.bytes.clone();
+        let written = self.log.append_frames(vec![frame]).await;
+        let written = written.map_err(log_failed)?;
+        // Held until all is recorded: the stream may be called complete up to here only then.
+        let _hold = written.hold;
+        let Some(place) = written.places.first().copied() else {
+            return Err(KvError::Unknown(format!("{item} was written nowhere")).into());
+        };
+        loop {
+            let recorded = watched.unless_dropped(|| self.places.record_if(&item, before, place));
+            match recorded.transpose().map_err(unreadable)? {
+                Some(true) => return Ok(()),
+                // Nobody names it any more.
+                None => {
+                    self.places.void(place);
+                    return Err(NotKept::Closed);
+                }
+                // The same frame came twice at the same time, or compaction moved the one that was here.
+                Some(false) => match self.already(&item, &bytes).await {
+                    Ok(Already::Not(now)) => before = now,
+                    here => {
+                        self.places.void(place);
+                        return here.map(drop);
+                    }
+                },
+            }
         }
-        // The stream may be called complete up to here only now.
-        drop(written.hold);
-        Ok(())
+    }
+
+    /// Whether these very bytes lie here under this name.
+    async fn already(&self, item: &Item, bytes: &Bytes) -> Result<Already, NotKept> {
+        let place = self.places.get(item).map_err(unreadable)?;
+        if place.is_none() {
+            return Ok(Already::Not(None));
+        }
+        match self.read_item(*item).await {
+            Ok(there) if there == *bytes => Ok(Already::Here),
+            Ok(_) => Err(NotKept::OtherBytes(item.to_string())),
+            Err(ReadFault::Absent(_)) => Ok(Already::Not(None)),
+            // What lies here is bad: it is written anew.
+            Err(ReadFault::Other(KvError::Damaged(_))) => Ok(Already::Not(place)),
+            Err(ReadFault::Other(error)) => Err(error.into()),
+        }
     }
 
     // ---- reading ----
@@ -203,6 +269,38 @@ impl Store {
             return Err(self.damaged(format!("{item} has {found} bytes instead of {len}")));
         }
         Ok(bytes)
+    }
+
+    /// Whether a frame of a run is here: has a place, and with `read` also: verifies.
+    pub(crate) async fn has_frame(
+        &self,
+        run: &ChunkRun,
+        piece: &Piece,
+        read: bool,
+    ) -> Result<bool, KvError> {
+        if !read {
+            let place = self.places.get(&item_of(run, piece.at));
+            return Ok(place.map_err(unreadable)?.is_some());
+        }
+        match self.read_frame(run, piece.at, piece.frame_len).await {
+            Ok(_) => Ok(true),
+            Err(ReadFault::Absent(_) | ReadFault::Other(KvError::Damaged(_))) => Ok(false),
+            Err(ReadFault::Other(error)) => Err(error),
+        }
+    }
+
+    /// Recovery found frames of this stage in the log.
+    pub(crate) fn note_recovered(&self, stages: BTreeSet<(VShard, StageId)>) {
+        *self.recovered.lock() = stages;
+    }
+
+    /// Stages of a group of which recovery found frames, and which this state (applied so far) knows; told once.
+    pub(crate) fn recovered_stages(&self, group: GroupId, applied: u64) -> Vec<(VShard, StageId)> {
+        let mut recovered = self.recovered.lock();
+        let known = |(_, stage): &(VShard, StageId)| stage.group == group && stage.index <= applied;
+        let ripe = recovered.extract_if(.., known).collect();
+        drop(recovered);
+        ripe
     }
 
     /// Frames of a run that have no place here.

@@ -158,12 +158,31 @@ impl Places {
 
     /// Changes a place from `from` to `to`; false: it is no longer `from`, nothing was changed.
     pub fn replace_if(&self, item: &Item, from: Place, to: Place) -> Result<bool, EngineError> {
+        self.record_if(item, Some(from), to)
+    }
+
+    /// Records a place if the item still lies where it lay (`None`: nowhere); false: it does not, nothing was changed.
+    pub fn record_if(
+        &self,
+        item: &Item,
+        before: Option<Place>,
+        place: Place,
+    ) -> Result<bool, EngineError> {
         let _alone = self.0.changing.lock();
         let key = PlaceKey::of(item);
-        if self.0.find(&key)? != Some(from) {
+        if self.0.find(&key)? != before {
             return Ok(false);
         }
-        self.0.set(key, Some(to)).map(|_| true)
+        self.0.set(key, Some(place)).map(|_| true)
+    }
+
+    /// Bytes were written to a place, and nobody wants them there: recovery must not bring it back.
+    pub fn void(&self, place: Place) {
+        let _alone = self.0.changing.lock();
+        let mut table = self.0.table.write();
+        table.ledger.came(place);
+        table.ledger.gone(place);
+        table.changes += 1;
     }
 
     /// The frames of a stage's chunks with these ordinals, ascending.

@@ -1,13 +1,16 @@
 //! What a leader keeps in memory only: which stages make progress, which bytes somebody is reading, since when
-//! transactions wait for their decision, how far the group had come at which moment. It counts by its own monotonic clock: wall clocks jump, and a time that another
-//! node wrote down may lie an hour ahead.
+//! transactions wait for their decision, how far the group had come at which moment.
 //!
 //! Nobody agrees on these. A new leader knows nothing of them and therefore waits: nothing is abandoned or released
-//! before it has led for as long as such a thing would have had to be idle.
+//! before it has led for as long as such a thing would have had to be idle. What writers and readers of other processes
+//! hold, these tell it again and again (`touch`).
 //!
-//! Always true: every stage that a writer or reader of this process holds counts as in use.
+//! Always true:
+//! * every stage that a writer or reader of this process holds counts as in use;
+//! * how long something has lain there is measured by this process's own clock that nobody sets: wall clocks jump, and
+//!   a time that another node wrote down may lie an hour ahead.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,6 +32,8 @@ struct Inner {
     term: u64,
     progress: BTreeMap<StageId, Instant>,
     pins: BTreeMap<StageId, usize>,
+    /// Stages that readers elsewhere hold, and until when that is believed.
+    pinned_elsewhere: BTreeMap<StageId, Instant>,
     /// Sessions: the highest sequence seen, and since when it did not rise.
     sessions: BTreeMap<u64, (u64, Instant)>,
     /// Undecided transactions, and when they were first seen.
@@ -48,6 +53,7 @@ impl LeaderMemory {
                 term: 0,
                 progress: BTreeMap::new(),
                 pins: BTreeMap::new(),
+                pinned_elsewhere: BTreeMap::new(),
                 sessions: BTreeMap::new(),
                 undecided: BTreeMap::new(),
                 moments: VecDeque::new(),
@@ -149,6 +155,15 @@ impl LeaderMemory {
         first.map(|(_, applied)| *applied)
     }
 
+    /// Only these stages are open: what was known of others is forgotten. (Somebody elsewhere claimed them.)
+    pub(crate) fn only_open(&self, open: &BTreeSet<StageId>) {
+        let mut inner = self.inner.lock();
+        let Inner {
+            progress, writers, ..
+        } = &mut *inner;
+        progress.retain(|stage, _| open.contains(stage) || writers.contains_key(stage));
+    }
+
     /// The stage ended.
     pub(crate) fn forget(&self, stage: StageId) {
         let mut inner = self.inner.lock();
@@ -194,8 +209,29 @@ impl LeaderMemory {
         }
     }
 
+    /// Somebody elsewhere reads chunks of this stage, and will say so again within this time.
+    pub(crate) fn pin_for(&self, stage: StageId, time: Duration) {
+        let mut inner = self.inner.lock();
+        let now = clock::now();
+        inner.pinned_elsewhere.retain(|_, until| *until > now);
+        inner.pinned_elsewhere.insert(stage, now + time);
+    }
+
     pub(crate) fn is_pinned(&self, stage: StageId) -> bool {
-        self.inner.lock().pins.contains_key(&stage)
+        let inner = self.inner.lock();
+        let elsewhere = inner.pinned_elsewhere.get(&stage);
+        inner.pins.contains_key(&stage) || elsewhere.is_some_and(|until| *until > clock::now())
+    }
+
+    /// Stages of writers of this process for which bytes came since then, and those that its readers hold.
+    pub(crate) fn in_use(&self, since: Instant) -> (Vec<StageId>, Vec<StageId>) {
+        let inner = self.inner.lock();
+        let moved = |stage: &&StageId| {
+            let touched = inner.progress.get(stage);
+            touched.is_some_and(|touched| *touched >= since)
+        };
+        let writers = inner.writers.keys().filter(moved).copied().collect();
+        (writers, inner.pins.keys().copied().collect())
     }
 }
 

@@ -29,11 +29,13 @@ pub(crate) mod raft_types;
 pub(crate) mod raft_wire;
 pub(crate) mod read;
 pub(crate) mod registry;
+pub(crate) mod repair;
 pub(crate) mod replay;
 pub(crate) mod replica;
 pub(crate) mod session;
 pub(crate) mod shipping;
 pub(crate) mod sweep;
+pub(crate) mod touch;
 
 use std::sync::Arc;
 
@@ -93,6 +95,9 @@ impl Group {
         pressure: Arc<Pressure>,
         peers: Option<Arc<dyn Peers>>,
     ) -> Group {
+        if peers.is_some() {
+            replica.wants.collect();
+        }
         Group {
             id: replica.id,
             replica,

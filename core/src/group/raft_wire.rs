@@ -225,7 +225,7 @@ impl RaftHandle {
                 },
                 Err(error) => Err(said(error)),
             },
-            // Somebody else answers those.
+            // No message of openraft: somebody else answers those.
             _ => return None,
         };
         Some(said)

@@ -143,6 +143,21 @@ impl Group {
             .map_err(unavailable)
     }
 
+    /// Waits until this member has applied an entry that is known to be agreed on.
+    pub(crate) async fn until_applied(
+        &self,
+        index: u64,
+        patience: Duration,
+    ) -> Result<(), KvError> {
+        if self.replica.applied() >= index {
+            return Ok(());
+        }
+        let unavailable = |why: String| KvError::Unavailable(format!("{}: {why}", self.id));
+        let raft = self.raft();
+        let raft = raft.ok_or_else(|| unavailable("not running here".to_owned()))?;
+        raft.applied(index, patience).await.map_err(unavailable)
+    }
+
     /// A consistent view, at least as new as this call.
     pub(crate) async fn read(&self) -> Result<Box<dyn View>, KvError> {
         self.confirm_read().await?;

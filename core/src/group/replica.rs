@@ -31,7 +31,9 @@ use super::checkpoint::CheckpointLimits;
 use super::install::{self, Arrivals, Arrived};
 use super::pending::Pending;
 use super::shipping::{Leaving, Shipments};
+use crate::chunk::incoming::Incoming;
 use crate::chunk::store::Store;
+use crate::chunk::wants::Wants;
 use crate::engine::{Batch, BeforeDurable, CheckpointInfo, Engine, EngineError, View};
 use crate::env::clock::{self, Instant};
 use crate::ids::{GroupId, NodeId, PayloadId};
@@ -140,8 +142,10 @@ pub(crate) struct Replica {
     applied_entries: AtomicU64,
     /// Dropped in order of time; forgotten from the front.
     forgotten: Mutex<VecDeque<(Instant, Dropped)>>,
-    /// Chunks claimed by replayed entries; looked for once the start is over. `None`: it is over.
-    replayed_claims: Mutex<Option<Vec<ChunkRun>>>,
+    /// Stages under which bytes arrive on this node now.
+    pub incoming: Arc<Incoming>,
+    /// Chunks that rows name and that this node may lack.
+    pub wants: Wants,
     /// Why this copy applies nothing any more.
     stop_reason: Mutex<Option<String>>,
     is_stopped: AtomicBool,
@@ -187,7 +191,8 @@ impl Replica {
             applied_entries: AtomicU64::new(0),
             mark: Mutex::new(mark),
             forgotten: Mutex::default(),
-            replayed_claims: Mutex::new(Some(Vec::new())),
+            incoming: Arc::default(),
+            wants: Wants::default(),
             stop_reason: Mutex::default(),
             is_stopped: AtomicBool::new(false),
             checkpoint: Mutex::default(),
@@ -241,11 +246,6 @@ impl Replica {
         tracing::error!(group = %self.id, %why, "a group stopped on this node");
         self.stop_reason.lock().get_or_insert(why);
         self.is_stopped.store(true, Ordering::Release);
-    }
-
-    /// The start is over: chunks that replayed entries claimed, to be looked for.
-    pub(crate) fn end_of_replay(&self) -> Vec<ChunkRun> {
-        self.replayed_claims.lock().take().unwrap_or_default()
     }
 
     // ---- dropped bytes ----
@@ -406,6 +406,9 @@ impl Replica {
         let index = mark.at.map_or(0, |at| at.index);
         *self.mark.lock() = mark;
         self.applied.store(index, Ordering::Release);
+        // What the new rows name may be missing here, and what arrives may have ended before them.
+        self.incoming.all_dropped();
+        self.wants.add_everything();
         self.growth.reset(self.store.meta_written());
         self.installs.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -419,6 +422,7 @@ pub(crate) struct Round<'a> {
     mark: Mark,
     digest: u128,
     dropped: Vec<Dropped>,
+    claimed: Vec<ChunkRun>,
     entries: usize,
     bytes: usize,
 }
@@ -431,6 +435,7 @@ impl<'a> Round<'a> {
             mark: replica.mark(),
             digest: 0,
             dropped: Vec::new(),
+            claimed: Vec::new(),
             entries: 0,
             bytes: 0,
         }
@@ -508,9 +513,7 @@ impl<'a> Round<'a> {
         self.rows.change(changes);
         self.digest = self.digest.wrapping_add(digest);
         self.dropped.extend(dropped);
-        if let Some(claims) = &mut *self.replica.replayed_claims.lock() {
-            claims.extend(claimed);
-        }
+        self.claimed.extend(claimed);
         Ok(answer)
     }
 
@@ -543,7 +546,10 @@ impl<'a> Round<'a> {
             let index = mark.at.map_or(0, |at| at.index);
             replica.applied.store(index, Ordering::Release);
         }
+        replica.wants.add(self.claimed);
         if !self.dropped.is_empty() {
+            // Before they can be forgotten, and after their rows are gone.
+            replica.incoming.dropped(&self.dropped);
             let now = clock::now();
             let mut queue = replica.forgotten.lock();
             queue.extend(self.dropped.into_iter().map(|dropped| (now, dropped)));

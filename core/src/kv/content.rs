@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{ByteRange, ContentStream, Kv, KvError, Part, Refusal, Version, VersionSelector};
-use crate::chunk::get::{self, Pins, Stretch};
+use crate::chunk::get::{self, Stretch};
 use crate::chunk::store::ReadFault;
 use crate::group::Group;
 use crate::group::read::unreadable;
@@ -22,9 +22,15 @@ impl Kv {
         let (kv, version) = (self.clone(), Arc::new(version.clone()));
         let begun = async move {
             let group = kv.router().route(version.bucket, &version.key)?.group;
-            let stretches = kv.stretches(&group, &version, range)?;
-            let pins = Pins::on(group, &stretches);
-            let pieces = get::content(kv.inner.store.clone(), pins, stretches);
+            let stretches = match kv.stretches(&group, &version, range) {
+                Ok(stretches) => stretches,
+                // A version deleted since it was looked up takes its parts with it: that is no damage.
+                Err(_) if !kv.still_there(&version).await? => {
+                    return Err(Refusal::NoSuchVersion.into());
+                }
+                Err(error) => return Err(error),
+            };
+            let pieces = get::content(group, stretches);
             let explained = pieces.or_else(move |fault| {
                 let (kv, version) = (kv.clone(), version.clone());
                 async move { Err(kv.explain(&version, fault).await) }
@@ -45,11 +51,8 @@ impl Kv {
                 len,
                 crc64,
             } => {
-                let read = self
-                    .inner
-                    .store
-                    .read_inline(*payload, *offset, *len, *crc64);
-                match read.await {
+                let group = self.router().route(version.bucket, &version.key)?.group;
+                match get::inline(&group, *payload, *offset, *len, *crc64).await {
                     Ok(bytes) => Ok(Some(bytes)),
                     Err(fault) => Err(self.explain(version, fault).await),
                 }

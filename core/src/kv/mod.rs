@@ -26,7 +26,7 @@ pub use types::*;
 
 use crate::chunk::store::Store;
 use crate::group::read::unreadable;
-use crate::ids::{NodeId, TenantId};
+use crate::ids::TenantId;
 use crate::shard::router::Router;
 use crate::state::read;
 use crate::txn::driver;
@@ -41,7 +41,6 @@ pub struct Kv {
 pub(crate) struct Inner {
     pub router: Arc<Router>,
     pub store: Arc<Store>,
-    pub node: NodeId,
     pub chunk_bytes: u32,
     pub inline_bytes: usize,
 }

@@ -11,6 +11,7 @@ use super::{
     VersionSelector, Written,
 };
 use crate::chunk::put::abandon;
+use crate::chunk::replicate;
 use crate::env::task;
 use crate::group::read::unreadable;
 use crate::log::WriteKind;
@@ -37,17 +38,17 @@ impl Kv {
         };
         let conditions = entry::conditions(&conditions);
         let version = entry::new_version(&new);
-        let claim = Claim::new(self, content)?;
+        let mut claim = Claim::new(self, content)?;
         let mut plan = Plan::new(self, bucket, &key)?;
-        let outcome = plan.run(WriteKind::Ordinary, &claim.payload, |target| {
+        let outcome = claim.run(&mut plan, |target, content| {
             Body::Put(wire::Put {
                 target: Some(target),
                 conditions: conditions.clone(),
                 version: version.clone(),
-                content: claim.content.clone(),
+                content,
             })
         });
-        let outcome = outcome.await.and_then(Outcome::done);
+        let outcome = outcome.await;
         claim.settle(&plan, &outcome);
         match outcome? {
             Done::Written(written) => Ok(written),
@@ -269,11 +270,14 @@ impl Kv {
                 Some(Outcome::Done(Done::Written(written))) => return Ok(Some(written)),
                 Some(Outcome::SourceChanged) => return Err(Refusal::NoSuchVersion.into()),
                 Some(Outcome::Done(other)) => return Err(unexpected(&other)),
-                Some(Outcome::PartsChanged) | None => {}
+                Some(Outcome::PartsChanged | Outcome::StalePlacement) | None => {}
             }
         }
     }
 }
+
+/// How often a claim is made when members change meanwhile.
+const CLAIMS: usize = 4;
 
 /// The content of a new version or part, as an entry carries it.
 pub(super) struct Claim {
@@ -302,10 +306,38 @@ impl Claim {
             },
             NewContent::Staged(staged) => Claim {
                 payload: Bytes::new(),
-                content: entry::staged(&staged, &[kv.inner.node]),
+                content: entry::staged(&staged),
                 staged: Some(staged),
             },
         })
+    }
+
+    /// Proposes what `make` makes of target and content, until it is answered for good. If others are members by now than
+    /// those who took the chunks, they get them, and the claim is made again.
+    pub(super) async fn run(
+        &mut self,
+        plan: &mut Plan<'_>,
+        make: impl Fn(wire::Target, Option<wire::NewContent>) -> Body,
+    ) -> Result<Done, KvError> {
+        for _ in 0..CLAIMS {
+            let content = &self.content;
+            let outcome = plan.run(WriteKind::Ordinary, &self.payload, |target| {
+                make(target, content.clone())
+            });
+            let outcome = outcome.await?;
+            let (Outcome::StalePlacement, Some(staged)) = (&outcome, &mut self.staged) else {
+                return outcome.done();
+            };
+            let group = &plan.route.group;
+            // Boxed: it comes seldom. This node's copy must know the members that the state knew.
+            Box::pin(group.confirm_read()).await?;
+            let copies = std::mem::take(&mut staged.copies);
+            staged.copies = Box::pin(replicate::complete(group, &staged.run, copies)).await?;
+            self.content = entry::staged(staged);
+        }
+        Err(KvError::Unavailable(
+            "the members of the group change too fast".to_owned(),
+        ))
     }
 
     /// The command ended: a stage that was not claimed is given up, unless that is not known.

@@ -25,6 +25,8 @@ pub(super) enum Outcome {
     PartsChanged,
     /// The source of a copy is another version by now.
     SourceChanged,
+    /// Too few of those who are members now hold the chunks.
+    StalePlacement,
 }
 
 impl Outcome {
@@ -32,9 +34,9 @@ impl Outcome {
     pub(super) fn done(self) -> Result<Done, KvError> {
         match self {
             Outcome::Done(done) => Ok(done),
-            Outcome::PartsChanged | Outcome::SourceChanged => Err(KvError::Unavailable(
-                "the state changed meanwhile".to_owned(),
-            )),
+            Outcome::PartsChanged | Outcome::SourceChanged | Outcome::StalePlacement => Err(
+                KvError::Unavailable("the state changed meanwhile".to_owned()),
+            ),
         }
     }
 }
@@ -109,7 +111,8 @@ impl<'a> Plan<'a> {
             TryAgain::NotYet => clock::sleep(Duration::from_millis(5)).await,
             TryAgain::PartsChanged => return Ok(Some(Outcome::PartsChanged)),
             TryAgain::SourceChanged => return Ok(Some(Outcome::SourceChanged)),
-            TryAgain::StalePlacement | TryAgain::NeedsAllowance(_) | TryAgain::SessionGone => {
+            TryAgain::StalePlacement => return Ok(Some(Outcome::StalePlacement)),
+            TryAgain::NeedsAllowance(_) | TryAgain::SessionGone => {
                 return Err(KvError::Unavailable(format!(
                     "{}: {again:?}",
                     self.route.group.id

@@ -65,11 +65,6 @@ impl Kv {
     ) -> Result<StageWriter, KvError> {
         let reserve = declared.unwrap_or(FIRST_RESERVE);
         let mut plan = Plan::new(self, bucket, &key)?;
-        if plan.route.group.peers.is_some() {
-            // Frames are written on this node only: a claim that counts on one member must not be made.
-            let what = "content in chunks in a group of several nodes".to_owned();
-            return Err(Refusal::Unsupported(what).into());
-        }
         let opened = plan.run(WriteKind::Ordinary, &[], |target| {
             Body::OpenStage(wire::OpenStage {
                 target: Some(target),
@@ -105,7 +100,7 @@ impl Kv {
                 extended.await?.done().map(drop)
             })
         });
-        let stager = Stager::new(self.inner.store.clone(), opened, extend)?;
+        let stager = Stager::new(self.inner.store.clone(), opened, extend).await?;
         Ok(StageWriter { stager })
     }
 }
@@ -143,7 +138,7 @@ impl StageWriter {
         self.len() == 0
     }
 
-    /// All bytes came: resolves when every frame is durable.
+    /// All bytes came: resolves when every frame is durable on a majority of the group's members.
     pub async fn finish(self) -> Result<Staged, KvError> {
         self.stager.finish().await
     }

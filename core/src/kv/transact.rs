@@ -139,7 +139,7 @@ impl Kv {
     /// A content of a write; inline bytes join the part's payload.
     fn content_in(&self, content: &NewContent, part: &mut Part) -> Option<wire::NewContent> {
         match content {
-            NewContent::Staged(staged) => entry::staged(staged, &[self.inner.node]),
+            NewContent::Staged(staged) => entry::staged(staged),
             NewContent::Inline(bytes) => {
                 let mut inline = entry::inline(bytes)?;
                 if let Some(wire::new_content::Kind::Inline(inline)) = &mut inline.kind {

@@ -288,6 +288,8 @@ pub struct Staged {
     pub stage: crate::ids::StageId,
     /// Its chunks.
     pub run: crate::state::record::ChunkRun,
+    /// Who holds them, in order, without gaps.
+    pub copies: Vec<crate::state::record::Copies>,
 }
 
 /// One page of a listing.

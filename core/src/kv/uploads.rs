@@ -94,18 +94,18 @@ impl Kv {
             tags: Bytes::new(),
             lock: Lock::default(),
         };
-        let claim = Claim::new(self, content)?;
+        let mut claim = Claim::new(self, content)?;
         let mut plan = Plan::new(self, bucket, &key)?;
-        let outcome = plan.run(WriteKind::Ordinary, &claim.payload, |target| {
+        let outcome = claim.run(&mut plan, |target, content| {
             Body::ClaimPart(wire::ClaimPart {
                 target: Some(target),
                 upload: name.clone(),
                 number,
                 part: entry::new_version(&part),
-                content: claim.content.clone(),
+                content,
             })
         });
-        let outcome = outcome.await.and_then(Outcome::done);
+        let outcome = outcome.await;
         claim.settle(&plan, &outcome);
         match outcome? {
             // What was claimed, not what lies there now: another client may have replaced it since.

@@ -1,5 +1,6 @@
 //! One node: a data directory, its log, its groups, and what runs in the background.
 
+mod audit;
 mod boot_exchange;
 mod boot_number;
 mod boots;

@@ -21,7 +21,7 @@ use crate::env::{Env, clock, task};
 use crate::group::checkpoint::{self, Checkpoints};
 use crate::group::lifecycle::Walker;
 use crate::group::sweep::{self, SweepLimits};
-use crate::group::{Group, Standing};
+use crate::group::{Group, Standing, touch};
 use crate::kv::{Kv, KvError, Usage};
 use crate::log::{Log, LogError, Stream, StreamMetrics};
 use crate::shard::router::Router;
@@ -140,6 +140,9 @@ impl Node {
         for group in self.router.groups.all().cloned() {
             self.keep(task::spawn(note_terms(group)));
         }
+        let limits = &self.options.limits;
+        let period = touch::period(limits.abandon_after, limits.release_after);
+        self.keep(task::spawn(touch::run(self.router.groups.clone(), period)));
         let (router, identity) = (self.router.clone(), self.identity.clone());
         let (options, settled) = (self.options.clone(), self.settled.clone());
         self.keep(task::spawn(async move {

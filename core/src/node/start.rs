@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   lock ─ identity ─ boot number ─ peers hear of it ─ places (complete up to C) ─ log (recovered; payloads and frames from C on recorded)
-//!     ─ engines (newest checkpoints) ─ groups (replay, elect) ─ founded, if new ─ claimed chunks looked for ─ ready
+//!     ─ engines (newest checkpoints) ─ groups (replay, elect) ─ founded, if new ─ ready
 //! ```
 //! Always true:
 //! * nothing is written before the directory is locked and known to be ours;
@@ -11,6 +11,7 @@
 //! * a group whose vote, tail or unapplied entries are damaged does not campaign: it turns read-only and says so;
 //! * a node with peers waits for none of them: it takes part at once, and is founded, if new, in the background.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -55,7 +56,7 @@ use crate::group::replica::{Mark, Replica};
 use crate::group::{Group, Standing};
 use crate::ids::{GroupId, NodeId};
 use crate::kv::{Inner, Kv};
-use crate::log::{Complete, Log, LogOptions, Position, Recovered, Stream};
+use crate::log::{Complete, Item, Log, LogOptions, Position, Recovered, Stream};
 use crate::shard::router::Router;
 
 /// Merges read and write at most so many bytes a second.
@@ -166,6 +167,12 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
         );
     }
     let registry = Arc::new(Registry::new(groups));
+    if !storage.recovered.damage.is_empty() {
+        // Frames that nobody can name any more may be among what was lost.
+        registry
+            .data()
+            .for_each(|group| group.replica.wants.add_everything());
+    }
     let voters = options.voters(identity.node);
     let replayed = bring_up(&registry, &storage, &voters).await?;
     let router = Arc::new(Router::new(registry.clone(), identity.data_groups));
@@ -174,13 +181,9 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     } else {
         founding::found(&router, &identity, &options).await?;
     }
-    for group in registry.all() {
-        look_for_claimed(group, &storage.store);
-    }
     let kv = Kv::new(Inner {
         router: router.clone(),
         store: storage.store.clone(),
-        node: identity.node,
         chunk_bytes: options.limits.chunk_bytes,
         inline_bytes: options.limits.inline_bytes,
     });
@@ -275,7 +278,11 @@ impl Storage {
             ..LogOptions::default()
         };
         let mut fault = None;
+        let mut stages = BTreeSet::new();
         let mut seen = |seen: crate::log::Seen| {
+            if let Item::Frame { chunk, .. } = seen.item {
+                stages.insert((chunk.vshard, chunk.stage));
+            }
             if let Err(error) = places.tell_again(&seen.item, seen.place) {
                 fault.get_or_insert(error);
             }
@@ -296,6 +303,7 @@ impl Storage {
         let kept = places.fall_back(ends).await;
         kept.map_err(engine_error("places"))?;
         let store = Arc::new(Store::new(log.clone(), places));
+        store.note_recovered(stages);
         for damage in &recovered.damage {
             store.note_damage(damage.to_string());
         }
@@ -483,21 +491,6 @@ async fn one_up(
         single_voter: raft.standing().voters == 1,
     });
     Ok(())
-}
-
-/// What replayed entries claimed must be here: a claim may be durable on a majority without this node.
-fn look_for_claimed(group: &Group, store: &Store) {
-    for run in group.replica.end_of_replay() {
-        match store.missing(&run) {
-            Ok(missing) => {
-                for item in missing {
-                    // A single voter has nobody to fetch it from. Released since: not missing.
-                    tracing::debug!(%item, "a claimed frame is not here");
-                }
-            }
-            Err(error) => store.note_damage(format!("{}: {error}", group.id)),
-        }
-    }
 }
 
 impl Boot {

@@ -24,12 +24,14 @@ use prost::Message;
 use tokio::sync::oneshot;
 
 use super::boot_exchange::BootExchange;
+use crate::chunk::{fetch, receive};
 use crate::env::net::Net;
 use crate::env::task::JoinHandle;
 use crate::env::{clock, task};
 use crate::group::Group;
 use crate::group::peers::{PeerError, Peers};
 use crate::group::registry::Registry;
+use crate::group::touch;
 use crate::ids::{GroupId, NodeId};
 
 /// This node's end of the network.
@@ -225,6 +227,20 @@ impl Inner {
                 reply::What::Proposed(member.propose_for_peer(propose).await)
             }
             ask::What::ReadIndex(_) => reply::What::ReadAt(member.read_index_for_peer().await),
+            // To hold bytes counts as much as to hold an entry.
+            ask::What::StoreFrame(_) if !self.takes_part(&member) => {
+                failed("this boot is not confirmed yet")
+            }
+            ask::What::StoreFrame(asked) => {
+                reply::What::FrameStored(receive::keep_for_peer(&member, asked).await)
+            }
+            ask::What::FetchFrame(asked) => {
+                reply::What::Fetched(fetch::frame_for_peer(&member, asked).await)
+            }
+            ask::What::FetchPayload(asked) => {
+                reply::What::Fetched(fetch::payload_for_peer(&member, asked).await)
+            }
+            ask::What::Touch(asked) => reply::What::Touched(touch::for_peer(&member, asked)),
             ask::What::Piece(asked) => {
                 let piece = member.replica.shipments.piece(asked).await;
                 piece.map_or_else(failed, reply::What::Piece)

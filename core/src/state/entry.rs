@@ -14,7 +14,6 @@ use prost::Message;
 use minikv_proto::entry as wire;
 pub use minikv_proto::entry::{Entry, entry::Body};
 
-use crate::ids::NodeId;
 use crate::kv::{Conditions, NewVersion, Staged};
 use crate::state::record::Malformed;
 
@@ -88,20 +87,20 @@ pub fn inline(payload: &[u8]) -> Option<wire::NewContent> {
     })
 }
 
-/// A stage's chunks, all of which these nodes fsynced.
-pub fn staged(staged: &Staged, nodes: &[NodeId]) -> Option<wire::NewContent> {
+/// A stage's chunks, and who fsynced them.
+pub fn staged(staged: &Staged) -> Option<wire::NewContent> {
     let run = &staged.run;
-    let copies = wire::Copies {
-        first: 0,
-        count: run.count,
-        nodes: nodes.iter().map(|node| node.0).collect(),
-    };
+    let copies = staged.copies.iter().map(|copies| wire::Copies {
+        first: copies.first,
+        count: copies.count,
+        nodes: copies.nodes.iter().copied().collect(),
+    });
     let staged = wire::Staged {
         stage: Some(staged.stage.to_row()),
         count: run.count,
         chunk_size: run.chunk_size,
         len: run.len,
-        copies: vec![copies],
+        copies: copies.collect(),
     };
     Some(wire::NewContent {
         kind: Some(wire::new_content::Kind::Staged(staged)),

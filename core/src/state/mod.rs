@@ -29,7 +29,7 @@ pub mod list_merge;
 pub mod list_uploads;
 pub mod list_versions;
 pub(crate) mod lock;
-mod placement;
+pub(crate) mod placement;
 mod prepare;
 mod put;
 pub mod read;

@@ -2,6 +2,8 @@
 //!
 //! Always true: two contents name the same bytes only if both say `shared` in their rows.
 
+use std::collections::BTreeSet;
+
 use minikv_proto::row;
 
 use crate::ids::{GroupId, PayloadId, StageId, UploadId, VShard};
@@ -110,6 +112,17 @@ impl ChunkRun {
             len: self.len,
         }
     }
+}
+
+/// Who holds chunks `first..first + count` of a run, durably.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Copies {
+    /// The first chunk.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+    /// Nodes.
+    pub nodes: BTreeSet<u64>,
 }
 
 impl StageId {

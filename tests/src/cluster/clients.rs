@@ -8,12 +8,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
 use minikv_core::env::clock;
 use minikv_core::kv::{
-    Bucket, Change, Check, Conditions, Kv, KvError, ListItem, ListRequest, Must, NewContent,
-    NewVersion, Refusal, TransactWrite, VersionSelector,
+    Bucket, Change, Check, Completed, Conditions, Kv, KvError, ListItem, ListRequest, Must,
+    NewContent, NewPart, NewVersion, Refusal, StageWriter, TransactWrite, Version, VersionSelector,
 };
+use minikv_core::state::record::Content;
 
 use super::history::{History, Only, Told, Value, What};
 use super::nodes::Nodes;
@@ -45,9 +47,18 @@ pub struct Clients {
     next_value: Arc<std::sync::atomic::AtomicU64>,
 }
 
+/// Whether a value's object is written in chunks.
+pub fn is_large(value: Value) -> bool {
+    value.is_multiple_of(5)
+}
+
 /// The bytes of a value.
 pub fn content(value: Value) -> Bytes {
-    let len = 20 + (value.wrapping_mul(0x9e37_79b9) >> 7) % 1500;
+    let any = value.wrapping_mul(0x9e37_79b9) >> 7;
+    let len = match is_large(value) {
+        true => (9 << 10) + any % (190 << 10),
+        false => 20 + any % 1500,
+    };
     let text = format!("{value}.");
     text.bytes().cycle().take(len as usize).collect()
 }
@@ -78,10 +89,109 @@ async fn put_if(
         tags: Bytes::new(),
         lock: Default::default(),
     };
-    let content = NewContent::Inline(bytes);
+    let content = match bytes.len() <= kv.inline_limit() {
+        true => NewContent::Inline(bytes),
+        false => {
+            let declared = Some(bytes.len() as u64);
+            let stage = kv.open_stage(bucket, key.clone(), declared, &conditions);
+            // Until its claim nothing of it has happened, whatever became of the stage.
+            let stage = stage.await.map_err(not_begun)?;
+            fill(stage, bytes).await.map_err(not_begun)?
+        }
+    };
     kv.put(bucket, key, new, content, conditions)
         .await
         .map(drop)
+}
+
+async fn fill(mut stage: StageWriter, mut bytes: Bytes) -> Result<NewContent, KvError> {
+    // In pieces as a socket would give them.
+    while !bytes.is_empty() {
+        stage.write(bytes.split_to(bytes.len().min(20_000))).await?;
+    }
+    Ok(NewContent::Staged(stage.finish().await?))
+}
+
+/// Writes an object as an upload of two parts.
+async fn put_in_parts(
+    kv: &Kv,
+    bucket: &Bucket,
+    key: Bytes,
+    bytes: Bytes,
+    etag: &str,
+) -> Result<(), KvError> {
+    let size = bytes.len() as u64;
+    let created = kv.create_upload(bucket, key.clone(), Bytes::new(), Default::default());
+    let upload = created.await.map_err(not_begun)?.id;
+    let parts = [
+        bytes.slice(..bytes.len() / 3),
+        bytes.slice(bytes.len() / 3..),
+    ];
+    for (number, part) in (1..).zip(parts) {
+        let new = NewPart {
+            etag: format!("{etag}-{number}"),
+            size: part.len() as u64,
+            meta: Bytes::new(),
+        };
+        let content = match part.len() <= kv.inline_limit() {
+            true => NewContent::Inline(part),
+            false => {
+                let declared = Some(part.len() as u64);
+                let stage = kv.open_part_stage(bucket, key.clone(), upload, number, declared);
+                let stage = stage.await.map_err(not_begun)?;
+                fill(stage, part).await.map_err(not_begun)?
+            }
+        };
+        let put = kv.put_part(bucket, key.clone(), upload, number, new, content);
+        put.await.map_err(not_begun)?;
+    }
+    let parts = kv.parts(bucket, &key, upload, 0, 10).await;
+    let counter = parts.map_err(not_begun)?.counter;
+    let new = NewVersion {
+        etag: etag.to_owned(),
+        size,
+        meta: Bytes::new(),
+        tags: Bytes::new(),
+        lock: Default::default(),
+    };
+    let conditions = Conditions::default();
+    let completed = kv.complete_upload(bucket, key, upload, counter, &[1, 2], new, conditions);
+    match completed.await? {
+        Completed::Done { .. } => Ok(()),
+        Completed::PartsChanged => Err(KvError::Unavailable("parts changed".to_owned())),
+    }
+}
+
+/// The whole content of a version. `slowly`: as by a client that takes its time. `None`: it was overwritten since it was
+/// looked up, and its bytes need not be there.
+async fn read_all(kv: &Kv, version: &Version, slowly: bool) -> Result<Option<Bytes>, KvError> {
+    match kv.small_content(version).await {
+        Err(KvError::Refused(Refusal::NoSuchVersion)) => return Ok(None),
+        Ok(Some(bytes)) => return Ok(Some(bytes)),
+        other => _ = other?,
+    }
+    let mut read = BytesMut::new();
+    let mut pieces = kv.content(version, 0..version.new.size);
+    while let Some(piece) = pieces.next().await {
+        match piece {
+            Ok(piece) => read.extend_from_slice(&piece),
+            // Its parts went before the first of them was found; chunks that were found stay for a while.
+            Err(KvError::Refused(Refusal::NoSuchVersion))
+                if read.is_empty() && matches!(version.content, Content::Upload { .. }) =>
+            {
+                return Ok(None);
+            }
+            Err(KvError::Refused(why)) => {
+                let what = format!("{why} after {} bytes", read.len());
+                return Err(KvError::Damaged(what));
+            }
+            Err(error) => return Err(error),
+        }
+        if slowly {
+            clock::sleep(Duration::from_millis(300)).await;
+        }
+    }
+    Ok(Some(read.freeze()))
 }
 
 /// All objects of a bucket, page by page: key, ETag, size.
@@ -154,9 +264,13 @@ impl Clients {
     async fn once(&self, client: u64, node: u64, dice: &mut Dice) -> bool {
         let key = dice.below(self.keys);
         match dice.below(100) {
-            0..30 => {
+            0..26 => {
                 let value = self.value();
                 self.put(client, node, key, value, Only::Always).await
+            }
+            26..30 => {
+                let value = self.value();
+                self.put_in_parts(client, node, key, value).await
             }
             30..40 => {
                 let value = self.value();
@@ -180,6 +294,7 @@ impl Clients {
                 let key = PAIRS + dice.below(2 * PAIR_COUNT);
                 self.read(client, node, key).await.is_some()
             }
+            76..80 => self.read_slowly(client, node, key).await.is_some(),
             _ => self.read(client, node, key).await.is_some(),
         }
     }
@@ -206,7 +321,11 @@ impl Clients {
             },
             false => None,
         };
-        let value = self.value();
+        let mut value = self.value();
+        while is_large(value) {
+            // A transaction carries its bytes.
+            value = self.value();
+        }
         let only = match (checked, there) {
             (false, _) => Only::Always,
             (true, None) => Only::IfAbsent,
@@ -354,6 +473,17 @@ impl Clients {
         self.written(client, node, key, what, open, ended, refusable)
     }
 
+    async fn put_in_parts(&self, client: u64, node: u64, key: u64, value: Value) -> bool {
+        let what = What::Put(value, Only::Always);
+        let open = self.history.begin(client, key, what);
+        let ended = self.ask(node, |kv, bucket| async move {
+            let etag = value.to_string();
+            put_in_parts(&kv, &bucket, Self::name(key), content(value), &etag).await
+        });
+        let ended = ended.await;
+        self.written(client, node, key, what, open, ended, false)
+    }
+
     async fn delete(&self, client: u64, node: u64, key: u64) -> bool {
         let open = self.history.begin(client, key, What::Delete);
         let ended = self.ask(node, |kv, bucket| async move {
@@ -416,17 +546,28 @@ impl Clients {
 
     /// What was there; `None`: no answer.
     pub async fn read(&self, client: u64, node: u64, key: u64) -> Option<Option<Value>> {
+        self.read_at(client, node, key, false).await
+    }
+
+    async fn read_slowly(&self, client: u64, node: u64, key: u64) -> Option<Option<Value>> {
+        self.read_at(client, node, key, true).await
+    }
+
+    async fn read_at(
+        &self,
+        client: u64,
+        node: u64,
+        key: u64,
+        slowly: bool,
+    ) -> Option<Option<Value>> {
         let open = self.history.begin(client, key, What::Read);
         let ended = self.ask(node, |kv, bucket| async move {
             let current = VersionSelector::Current;
             let Some(version) = kv.head(&bucket, &Self::name(key), &current).await? else {
                 return Ok(None);
             };
-            let bytes = match kv.small_content(&version).await {
-                // Overwritten since it was looked up: what it said of itself stands.
-                Err(KvError::Refused(Refusal::NoSuchVersion)) => None,
-                bytes => bytes?,
-            };
+            // Overwritten since it was looked up: what it said of itself stands.
+            let bytes = read_all(&kv, &version, slowly).await?;
             Ok(Some((version.new.etag, bytes)))
         });
         let found = match ended.await {

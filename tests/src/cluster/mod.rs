@@ -22,7 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use minikv_core::env::sim::{Sim, SimNet};
 use minikv_core::env::{clock, task};
-use minikv_core::kv::{Bucket, CreateBucket, CreateBucketError, Versioning};
+use minikv_core::kv::{Bucket, CreateBucket, CreateBucketError, KvError, Versioning};
 use minikv_core::node::Node;
 use parking_lot::Mutex;
 
@@ -37,7 +37,8 @@ use crate::invariants::agreement::Agreement;
 use crate::invariants::boots::Boots;
 use crate::invariants::copies::Copies;
 use crate::invariants::linearizable::{self, Found};
-use crate::invariants::{elections, leftovers, pairs, progress, usage};
+use crate::invariants::{chunks, elections, leftovers, pairs, progress, usage};
+use crate::observe;
 
 /// What to simulate.
 #[derive(Clone, Debug)]
@@ -285,6 +286,8 @@ impl World {
             }
             self.outcome.broken.extend(pairs::check(node, &found));
         }
+        self.abort_uploads(bucket).await?;
+        self.chunks_come_to_rest().await?;
         self.until("nothing is left behind", || {
             self.running()
                 .iter()
@@ -309,12 +312,57 @@ impl World {
             for damage in status.damage {
                 self.outcome.broken.push(format!("node {node}: {damage}"));
             }
+            self.outcome
+                .broken
+                .extend(chunks::read(node, &running).await);
             let counted = usage::check(&running.kv(), bucket).await;
             let counted =
                 counted.map_err(|error| format!("node {node} does not count: {error}"))?;
             self.outcome.broken.extend(counted);
         }
         Ok(())
+    }
+
+    /// Uploads that clients left behind.
+    async fn abort_uploads(&self, bucket: &Bucket) -> Result<(), String> {
+        let first = self.nodes.whole().first().copied();
+        let Some((kv, scope)) = first.and_then(|node| self.nodes.door(node)) else {
+            return Err("no node runs in the audit".to_owned());
+        };
+        let bucket = bucket.clone();
+        let aborted = scope.enter(async move {
+            for upload in observe::uploads(&kv, &bucket).await? {
+                kv.abort_upload(&bucket, upload.key, upload.id).await?;
+            }
+            Ok::<_, KvError>(())
+        });
+        let aborted = aborted.await.map_err(|_| "a node died by itself")?;
+        aborted.map_err(|error| format!("an upload is not aborted in the audit: {error}"))
+    }
+
+    /// Stages end, what was freed is released, members get what they lack.
+    async fn chunks_come_to_rest(&self) -> Result<(), String> {
+        let deadline = now() + chunks::BOUND.as_nanos() as u64;
+        loop {
+            let nodes = self.nodes.whole().into_iter().zip(self.running());
+            let mut loose: Vec<String> = nodes
+                .flat_map(|(node, running)| chunks::check(node, &running))
+                .collect();
+            if !self.nodes.out().is_empty() {
+                // A copy that a refused node lacks stays due until another one takes its place.
+                loose.retain(|what| !what.ends_with("items on the short list"));
+            }
+            if loose.is_empty() {
+                return Ok(());
+            }
+            if now() > deadline {
+                return Err(format!(
+                    "chunks do not come to rest:\n    {}",
+                    loose.join("\n    ")
+                ));
+            }
+            clock::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     async fn make_bucket(&self) -> Result<Bucket, String> {

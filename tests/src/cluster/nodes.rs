@@ -79,6 +79,12 @@ fn options(this: u64, count: u64) -> NodeOptions {
             // So that a node that was away for a while needs another one's checkpoint.
             keep_log_bytes: 2 << 10,
             sweep_every: Duration::from_secs(5),
+            // Objects of some hundred KiB have many chunks, and most are written in chunks.
+            inline_bytes: 8 << 10,
+            chunk_bytes: 16 << 10,
+            // Longer than any client waits: what a GET has begun to read is there until it ends.
+            release_after: Duration::from_secs(15),
+            abandon_after: Duration::from_secs(10),
             // The record of a transaction whose gateway died is kept until its session has ended.
             session_idle: Duration::from_secs(15),
             ..small.limits.clone()
@@ -266,6 +272,11 @@ impl Nodes {
         for member in self.shared.members.lock().iter() {
             member.scope.resume();
         }
+    }
+
+    /// What a node has on its disk.
+    pub fn disk(&self, node: u64) -> SimDisk {
+        self.with(node, |member| member.disk.clone())
     }
 
     /// Changes how fast a node's disk is.

@@ -1,10 +1,11 @@
 //! What must hold in a cluster whatever happens: one file each.
 //!
 //! `agreement`, `boots` and `copies` look on while it happens; `linearizable` judges what clients were told; `leftovers`, `pairs`,
-//! `usage` and `progress` look at what is there after everything has healed; `elections` at a cluster that nothing happened to.
+//! `chunks`, `usage` and `progress` look at what is there after everything has healed; `elections` at a cluster that nothing happened to.
 
 pub mod agreement;
 pub mod boots;
+pub mod chunks;
 pub mod copies;
 pub mod elections;
 pub mod leftovers;

@@ -68,6 +68,13 @@ pub fn short_list(
     })
 }
 
+/// Whether some member lacks chunks of this stage.
+pub fn is_short(view: &dyn View, stage: StageId) -> Result<bool, EngineError> {
+    let range = keys::shorts_of(stage);
+    let first = view.scan(&range.from, &range.to).next();
+    Ok(first.transpose()?.is_some())
+}
+
 /// A session. One that ended counts as unknown; its results are still being deleted.
 pub fn session(view: &dyn View, id: u64) -> Result<Option<row::Session>, EngineError> {
     row(view, &keys::session(id))

@@ -61,6 +61,8 @@ pub struct FreeItem {
     pub index: u64,
     /// Which of that entry's items.
     pub ordinal: u32,
+    /// When, by the wall clock of its leader of then.
+    pub freed_ms: u64,
     /// Its bytes.
     pub content: Content,
 }
@@ -76,6 +78,7 @@ pub fn free_list(
         Some(FreeItem {
             index,
             ordinal,
+            freed_ms: free.freed_ms,
             content,
         })
     })

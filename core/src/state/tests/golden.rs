@@ -70,7 +70,7 @@ pub(super) const V: VShard = VShard(0xA7);
 pub(super) const B: BucketId = BucketId(0x0102);
 pub(super) const KEY: &[u8] = b"a/\x00b";
 
-fn stage_id() -> StageId {
+pub(super) fn stage_id() -> StageId {
     StageId {
         group: GroupId(3),
         incarnation: 2,
@@ -441,6 +441,7 @@ fn golden_rows_of_a_group() {
         count: 2,
         missing: vec![3, 300],
         have: vec![1, 2],
+        run: None,
     };
     check_row("short", keys::short(stage_id(), 5), &short);
     let session = row::Session {

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use minikv_proto::{entry as wire, row};
 
-use super::golden::check;
+use super::golden::{V, check, check_row, stage_id};
 use crate::state::entry::{self, Body, Entry};
+use crate::state::keys;
 
 #[test]
 fn golden_entries_of_several_founders() {
@@ -32,4 +33,23 @@ fn golden_entries_of_several_founders() {
     let bytes = entry::encode(entry.clone(), b"");
     assert_eq!(entry::decode(&bytes).unwrap().entry, entry);
     check("entries", "found_cluster_of_three", &[("entry", &bytes)]);
+}
+
+/// The short list tells the run of its chunks, so that whoever lacks them can ask for them.
+#[test]
+fn golden_short_list_with_its_run() {
+    let short = row::Short {
+        vshard: u32::from(V.0),
+        count: 2,
+        missing: vec![3],
+        have: vec![1, 2],
+        run: Some(row::ChunkRun {
+            vshard: u32::from(V.0),
+            stage: Some(stage_id().to_row()),
+            count: 7,
+            chunk_size: 4 << 20,
+            len: (6 << 20) + (20 << 20),
+        }),
+    };
+    check_row("short_with_run", keys::short(stage_id(), 5), &short);
 }

@@ -18,7 +18,7 @@ use crate::state::answer::{Answer, Completed, Done, versioning_to_row};
 use crate::state::apply::{Applied, Dropped, GroupContext, MAX_OPERATIONS, apply};
 use crate::state::entry::{self, Body, Entry};
 use crate::state::read::{self, Decided, Look, Named};
-use crate::state::record::ChunkRun;
+use crate::state::record::{ChunkRun, Copies};
 use crate::state::{list_versions, usage};
 
 /// Rows in memory.
@@ -571,7 +571,12 @@ pub fn chunks(bucket: BucketId, key: &str, stage: StageId, len: u64) -> Option<w
         chunk_size: CHUNK as u32,
         len,
     };
-    entry::staged(&Staged { stage, run }, &[NODE])
+    let copies = vec![Copies {
+        first: 0,
+        count: run.count,
+        nodes: [NODE.0].into(),
+    }];
+    entry::staged(&Staged { stage, run, copies })
 }
 
 /// Keys of one vshard: copies among them share their bytes.

@@ -1,0 +1,143 @@
+//! Bytes that this node lacks, from members that have them.
+//!
+//! Always true:
+//! * who answers has read and verified the bytes from its own disk; who asked verifies them again before anybody sees them;
+//! * a node answers for what lies on its disk only: it asks nobody else, so questions never go in circles.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use minikv_proto::peer::{self, ask, reply};
+use minikv_proto::row;
+
+use super::receive::{name_of, named};
+use super::store::ReadFault;
+use crate::group::Group;
+use crate::ids::{ChunkId, NodeId, PayloadId};
+use crate::log::Item;
+use crate::state::entry::crc64;
+use crate::state::read;
+use crate::state::record::payload_of_row;
+
+/// How long one member may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The other nodes that may have chunks of this group.
+fn others(group: &Group) -> Vec<NodeId> {
+    let members = read::members(&*group.replica.view()).unwrap_or_default();
+    let nodes = members.into_iter().map(|member| NodeId(member.node));
+    nodes.filter(|node| *node != group.replica.node).collect()
+}
+
+/// Why bytes did not come from another member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum NotFetched {
+    /// All others said that they do not have them.
+    NobodyHasThem,
+    /// Somebody who may have them did not answer.
+    NotAnswered,
+}
+
+/// Asks one after the other. `first` decides with whom to begin, so that not all ask the same one.
+async fn from_any(
+    group: &Group,
+    first: u64,
+    what: ask::What,
+    len: usize,
+) -> Result<Bytes, NotFetched> {
+    let peers = group.peers.as_ref();
+    let peers = peers.ok_or(NotFetched::NobodyHasThem)?;
+    let mut nodes = others(group);
+    let first = first % nodes.len().max(1) as u64;
+    nodes.rotate_left(first as usize);
+    let mut why = NotFetched::NobodyHasThem;
+    for node in nodes {
+        let said = peers.ask(node, group.id, what.clone(), PATIENCE).await;
+        let Ok(reply::What::Fetched(fetched)) = said else {
+            why = NotFetched::NotAnswered;
+            continue;
+        };
+        match fetched.bytes {
+            Some(bytes) if bytes.len() == len && crc64(&bytes) == fetched.crc64 => {
+                return Ok(bytes);
+            }
+            Some(_) => {
+                tracing::error!(group = %group.id, from = node.0, "fetched bytes do not verify");
+            }
+            None => {}
+        }
+    }
+    Err(why)
+}
+
+/// A frame from another member.
+pub(crate) async fn frame(
+    group: &Group,
+    chunk: &ChunkId,
+    frame: u32,
+    len: usize,
+) -> Result<Bytes, NotFetched> {
+    let name = name_of(chunk, frame);
+    let what = ask::What::FetchFrame(peer::FetchFrame { name: Some(name) });
+    let first = chunk.stage.index + u64::from(chunk.ordinal);
+    from_any(group, first, what, len).await
+}
+
+/// An inline content from another member, checked end to end.
+pub(crate) async fn inline(
+    group: &Group,
+    payload: PayloadId,
+    offset: u32,
+    len: u32,
+    checksum: u64,
+) -> Result<Bytes, NotFetched> {
+    let piece = row::Payload {
+        group: u32::from(payload.group.0),
+        index: payload.index,
+        term: payload.term,
+        offset,
+        len,
+        crc64: checksum,
+    };
+    let what = ask::What::FetchPayload(peer::FetchPayload { piece: Some(piece) });
+    let bytes = from_any(group, payload.index, what, len as usize).await?;
+    match crc64(&bytes) == checksum {
+        true => Ok(bytes),
+        false => Err(NotFetched::NobodyHasThem),
+    }
+}
+
+/// What a member that asks for a frame is told.
+pub(crate) async fn frame_for_peer(group: &Group, asked: peer::FetchFrame) -> peer::Fetched {
+    let Ok((chunk, frame)) = named(asked.name.as_ref()) else {
+        return peer::Fetched::default();
+    };
+    let read = group.replica.store.read_item(Item::Frame { chunk, frame });
+    told(read.await)
+}
+
+/// What a member that asks for a piece of a payload is told.
+pub(crate) async fn payload_for_peer(group: &Group, asked: peer::FetchPayload) -> peer::Fetched {
+    let Some(piece) = asked.piece else {
+        return peer::Fetched::default();
+    };
+    let Ok(payload) = payload_of_row(&piece) else {
+        return peer::Fetched::default();
+    };
+    let store = &group.replica.store;
+    let read = store.read_inline(payload, piece.offset, piece.len, piece.crc64);
+    told(read.await)
+}
+
+fn told(read: Result<Bytes, ReadFault>) -> peer::Fetched {
+    match read {
+        Ok(bytes) => peer::Fetched {
+            crc64: crc64(&bytes),
+            bytes: Some(bytes),
+        },
+        Err(fault) => {
+            tracing::debug!(?fault, "asked for bytes that are not here");
+            peer::Fetched::default()
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Keeping a frame on this node: for a gateway here, and for one that asks from elsewhere.
+//!
+//! Always true:
+//! * a frame is taken only under a stage that this node's own state knows and calls open, and is not recorded if the
+//!   stage ended while it was written;
+//! * "stored" is said after the fsync;
+//! * the same frame twice is kept once; other bytes under the same name are refused.
+//!
+//! Failure it prevents: a frame that comes late (its gateway gave up, the stage was abandoned) lies there for ever.
+
+use std::time::Duration;
+
+use minikv_proto::peer::{self, frame_stored::Outcome};
+
+use super::store::NotKept;
+use crate::group::Group;
+use crate::group::read::unreadable;
+use crate::ids::{ChunkId, StageId};
+use crate::kv::KvError;
+use crate::log::{Frame, Permit, Stream, WriteKind};
+use crate::state::entry::crc64;
+use crate::state::read;
+use crate::state::record::{Malformed, vshard_of};
+
+/// How long this node's state may take to know the stage.
+pub(crate) const APPLY_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Keeps a frame of an open stage; durable and recorded when this returns. The permit is given back then.
+pub(crate) async fn keep(group: &Group, frame: Frame, permit: Permit) -> Result<(), NotKept> {
+    let stage = frame.chunk.stage;
+    let replica = &group.replica;
+    group.until_applied(stage.index, APPLY_PATIENCE).await?;
+    let watched = replica.incoming.watch(stage);
+    let open = read::stage(&*replica.view(), frame.chunk.vshard, stage).map_err(unreadable)?;
+    if open.is_none() && !crate::planted!("frames-of-closed-stages-taken") {
+        return Err(NotKept::Closed);
+    }
+    #[cfg(feature = "planted")]
+    if crate::planted!("frame-acknowledged-before-fsync") {
+        let store = replica.store.clone();
+        crate::env::task::spawn(async move {
+            let _ = store.write_frame(frame, &watched).await;
+            drop(permit);
+        });
+        return Ok(());
+    }
+    let kept = replica.store.write_frame(frame, &watched).await;
+    drop(permit);
+    kept
+}
+
+/// What a gateway elsewhere is told.
+pub(crate) async fn keep_for_peer(group: &Group, asked: peer::StoreFrame) -> peer::FrameStored {
+    let outcome = match kept_for_peer(group, asked).await {
+        Ok(()) => Outcome::Stored,
+        Err(NotKept::Closed) => Outcome::Closed,
+        Err(NotKept::OtherBytes(what)) => {
+            tracing::error!(%what, "a frame came with other bytes");
+            Outcome::OtherBytes
+        }
+        Err(NotKept::Failed(KvError::NoRoom(_))) => Outcome::NoRoom,
+        Err(NotKept::Failed(error)) => {
+            tracing::debug!(group = %group.id, %error, "a frame was not kept");
+            Outcome::Unknown
+        }
+    };
+    peer::FrameStored {
+        outcome: outcome as i32,
+    }
+}
+
+async fn kept_for_peer(group: &Group, asked: peer::StoreFrame) -> Result<(), NotKept> {
+    let (chunk, frame) = named(asked.name.as_ref()).map_err(malformed)?;
+    if chunk.stage.group != group.id || crc64(&asked.bytes) != asked.crc64 {
+        return Err(malformed(Malformed("frame")));
+    }
+    let log = &group.replica.store.log;
+    if !log.room().admits(WriteKind::Ordinary) {
+        return Err(KvError::NoRoom("the disk is nearly full".to_owned()).into());
+    }
+    let permit = log.admit(Stream::Blob, asked.bytes.len()).await;
+    let permit = permit.map_err(super::store::log_failed)?;
+    let frame = Frame {
+        chunk,
+        frame,
+        bytes: asked.bytes,
+    };
+    keep(group, frame, permit).await
+}
+
+fn malformed(what: Malformed) -> NotKept {
+    KvError::Unavailable(what.to_string()).into()
+}
+
+/// The chunk and the number of the frame in it.
+pub(super) fn named(name: Option<&peer::FrameName>) -> Result<(ChunkId, u32), Malformed> {
+    let name = name.ok_or(Malformed("no frame"))?;
+    let chunk = ChunkId {
+        vshard: vshard_of(name.vshard)?,
+        stage: StageId::of_row(name.stage.as_ref())?,
+        ordinal: name.chunk,
+    };
+    Ok((chunk, name.frame))
+}
+
+/// As messages name it.
+pub(super) fn name_of(chunk: &ChunkId, frame: u32) -> peer::FrameName {
+    peer::FrameName {
+        vshard: u32::from(chunk.vshard.0),
+        stage: Some(chunk.stage.to_row()),
+        chunk: chunk.ordinal,
+        frame,
+    }
+}

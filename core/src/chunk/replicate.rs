@@ -1,0 +1,371 @@
+//! The frames of a body on their way to every member of its group.
+//!
+//! ```text
+//!   frame ──┬── this node ──────────> stored ┐
+//!           ├── member 2 ── ask ──> stored   ├── a majority has it: the next frame may follow
+//!           └── member 3 ── ask ──> ...      ┘   the others go on beside it, at most `LANE` of them for each member
+//! ```
+//! Always true:
+//! * a frame counts for a member only after that member said "stored", which it says after its fsync;
+//! * of a body at most `LANE` frames are kept for each member, all copies of a frame share one buffer, and every copy ends
+//!   in time: a member that does not answer holds the client up for a moment once, then frames pass it by; one that answers
+//!   slowly holds up each frame by at most that moment;
+//! * what is told at the end is who holds which chunk, as the members said; the state decides whether that is enough.
+//!
+//! Failure it prevents: a claim counts a copy that was only sent, and the next crash loses the chunk.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use minikv_proto::peer::{self, ask, frame_stored::Outcome, reply};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use super::frames::{Cut, FrameAt};
+use super::receive::{self, name_of};
+use super::store::NotKept;
+use super::tally::{Tally, join};
+use super::{fetch, store};
+use crate::env::clock;
+use crate::env::task::{self, JoinHandle};
+use crate::group::Group;
+use crate::group::read::unreadable;
+use crate::ids::{ChunkId, NodeId, StageId, VShard};
+use crate::kv::KvError;
+use crate::log::{Frame, Permit, Stream};
+use crate::state::entry::crc64;
+use crate::state::placement::{MAX_COPIES, Membership};
+use crate::state::read;
+use crate::state::record::{ChunkRun, Copies};
+
+/// Frames of one body that are kept for one member.
+const LANE: usize = 3;
+/// How long one question may take.
+const ASK: Duration = Duration::from_secs(2);
+/// How long a copy is tried, question after question.
+const COPY: Duration = Duration::from_secs(5);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long a body waits for a member whose lane is full, before frames pass it by.
+const LANE_PATIENCE: Duration = Duration::from_millis(250);
+/// How long the end of a body waits for the slowest members.
+const SLOWEST: Duration = Duration::from_millis(100);
+
+/// The members of a group, as this node's copy of the state has them.
+fn membership(group: &Group) -> Result<Membership, KvError> {
+    let members = read::members(&*group.replica.view()).map_err(unreadable)?;
+    Ok(Membership::of(&members))
+}
+
+/// Frames under way to one member.
+struct Lane {
+    node: NodeId,
+    room: Arc<Semaphore>,
+    /// Its last answer did not come, or its lane was full for too long.
+    is_behind: Arc<AtomicBool>,
+}
+
+/// See the file's header.
+pub(super) struct Replicator {
+    group: Arc<Group>,
+    vshard: VShard,
+    stage: StageId,
+    membership: Membership,
+    lanes: Vec<Lane>,
+    tally: Arc<Mutex<Tally>>,
+    answered: Arc<Notify>,
+}
+
+impl Replicator {
+    /// For a stage that is open by now.
+    pub(super) async fn new(
+        group: Arc<Group>,
+        vshard: VShard,
+        stage: StageId,
+    ) -> Result<Replicator, KvError> {
+        // Who the members are is known here as soon as the stage is.
+        let patience = receive::APPLY_PATIENCE;
+        group.until_applied(stage.index, patience).await?;
+        let membership = membership(&group)?;
+        let lane = |node| Lane {
+            node: NodeId(node),
+            room: Arc::new(Semaphore::new(LANE)),
+            is_behind: Arc::default(),
+        };
+        Ok(Replicator {
+            lanes: membership.receivers().into_iter().map(lane).collect(),
+            group,
+            vshard,
+            stage,
+            membership,
+            tally: Arc::default(),
+            answered: Arc::default(),
+        })
+    }
+
+    /// Sends a frame to the members; waits for room in their lanes. The future resolves when a majority has it.
+    pub(super) async fn send(
+        &self,
+        at: FrameAt,
+        bytes: Bytes,
+        permit: Permit,
+    ) -> BoxFuture<'static, Result<(), KvError>> {
+        let places = self.places().await;
+        self.tally.lock().sent(at, places.len());
+        let chunk = ChunkId {
+            vshard: self.vshard,
+            stage: self.stage,
+            ordinal: at.chunk,
+        };
+        let mut permit = Some(permit);
+        let copies: FuturesUnordered<_> = places
+            .into_iter()
+            .map(|(lane, place)| {
+                let frame = Frame {
+                    chunk,
+                    frame: at.frame,
+                    bytes: bytes.clone(),
+                };
+                let here = lane.node == self.group.replica.node;
+                self.copy(lane, place, at, frame, permit.take_if(|_| here))
+            })
+            .collect();
+        let (here, membership) = (self.group.replica.node, self.membership.clone());
+        Box::pin(enough(here, membership, copies))
+    }
+
+    /// Places in the lanes that a frame takes: all, but for members that are behind while the others are a majority.
+    async fn places(&self) -> Vec<(&Lane, OwnedSemaphorePermit)> {
+        let (mut taken, mut full) = (Vec::new(), Vec::new());
+        for lane in &self.lanes {
+            let patience = match lane.is_behind.load(Ordering::Relaxed) {
+                true => Duration::ZERO,
+                false => LANE_PATIENCE,
+            };
+            let place = match lane.room.clone().try_acquire_owned() {
+                Ok(place) => Some(place),
+                Err(_) => match clock::timeout(patience, lane.room.clone().acquire_owned()).await {
+                    Ok(Ok(place)) => Some(place),
+                    _ => None,
+                },
+            };
+            match place {
+                Some(place) => taken.push((lane, place)),
+                None => {
+                    lane.is_behind.store(true, Ordering::Relaxed);
+                    full.push(lane);
+                }
+            }
+        }
+        for lane in full {
+            let nodes = taken.iter().map(|(lane, _)| lane.node.0).collect();
+            if self.membership.enough(&nodes) {
+                break;
+            }
+            // Every copy ends in time, so there is room in time.
+            if let Ok(place) = lane.room.clone().acquire_owned().await {
+                taken.push((lane, place));
+            }
+        }
+        taken
+    }
+
+    /// One copy of a frame. A task of its own: it ends and is counted even if the client goes away.
+    fn copy(
+        &self,
+        lane: &Lane,
+        place: OwnedSemaphorePermit,
+        at: FrameAt,
+        frame: Frame,
+        permit: Option<Permit>,
+    ) -> JoinHandle<(NodeId, Result<(), NotKept>)> {
+        let (group, node, is_behind) = (self.group.clone(), lane.node, lane.is_behind.clone());
+        let (tally, answered) = (self.tally.clone(), self.answered.clone());
+        task::spawn(async move {
+            let stored = match permit {
+                Some(permit) => receive::keep(&group, frame, permit).await,
+                None => store_on(&group, node, &frame).await,
+            };
+            tally.lock().answered(at, node.0, stored.is_ok());
+            is_behind.store(stored.is_err(), Ordering::Relaxed);
+            answered.notify_waiters();
+            drop(place);
+            (node, stored)
+        })
+    }
+
+    /// All frames are on a majority: waits a little for the slowest members, then tells who holds what.
+    pub(super) async fn finish(self, run: &ChunkRun) -> Result<Vec<Copies>, KvError> {
+        let all = async {
+            loop {
+                let answered = self.answered.notified();
+                if !self.tally.lock().is_waiting() {
+                    return;
+                }
+                answered.await;
+            }
+        };
+        // Who is slower gets what it lacks by the short list.
+        let _ = clock::timeout(SLOWEST, all).await;
+        let list = match crate::planted!("copies-told-before-they-are-stored") {
+            true => vec![Copies {
+                first: 0,
+                count: run.count,
+                nodes: self.membership.receivers(),
+            }],
+            false => self.tally.lock().list(),
+        };
+        complete(&self.group, run, list).await
+    }
+}
+
+/// Waits until enough members have a frame, or all have answered.
+async fn enough(
+    here: NodeId,
+    membership: Membership,
+    mut copies: FuturesUnordered<JoinHandle<(NodeId, Result<(), NotKept>)>>,
+) -> Result<(), KvError> {
+    let mut stored = BTreeSet::new();
+    let mut why = None;
+    while let Some(copied) = copies.next().await {
+        let (node, kept) = copied.map_err(|error| KvError::Unavailable(error.to_string()))?;
+        match kept {
+            Ok(()) => _ = stored.insert(node.0),
+            Err(NotKept::Closed) => why = Some(given_up()),
+            Err(NotKept::OtherBytes(what)) => {
+                why.get_or_insert(KvError::Damaged(format!("{what} was written twice")));
+            }
+            // What this node says of itself tells most.
+            Err(NotKept::Failed(error)) if node == here => why = Some(error),
+            Err(NotKept::Failed(error)) => _ = why.get_or_insert(error),
+        }
+        if membership.enough(&stored) {
+            return Ok(());
+        }
+    }
+    Err(why.unwrap_or_else(|| KvError::Unavailable("no majority took a frame in time".to_owned())))
+}
+
+fn given_up() -> KvError {
+    KvError::Unavailable("no bytes came for too long; the upload was given up".to_owned())
+}
+
+/// Has another member keep a frame, however often that takes, for a while.
+async fn store_on(group: &Group, node: NodeId, frame: &Frame) -> Result<(), NotKept> {
+    let unreachable = |why: String| NotKept::Failed(KvError::Unavailable(why));
+    let Some(peers) = &group.peers else {
+        return Err(unreachable("this node has no peers".to_owned()));
+    };
+    let what = ask::What::StoreFrame(peer::StoreFrame {
+        name: Some(name_of(&frame.chunk, frame.frame)),
+        crc64: crc64(&frame.bytes),
+        bytes: frame.bytes.clone(),
+    });
+    let deadline = clock::now() + COPY;
+    loop {
+        let said = peers.ask(node, group.id, what.clone(), ASK).await;
+        let outcome = match &said {
+            Ok(reply::What::FrameStored(said)) => said.outcome(),
+            _ => Outcome::Unknown,
+        };
+        match outcome {
+            Outcome::Stored => return Ok(()),
+            Outcome::Closed => return Err(NotKept::Closed),
+            Outcome::OtherBytes => {
+                return Err(NotKept::OtherBytes(format!("a frame on node {}", node.0)));
+            }
+            Outcome::NoRoom => {
+                let why = format!("the disk of node {} is nearly full", node.0);
+                return Err(KvError::NoRoom(why).into());
+            }
+            Outcome::Unknown if clock::now() >= deadline => {
+                return Err(unreachable(format!(
+                    "node {} does not take a frame",
+                    node.0
+                )));
+            }
+            Outcome::Unknown => clock::sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Sends copies after the fact until every chunk of a run lies on enough of the members as they are now, and the list is
+/// short enough for a claim. Usually there is nothing to do.
+pub(crate) async fn complete(
+    group: &Arc<Group>,
+    run: &ChunkRun,
+    mut list: Vec<Copies>,
+) -> Result<Vec<Copies>, KvError> {
+    let membership = membership(group)?;
+    let is_enough = |list: &[Copies]| {
+        let few = list.len() <= MAX_COPIES;
+        few && list.iter().all(|copies| membership.enough(&copies.nodes))
+    };
+    for node in membership.receivers() {
+        if is_enough(&list) {
+            break;
+        }
+        for copies in &mut list {
+            if !copies.nodes.contains(&node) && send_chunks(group, run, copies, NodeId(node)).await
+            {
+                copies.nodes.insert(node);
+            }
+        }
+        list = join(list);
+    }
+    match is_enough(&list) {
+        true => Ok(list),
+        false => Err(KvError::Unavailable(format!(
+            "{}: too few members took the content",
+            group.id
+        ))),
+    }
+}
+
+/// Sends some chunks of a run to one member; whether it holds all of them now.
+async fn send_chunks(group: &Arc<Group>, run: &ChunkRun, chunks: &Copies, to: NodeId) -> bool {
+    let Some(cut) = Cut::of(run.chunk_size) else {
+        return false;
+    };
+    for piece in cut.pieces_of_chunks(run.len, chunks.first..chunks.first + chunks.count) {
+        let chunk = ChunkId {
+            vshard: run.vshard,
+            stage: run.stage,
+            ordinal: piece.at.chunk,
+        };
+        let store = &group.replica.store;
+        let bytes = match store.read_frame(run, piece.at, piece.frame_len).await {
+            Ok(bytes) => Some(bytes),
+            Err(_) => fetch::frame(group, &chunk, piece.at.frame, piece.frame_len as usize)
+                .await
+                .ok(),
+        };
+        let Some(bytes) = bytes else { return false };
+        let frame = Frame {
+            chunk,
+            frame: piece.at.frame,
+            bytes,
+        };
+        let stored = match to == group.replica.node {
+            true => keep_here(group, frame).await,
+            false => store_on(group, to, &frame).await,
+        };
+        if let Err(why) = stored {
+            tracing::debug!(group = %group.id, node = to.0, ?why, "a copy could not be added");
+            return false;
+        }
+    }
+    true
+}
+
+async fn keep_here(group: &Group, frame: Frame) -> Result<(), NotKept> {
+    let log = &group.replica.store.log;
+    let permit = log.admit(Stream::Blob, frame.bytes.len()).await;
+    receive::keep(group, frame, permit.map_err(store::log_failed)?).await
+}

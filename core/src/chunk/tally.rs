@@ -1,0 +1,188 @@
+//! Who holds what of a body that is being sent to several members. Pure.
+//!
+//! ```text
+//!   chunk       0      1      2      3
+//!   node 1     all    all    all    2 of 3 frames        list: 0..2 on {1, 2, 3}, 2..3 on {1, 3}, 3..4 on {3}
+//!   node 2     all    all    -      -
+//!   node 3     all    all    all    all
+//! ```
+//! Always true:
+//! * a node is listed for a chunk only if it said of every frame of it that it is durable there;
+//! * what is kept grows with the changes of who holds chunks, not with the body.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::frames::FrameAt;
+use crate::state::record::Copies;
+
+/// See the file's header.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Chunks of which no answer is outstanding, from 0 on without gaps.
+    settled: Vec<Copies>,
+    /// The others, by ordinal.
+    open: BTreeMap<u32, Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    frames: u32,
+    /// Its last frame was sent.
+    is_whole: bool,
+    /// Answers that are outstanding.
+    outstanding: usize,
+    /// How many of its frames a node holds.
+    held: BTreeMap<u64, u32>,
+}
+
+impl Open {
+    fn holders(&self) -> BTreeSet<u64> {
+        let holds_all = self.held.iter().filter(|(_, held)| **held == self.frames);
+        holds_all.map(|(node, _)| *node).collect()
+    }
+}
+
+impl Tally {
+    /// The next frame of the body goes to so many nodes.
+    pub(crate) fn sent(&mut self, at: FrameAt, nodes: usize) {
+        for (_, before) in self.open.range_mut(..at.chunk) {
+            before.is_whole = true;
+        }
+        let chunk = self.open.entry(at.chunk).or_default();
+        chunk.frames += 1;
+        chunk.outstanding += nodes;
+        self.settle();
+    }
+
+    /// One of them answered, or will not any more.
+    pub(crate) fn answered(&mut self, at: FrameAt, node: u64, is_stored: bool) {
+        if let Some(chunk) = self.open.get_mut(&at.chunk) {
+            chunk.outstanding -= 1;
+            if is_stored {
+                *chunk.held.entry(node).or_default() += 1;
+            }
+        }
+        self.settle();
+    }
+
+    /// Whether answers are outstanding.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.open.values().any(|chunk| chunk.outstanding > 0)
+    }
+
+    fn settle(&mut self) {
+        while let Some(first) = self.open.first_entry() {
+            if !first.get().is_whole || first.get().outstanding > 0 {
+                return;
+            }
+            let (chunk, open) = first.remove_entry();
+            append(&mut self.settled, chunk, open.holders());
+        }
+    }
+
+    /// Who holds what, as far as is known.
+    pub(crate) fn list(&self) -> Vec<Copies> {
+        let mut list = self.settled.clone();
+        for (chunk, open) in &self.open {
+            append(&mut list, *chunk, open.holders());
+        }
+        list
+    }
+}
+
+/// Adds a chunk to a list that ends right before it.
+fn append(list: &mut Vec<Copies>, chunk: u32, nodes: BTreeSet<u64>) {
+    match list.last_mut() {
+        Some(last) if last.nodes == nodes => last.count += 1,
+        _ => list.push(Copies {
+            first: chunk,
+            count: 1,
+            nodes,
+        }),
+    }
+}
+
+/// Neighbours that lie on the same nodes become one.
+pub(crate) fn join(list: Vec<Copies>) -> Vec<Copies> {
+    let mut joined: Vec<Copies> = Vec::with_capacity(list.len());
+    for copies in list {
+        match joined.last_mut() {
+            Some(last) if last.nodes == copies.nodes => last.count += copies.count,
+            _ => joined.push(copies),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(chunk: u32, frame: u32) -> FrameAt {
+        FrameAt { chunk, frame }
+    }
+
+    fn copies(first: u32, count: u32, nodes: &[u64]) -> Copies {
+        Copies {
+            first,
+            count,
+            nodes: nodes.iter().copied().collect(),
+        }
+    }
+
+    /// A member that lacks one frame of a chunk does not hold the chunk, whenever its answers come.
+    #[test]
+    fn a_chunk_is_held_by_those_who_hold_all_of_it() {
+        let mut tally = Tally::default();
+        for chunk in 0..3 {
+            for frame in 0..2 {
+                tally.sent(at(chunk, frame), 3);
+            }
+        }
+        // Node 1 answers backwards, node 2 loses a frame, node 3 answers nothing of the last chunk.
+        for chunk in (0..3).rev() {
+            for frame in 0..2 {
+                tally.answered(at(chunk, frame), 1, true);
+                tally.answered(at(chunk, frame), 2, (chunk, frame) != (1, 0));
+                if chunk < 2 {
+                    tally.answered(at(chunk, frame), 3, true);
+                }
+            }
+        }
+        let list = [
+            copies(0, 1, &[1, 2, 3]),
+            copies(1, 1, &[1, 3]),
+            copies(2, 1, &[1, 2]),
+        ];
+        assert_eq!(tally.list(), list);
+        assert!(tally.is_waiting());
+        tally.answered(at(2, 0), 3, true);
+        tally.answered(at(2, 1), 3, true);
+        assert!(!tally.is_waiting());
+        assert_eq!(tally.list()[2], copies(2, 1, &[1, 2, 3]));
+    }
+
+    /// A body of any length on the same members is one line.
+    #[test]
+    fn a_long_body_takes_no_more_room_than_a_short_one() {
+        let mut tally = Tally::default();
+        for chunk in 0..10_000 {
+            tally.sent(at(chunk, 0), 2);
+            tally.answered(at(chunk, 0), 1, true);
+            tally.answered(at(chunk, 0), 3, true);
+            assert!(tally.open.len() <= 1 && tally.settled.len() <= 1);
+        }
+        assert_eq!(tally.list(), [copies(0, 10_000, &[1, 3])]);
+    }
+
+    /// Lists that were mended in places are short again.
+    #[test]
+    fn equal_neighbours_are_joined() {
+        let list = vec![
+            copies(0, 2, &[1, 2]),
+            copies(2, 1, &[1, 2]),
+            copies(3, 4, &[1]),
+        ];
+        assert_eq!(join(list), [copies(0, 3, &[1, 2]), copies(3, 4, &[1])]);
+    }
+}

@@ -1,0 +1,130 @@
+//! Runs of chunks that rows name from now on and that this node looks for.
+//!
+//! Every applied claim is told here, after a start also those since the last checkpoint; and a frame that a reader found bad.
+//! Who works through it: `group::repair`. A node without peers has nobody to ask and keeps no list.
+//!
+//! Always true: the list is bounded. What does not fit is not forgotten: then everything that the state names is looked for.
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::state::record::ChunkRun;
+
+/// Runs in the list.
+const MOST: usize = 4096;
+
+/// A run to look for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Want {
+    pub run: ChunkRun,
+    /// Some of it is known to be bad or missing: what lies here is read, not only looked up.
+    pub is_bad: bool,
+}
+
+/// See the file's header.
+#[derive(Debug, Default)]
+pub(crate) struct Wants {
+    inner: Mutex<Inner>,
+    came: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    collects: bool,
+    runs: VecDeque<Want>,
+    everything: bool,
+}
+
+impl Wants {
+    /// There are peers to ask: runs are kept from now on.
+    pub(crate) fn collect(&self) {
+        self.inner.lock().collects = true;
+    }
+
+    /// Rows name these from now on; this node may lack some of their frames.
+    pub(crate) fn add(&self, claimed: Vec<ChunkRun>) {
+        if claimed.is_empty() || crate::planted!("claims-not-looked-for") {
+            return;
+        }
+        for run in claimed {
+            let is_bad = false;
+            self.put_back(Want { run, is_bad });
+        }
+        self.came.notify_one();
+    }
+
+    /// A reader could not read all of this.
+    pub(crate) fn add_bad(&self, run: ChunkRun) {
+        let is_bad = true;
+        self.put_back(Want { run, is_bad });
+        self.came.notify_one();
+    }
+
+    /// It was looked for in vain: later again.
+    pub(crate) fn put_back(&self, want: Want) {
+        let mut inner = self.inner.lock();
+        // Readers meet the same bad run again and again.
+        if !inner.collects || (want.is_bad && inner.runs.contains(&want)) {
+            return;
+        }
+        match inner.runs.len() < MOST {
+            true => inner.runs.push_back(want),
+            false => inner.everything = true,
+        }
+    }
+
+    /// The rows came as a whole, or bytes were lost: whatever rows name may be missing.
+    pub(crate) fn add_everything(&self) {
+        self.inner.lock().everything = true;
+        self.came.notify_one();
+    }
+
+    /// What is to be looked for now; taken from the list.
+    pub(crate) fn take(&self) -> VecDeque<Want> {
+        std::mem::take(&mut self.inner.lock().runs)
+    }
+
+    /// Whether everything that the state names is to be looked for; not again, unless it is asked for again.
+    pub(crate) fn take_everything(&self) -> bool {
+        std::mem::take(&mut self.inner.lock().everything)
+    }
+
+    /// Waits until something was added since the last wait.
+    pub(crate) async fn come(&self) {
+        self.came.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{GroupId, StageId, VShard};
+
+    /// A node that was away while thousands of objects were written does not keep a list of them all, and forgets none.
+    #[test]
+    fn what_does_not_fit_is_looked_for_by_a_walk() {
+        let run = |index| ChunkRun {
+            vshard: VShard(1),
+            stage: StageId {
+                group: GroupId(1),
+                incarnation: 1,
+                index,
+            },
+            count: 1,
+            chunk_size: 10,
+            len: 10,
+        };
+        let wants = Wants::default();
+        wants.add(vec![run(1)]);
+        assert!(wants.take().is_empty(), "alone");
+        wants.collect();
+        wants.add((0..MOST as u64).map(run).collect());
+        assert!(!wants.take_everything());
+        wants.add(vec![run(9)]);
+        assert_eq!(wants.take().len(), MOST);
+        assert!(wants.take_everything());
+        assert!(!wants.take_everything());
+    }
+}

@@ -1,0 +1,124 @@
+//! Whether the bytes on this disk are those that the state names: for tests, and for whoever wants to be sure.
+//!
+//! Elsewhere: what brings the two together (`group::repair`, `group::sweep`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::running::Node;
+use crate::chunk::frames::Cut;
+use crate::chunk::store::items_of;
+use crate::engine::EngineError;
+use crate::group::Group;
+use crate::group::read::unreadable;
+use crate::ids::{GroupId, PayloadId, StageId};
+use crate::kv::KvError;
+use crate::log::Item;
+use crate::state::read::{self, Named};
+use crate::state::record::ChunkRun;
+
+/// What the state of a group names.
+#[derive(Default)]
+struct Names {
+    runs: BTreeMap<StageId, ChunkRun>,
+    free: BTreeSet<StageId>,
+    stages: BTreeSet<StageId>,
+    payloads: BTreeSet<PayloadId>,
+}
+
+fn names(group: &Group) -> Result<(Names, Vec<String>), EngineError> {
+    let view = group.replica.view();
+    let mut names = Names::default();
+    let mut tell = |named| match named {
+        Named::Chunks(run) => _ = names.runs.insert(run.stage, run),
+        Named::Free(run) => _ = names.free.insert(run.stage),
+        Named::Stage(_, stage) => _ = names.stages.insert(stage),
+        Named::Payload(payload) | Named::FreePayload(payload) => {
+            names.payloads.insert(payload);
+        }
+    };
+    for owned in read::vshards(&*view)? {
+        read::named_by_vshard(&*view, owned.vshard, &mut tell)?;
+    }
+    read::named_by_free_list(&*view, &mut tell)?;
+    let mut open = Vec::new();
+    for (what, count) in [
+        ("open stages", names.stages.len()),
+        ("items to be released", read::free_list(&*view, 0).count()),
+        ("items on the short list", read::short_list(&*view).count()),
+    ] {
+        if count > 0 {
+            open.push(format!("{}: {count} {what}", group.id));
+        }
+    }
+    Ok((names, open))
+}
+
+impl Node {
+    /// What still has to happen before exactly the bytes that rows name lie here: stages that are open, items that wait for
+    /// their release or for a copy, bytes that are missing, bytes that nobody names. Looks at places, reads no bytes.
+    pub fn loose_bytes(&self) -> Result<Vec<String>, KvError> {
+        let segments = self.store.places.segments();
+        let numbers = segments
+            .iter()
+            .map(|(stream, number, _)| (*stream, *number));
+        let segments: Vec<_> = numbers.collect();
+        let items = self.store.places.items_in(&segments).map_err(unreadable)?;
+        let mut here: BTreeMap<GroupId, BTreeSet<Item>> = BTreeMap::new();
+        for (item, _) in items.into_values().flatten() {
+            let group = match &item {
+                Item::Frame { chunk, .. } => chunk.stage.group,
+                Item::Payload(payload) => payload.group,
+            };
+            here.entry(group).or_default().insert(item);
+        }
+        let mut loose = Vec::new();
+        for group in self.router.groups.data() {
+            let (names, open) = names(group).map_err(unreadable)?;
+            loose.extend(open);
+            let here = here.remove(&group.id).unwrap_or_default();
+            let named = names.runs.values().flat_map(items_of);
+            let payloads = names.payloads.iter().map(|payload| Item::Payload(*payload));
+            for item in named.chain(payloads) {
+                if !here.contains(&item) {
+                    loose.push(format!("{}: {item} is missing", group.id));
+                }
+            }
+            for item in here {
+                let is_named = match &item {
+                    Item::Frame { chunk, .. } => {
+                        let run = names.runs.get(&chunk.stage);
+                        run.is_some_and(|run| chunk.ordinal < run.count)
+                            || names.free.contains(&chunk.stage)
+                            || names.stages.contains(&chunk.stage)
+                    }
+                    Item::Payload(payload) => names.payloads.contains(payload),
+                };
+                if !is_named {
+                    loose.push(format!("{}: {item} is kept and nobody names it", group.id));
+                }
+            }
+        }
+        Ok(loose)
+    }
+
+    /// Reads every chunk that rows name from this disk, and asks nobody else: what does not verify.
+    pub async fn bad_chunks(&self) -> Result<Vec<String>, KvError> {
+        let mut bad = Vec::new();
+        for group in self.router.groups.data() {
+            let (names, _) = names(group).map_err(unreadable)?;
+            for run in names.runs.values() {
+                let Some(cut) = Cut::of(run.chunk_size) else {
+                    bad.push(format!("{}: chunks of {} bytes", group.id, run.chunk_size));
+                    continue;
+                };
+                for piece in cut.pieces_of_chunks(run.len, 0..run.count) {
+                    let read = self.store.read_frame(run, piece.at, piece.frame_len);
+                    if let Err(fault) = read.await {
+                        bad.push(format!("{}: {fault:?}", group.id));
+                    }
+                }
+            }
+        }
+        Ok(bad)
+    }
+}
