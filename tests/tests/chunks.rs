@@ -76,7 +76,7 @@ impl World {
         let mut left = within.as_secs();
         loop {
             let loose: Vec<String> = (1..=3)
-                .flat_map(|node| self.node(node).loose_bytes().unwrap())
+                .flat_map(|node| self.node(node).loose_bytes(&[]).unwrap())
                 .collect();
             if loose.is_empty() {
                 return;

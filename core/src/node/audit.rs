@@ -25,7 +25,8 @@ struct Names {
     payloads: BTreeSet<PayloadId>,
 }
 
-fn names(group: &Group) -> Result<(Names, Vec<String>), EngineError> {
+/// And what is unfinished. `gone`: members whose copies nobody waits for.
+fn names(group: &Group, gone: &[u64]) -> Result<(Names, Vec<String>), EngineError> {
     let view = group.replica.view();
     let mut names = Names::default();
     let mut tell = |named| match named {
@@ -40,11 +41,16 @@ fn names(group: &Group) -> Result<(Names, Vec<String>), EngineError> {
         read::named_by_vshard(&*view, owned.vshard, &mut tell)?;
     }
     read::named_by_free_list(&*view, &mut tell)?;
+    let mut short = 0;
+    for item in read::short_list(&*view) {
+        let missing = item?.2.missing;
+        short += usize::from(missing.iter().any(|node| !gone.contains(node)));
+    }
     let mut open = Vec::new();
     for (what, count) in [
         ("open stages", names.stages.len()),
         ("items to be released", read::free_list(&*view, 0).count()),
-        ("items on the short list", read::short_list(&*view).count()),
+        ("items on the short list", short),
     ] {
         if count > 0 {
             open.push(format!("{}: {count} {what}", group.id));
@@ -56,7 +62,8 @@ fn names(group: &Group) -> Result<(Names, Vec<String>), EngineError> {
 impl Node {
     /// What still has to happen before exactly the bytes that rows name lie here: stages that are open, items that wait for
     /// their release or for a copy, bytes that are missing, bytes that nobody names. Looks at places, reads no bytes.
-    pub fn loose_bytes(&self) -> Result<Vec<String>, KvError> {
+    /// `gone`: nodes that do not come back; that they lack copies is no wonder.
+    pub fn loose_bytes(&self, gone: &[u64]) -> Result<Vec<String>, KvError> {
         let segments = self.store.places.segments();
         let numbers = segments
             .iter()
@@ -73,7 +80,7 @@ impl Node {
         }
         let mut loose = Vec::new();
         for group in self.router.groups.data() {
-            let (names, open) = names(group).map_err(unreadable)?;
+            let (names, open) = names(group, gone).map_err(unreadable)?;
             loose.extend(open);
             let here = here.remove(&group.id).unwrap_or_default();
             let named = names.runs.values().flat_map(items_of);
@@ -105,7 +112,7 @@ impl Node {
     pub async fn bad_chunks(&self) -> Result<Vec<String>, KvError> {
         let mut bad = Vec::new();
         for group in self.router.groups.data() {
-            let (names, _) = names(group).map_err(unreadable)?;
+            let (names, _) = names(group, &[]).map_err(unreadable)?;
             for run in names.runs.values() {
                 let Some(cut) = Cut::of(run.chunk_size) else {
                     bad.push(format!("{}: chunks of {} bytes", group.id, run.chunk_size));

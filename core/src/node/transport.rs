@@ -227,11 +227,11 @@ impl Inner {
                 reply::What::Proposed(member.propose_for_peer(propose).await)
             }
             ask::What::ReadIndex(_) => reply::What::ReadAt(member.read_index_for_peer().await),
-            // To hold bytes counts as much as to hold an entry.
-            ask::What::StoreFrame(_) if !self.takes_part(&member) => {
-                failed("this boot is not confirmed yet")
-            }
             ask::What::StoreFrame(asked) => {
+                // A copy on a disk that turns out to be an old one would be counted.
+                if !self.takes_part(&member) {
+                    return failed("this boot is not confirmed yet");
+                }
                 reply::What::FrameStored(receive::keep_for_peer(&member, asked).await)
             }
             ask::What::FetchFrame(asked) => {

@@ -210,10 +210,10 @@ struct Total {
     undecided: u64,
     compared: u64,
     messages: u64,
+    compared_twice: u64,
     refused: u64,
     installs: u64,
     with_installs: u64,
-    compared_twice: u64,
     different: Vec<u64>,
 }
 
@@ -261,10 +261,10 @@ fn all(arguments: &Arguments) -> ExitCode {
             total.undecided += figures[3];
             total.compared += figures[4];
             total.messages += figures[5];
+            total.compared_twice += u64::from(compared);
             total.refused += figures[6];
             total.installs += figures[7];
             total.with_installs += u64::from(figures[7] > 0);
-            total.compared_twice += u64::from(compared);
             if let Some(Ok(again)) = again
                 && again.figures != ran.figures
             {

@@ -120,8 +120,7 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
     let trace = Trace::default();
     let net = SimNet::new(seed);
     let agreement = Agreement::new(plan.nodes);
-    let boots = Boots::new(plan.nodes);
-    let aim = Aim::default();
+    let (aim, boots) = (Aim::default(), Boots::new(plan.nodes));
     let watchers = (agreement.clone(), boots.clone(), aim.clone());
     net.tap(move |flight| {
         watchers.0.watch(flight);
@@ -325,8 +324,8 @@ impl World {
 
     /// Uploads that clients left behind.
     async fn abort_uploads(&self, bucket: &Bucket) -> Result<(), String> {
-        let first = self.nodes.whole().first().copied();
-        let Some((kv, scope)) = first.and_then(|node| self.nodes.door(node)) else {
+        let whole = self.nodes.whole().into_iter().next();
+        let Some((kv, scope)) = whole.and_then(|node| self.nodes.door(node)) else {
             return Err("no node runs in the audit".to_owned());
         };
         let bucket = bucket.clone();
@@ -344,9 +343,10 @@ impl World {
     async fn chunks_come_to_rest(&self) -> Result<(), String> {
         let deadline = now() + chunks::BOUND.as_nanos() as u64;
         loop {
+            let gone = self.nodes.out();
             let nodes = self.nodes.whole().into_iter().zip(self.running());
-            let mut loose: Vec<String> = nodes
-                .flat_map(|(node, running)| chunks::check(node, &running))
+            let loose: Vec<String> = nodes
+                .flat_map(|(node, running)| chunks::check(node, &running, &gone))
                 .collect();
             if !self.nodes.out().is_empty() {
                 // A copy that a refused node lacks stays due until another one takes its place.

@@ -11,9 +11,9 @@ pub const BOUND: Duration = Duration::from_secs(180);
 /// Lines that a failure shows.
 const SHOWN: usize = 20;
 
-/// What is not so yet on one node.
-pub fn check(node: u64, running: &Node) -> Vec<String> {
-    let loose = match running.loose_bytes() {
+/// What is not so yet on one node. `gone`: nodes that lost their disks for good.
+pub fn check(node: u64, running: &Node, gone: &[u64]) -> Vec<String> {
+    let loose = match running.loose_bytes(gone) {
         Ok(loose) => loose,
         Err(error) => vec![format!("a copy cannot be read: {error}")],
     };
