@@ -348,10 +348,6 @@ impl World {
             let loose: Vec<String> = nodes
                 .flat_map(|(node, running)| chunks::check(node, &running, &gone))
                 .collect();
-            if !self.nodes.out().is_empty() {
-                // A copy that a refused node lacks stays due until another one takes its place.
-                loose.retain(|what| !what.ends_with("items on the short list"));
-            }
             if loose.is_empty() {
                 return Ok(());
             }
