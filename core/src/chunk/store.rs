@@ -294,27 +294,6 @@ impl Store {
         *self.recovered.lock() = stages;
     }
 
-    /// Whatever lies here of this group is to be judged anew, as if recovery had found it.
-    pub(crate) fn judge_all_of(&self, group: GroupId) -> Result<(), EngineError> {
-        let segments = self.places.segments();
-        let numbers = segments
-            .iter()
-            .map(|(stream, number, _)| (*stream, *number));
-        let segments: Vec<_> = numbers.collect();
-        let items = self.places.items_in(&segments)?;
-        let stages = items
-            .into_values()
-            .flatten()
-            .filter_map(|(item, _)| match item {
-                Item::Frame { chunk, .. } if chunk.stage.group == group => {
-                    Some((chunk.vshard, chunk.stage))
-                }
-                _ => None,
-            });
-        self.recovered.lock().extend(stages);
-        Ok(())
-    }
-
     /// Stages of a group of which recovery found frames, and which this state (applied so far) knows; told once.
     pub(crate) fn recovered_stages(&self, group: GroupId, applied: u64) -> Vec<(VShard, StageId)> {
         let mut recovered = self.recovered.lock();

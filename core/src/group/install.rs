@@ -19,7 +19,7 @@
 //! Elsewhere: the leader's side (`shipping`), the switch (`engine::incoming`). Chunks that the new rows name are fetched
 //! afterwards, as those of a claim are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -304,19 +304,27 @@ fn missing(replica: &Replica, rows: &dyn View) -> Result<Vec<PayloadId>, EngineE
 /// What rows name.
 struct AllNamed {
     payloads: BTreeSet<PayloadId>,
-    stages: BTreeSet<(VShard, StageId)>,
+    /// With how many chunks of each.
+    stages: BTreeMap<(VShard, StageId), u32>,
 }
 
 /// `freed`: with what is on the free list, too.
 fn named(rows: &dyn View, freed: bool) -> Result<AllNamed, EngineError> {
     let mut all = AllNamed {
         payloads: BTreeSet::new(),
-        stages: BTreeSet::new(),
+        stages: BTreeMap::new(),
     };
-    let mut tell = |named: Named| match named {
-        Named::Payload(id) | Named::FreePayload(id) => _ = all.payloads.insert(id),
-        Named::Stage(vshard, stage) => _ = all.stages.insert((vshard, stage)),
-        Named::Chunks(run) | Named::Free(run) => _ = all.stages.insert((run.vshard, run.stage)),
+    let mut tell = |named: Named| {
+        let (stage, chunks) = match named {
+            Named::Payload(id) | Named::FreePayload(id) => {
+                all.payloads.insert(id);
+                return;
+            }
+            Named::Stage(vshard, stage) => ((vshard, stage), u32::MAX),
+            Named::Chunks(run) | Named::Free(run) => ((run.vshard, run.stage), run.count),
+        };
+        let known = all.stages.entry(stage).or_default();
+        *known = chunks.max(*known);
     };
     for vshard in 0..=u8::MAX {
         read::named_by_vshard(rows, VShard(vshard), &mut tell)?;
@@ -366,7 +374,10 @@ fn forget_unnamed(replica: &Replica, upto: u64) -> Result<(), EngineError> {
                 Item::Frame { chunk, .. } => {
                     chunk.stage.group == replica.id
                         && chunk.stage.index <= upto
-                        && !named.stages.contains(&(chunk.vshard, chunk.stage))
+                        && named
+                            .stages
+                            .get(&(chunk.vshard, chunk.stage))
+                            .is_none_or(|chunks| chunk.ordinal >= *chunks)
                 }
             };
             if garbage {

@@ -407,9 +407,8 @@ impl Replica {
         *self.mark.lock() = mark;
         self.applied.store(index, Ordering::Release);
         self.growth.reset(self.store.meta_written());
-        // What the new rows name may be missing here, and what lies here may have ended before them.
+        // What the new rows name may be missing here, and what arrives may have ended before them.
         self.incoming.all_dropped();
-        self.store.judge_all_of(self.id).map_err(io::Error::other)?;
         self.wants.add_everything();
         self.installs.fetch_add(1, Ordering::Relaxed);
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   lock ─ identity ─ boot number ─ peers hear of it ─ places (complete up to C) ─ log (recovered; payloads and frames from C on recorded)
-//!     ─ engines (newest checkpoints) ─ groups (replay, elect) ─ founded, if new ─ claimed chunks looked for ─ ready
+//!     ─ engines (newest checkpoints) ─ groups (replay, elect) ─ founded, if new ─ ready
 //! ```
 //! Always true:
 //! * nothing is written before the directory is locked and known to be ours;
