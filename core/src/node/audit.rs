@@ -59,6 +59,31 @@ fn names(group: &Group, gone: &[u64]) -> Result<(Names, Vec<String>), EngineErro
     Ok((names, open))
 }
 
+fn gaps_of(group: &Group) -> Result<Vec<Item>, EngineError> {
+    let (names, _) = names(group, &[])?;
+    let view = group.replica.view();
+    let mut known: BTreeSet<(StageId, u32)> = BTreeSet::new();
+    for item in read::short_list(&*view) {
+        let (stage, first, short) = item?;
+        if short.missing.contains(&group.replica.node.0) {
+            known.extend((first..first + short.count).map(|chunk| (stage, chunk)));
+        }
+    }
+    let mut gaps = Vec::new();
+    for run in names.runs.values() {
+        for item in group.replica.store.missing(run)? {
+            let is_known = match &item {
+                Item::Frame { chunk, .. } => known.contains(&(chunk.stage, chunk.ordinal)),
+                Item::Payload(_) => true,
+            };
+            if !is_known {
+                gaps.push(item);
+            }
+        }
+    }
+    Ok(gaps)
+}
+
 impl Node {
     /// What still has to happen before exactly the bytes that rows name lie here: stages that are open, items that wait for
     /// their release or for a copy, bytes that are missing, bytes that nobody names. Looks at places, reads no bytes.
@@ -106,6 +131,25 @@ impl Node {
             }
         }
         Ok(loose)
+    }
+
+    /// Frames that rows name, that have no place here, and of which the short list does not say so: there must be none at
+    /// any moment. A group whose log goes on behind what is applied is not judged: what was dropped there may be gone.
+    pub fn unknown_gaps(&self) -> Result<Vec<String>, KvError> {
+        let mut gaps = Vec::new();
+        for group in self.router.groups.data() {
+            let last = group.log.log_state(group.id).last;
+            if group.replica.applied() < last.map_or(0, |at| at.index) {
+                continue;
+            }
+            let found = gaps_of(group).map_err(unreadable)?;
+            gaps.extend(
+                found
+                    .into_iter()
+                    .map(|item| format!("{}: {item}", group.id)),
+            );
+        }
+        Ok(gaps)
     }
 
     /// Reads every chunk that rows name from this disk, and asks nobody else: what does not verify.

@@ -145,6 +145,8 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
     };
     let installs = Arc::new(Mutex::new(BTreeMap::new()));
     task::spawn(look(nodes.clone(), copies.clone(), installs.clone()));
+    let gaps = Arc::new(Mutex::new(Vec::new()));
+    task::spawn(look_for_gaps(nodes.clone(), gaps.clone()));
     if let Err(what) = world.live().await {
         world.outcome.broken.push(what);
     }
@@ -152,6 +154,7 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
     outcome.broken.extend(agreement.broken());
     outcome.broken.extend(boots.broken());
     outcome.broken.extend(copies.lock().broken().to_vec());
+    outcome.broken.extend(gaps.lock().clone());
     outcome.broken.extend(clients.wrong.lock().clone());
     outcome.broken.extend(nodes.failed());
     for key in clients.all_keys() {
@@ -189,6 +192,19 @@ async fn look(
         installs.lock().extend(nodes.installs());
         for (node, of_node) in nodes.copies() {
             copies.lock().look(node, &of_node);
+        }
+    }
+}
+
+/// Looks whether a node lacks a chunk and nobody knows.
+async fn look_for_gaps(nodes: Nodes, gaps: Arc<Mutex<Vec<String>>>) {
+    while gaps.lock().is_empty() {
+        clock::sleep(LOOK_EVERY).await;
+        // Of a disk that was put back or emptied nobody expects anything.
+        for node in nodes.whole() {
+            if let Some(running) = nodes.running(node) {
+                gaps.lock().extend(chunks::gaps(node, &running));
+            }
         }
     }
 }

@@ -1,3 +1,4 @@
+//! At every moment that anybody looks, a chunk that a node's state names lies there, or the short list says that it does not.
 //! After healing and some quiet, every chunk that the state names lies on every node, whole, and nothing else lies there:
 //! the short list is empty, abandoned stages and freed chunks are gone. The same of inline contents.
 
@@ -19,6 +20,15 @@ pub fn check(node: u64, running: &Node, gone: &[u64]) -> Vec<String> {
     };
     let lines = loose.into_iter().take(SHOWN);
     lines.map(|what| format!("node {node}: {what}")).collect()
+}
+
+/// Chunks that one node lacks without anybody's knowledge.
+pub fn gaps(node: u64, running: &Node) -> Vec<String> {
+    let gaps = running.unknown_gaps().unwrap_or_default();
+    let lines = gaps.into_iter().take(SHOWN);
+    lines
+        .map(|what| format!("node {node}: {what} is missing, and not on the short list"))
+        .collect()
 }
 
 /// Reads every chunk from this node's own disk.
