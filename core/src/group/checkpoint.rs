@@ -150,7 +150,10 @@ pub(crate) async fn make(group: &Group) -> Result<(), KvError> {
     }
     let upto = match raft.standing().voters {
         1 => Some(replica.checkpoint_index()),
-        _ => keep_for_others(group),
+        _ => keep_for_others(group).map(|upto| match group.replica.shipments.holds_behind() {
+            Some(held) if group.log.room().above_soft_mark() => upto.min(held),
+            _ => upto,
+        }),
     };
     match upto {
         Some(upto) if upto > 0 => purge(group, &raft, upto).await,

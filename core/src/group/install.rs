@@ -37,6 +37,7 @@ use super::shipping::Source;
 use crate::engine::incoming::{Incoming, Prepared};
 use crate::engine::manifest::Manifest;
 use crate::engine::{EngineError, View};
+use crate::env::clock::Instant;
 use crate::env::disk::Disk;
 use crate::env::task::JoinHandle;
 use crate::env::{clock, task};
@@ -81,6 +82,8 @@ pub(crate) struct Installer {
     current: Mutex<Option<Pull>>,
     /// Who uses the directory of arrivals.
     arriving: tokio::sync::Mutex<()>,
+    /// When the last switch was whose left-overs are still there.
+    unswept: Mutex<Option<Instant>>,
 }
 
 struct Pull {
@@ -141,23 +144,38 @@ impl Group {
         let progress = Arc::new(Mutex::new(Progress::Pulling));
         let (group, told) = (self.clone(), progress.clone());
         let work = async move {
-            let _alone = group.installer.arriving.lock().await;
+            let alone = group.installer.arriving.lock().await;
             let ended = group.pull(from, asked.checkpoint, asked.manifest, vote, &told);
             let ended = ended.await;
             let why = ended.as_ref().err().cloned();
             let was = std::mem::replace(&mut *told.lock(), Progress::Ended(ended));
+            let unswept = &group.installer.unswept;
             let cleared = match (why, was) {
                 (None, _) => {
+                    *unswept.lock() = Some(clock::now());
+                    // The next checkpoint need not wait for that.
+                    drop(alone);
                     clock::sleep(GRACE).await;
-                    clear_up(&group.replica).await
+                    let _alone = group.installer.arriving.lock().await;
+                    let since = *unswept.lock();
+                    match since {
+                        Some(since) if clock::now() - since >= GRACE => {
+                            *unswept.lock() = None;
+                            clear_up(&group.replica).await
+                        }
+                        // Another one came since, and sweeps for both.
+                        _ => Ok(()),
+                    }
                 }
                 (Some(why), was) => {
                     tracing::warn!(group = %group.id, why, "a checkpoint was not installed");
                     match was {
-                        // openraft may have begun with it.
-                        Progress::Switching => Ok(()),
                         // Nothing of it is recorded: only its room is to be given back.
-                        _ => remove_arrivals(&group.replica),
+                        Progress::Pulling | Progress::Ended(_) if unswept.lock().is_none() => {
+                            remove_arrivals(&group.replica)
+                        }
+                        // openraft may have begun with it, or somebody is to sweep: the directory says so.
+                        _ => Ok(()),
                     }
                 }
             };

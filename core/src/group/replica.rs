@@ -385,7 +385,9 @@ impl Replica {
     /// The newest durable checkpoint, for another member.
     pub(crate) fn leaving(&self) -> Arc<Leaving> {
         let (export, store) = (self.engine.export(), self.store.clone());
-        self.shipments.leave(self.id, export, store)
+        let mark = Mark::decode(export.info().applied.as_ref()).unwrap_or_default();
+        let index = mark.at.map_or(0, |at| at.index);
+        self.shipments.leave(self.id, index, export, store)
     }
 
     /// Checkpoints of others that were taken over since the process started.

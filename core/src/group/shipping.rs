@@ -10,6 +10,7 @@
 //! Always true:
 //! * every answer is of one and the same checkpoint: its files stay readable through open handles while it is being sent,
 //!   whatever is merged or written meanwhile, and not longer;
+//! * the log behind it is kept while it is taken, and a little longer, unless room is short;
 //! * a member that is not heard of for `SILENCE` is given up; openraft begins again, with the newest checkpoint;
 //! * a payload that a later entry dropped need not be sent. The member may install without it: whoever reads there waits for
 //!   that later entry first.
@@ -29,6 +30,7 @@ use super::peers::{PeerError, Peers};
 use crate::chunk::store::{ReadFault, Store};
 use crate::engine::EngineError;
 use crate::engine::export::Export;
+use crate::env::clock::Instant;
 use crate::env::{clock, task};
 use crate::ids::{GroupId, NodeId, PayloadId};
 use crate::log::Item;
@@ -44,21 +46,39 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A member that said nothing for so long is given up.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// The log behind a checkpoint is kept for so long after the member that takes it was last heard of.
+const HOLD: Duration = Duration::from_secs(10);
+
+/// From which entries on the log is kept for members that take a checkpoint, and until when.
+type Held = Arc<Mutex<BTreeMap<u64, Instant>>>;
+
 /// One checkpoint of this member, for as long as somebody holds it.
 pub(crate) struct Leaving {
     group: GroupId,
     export: Export,
     store: Arc<Store>,
+    /// Its last entry.
+    index: u64,
+    held: Held,
 }
 
 /// Checkpoints that are being sent, by generation: a number that this node never uses twice.
 #[derive(Default)]
-pub(crate) struct Shipments(Mutex<BTreeMap<u64, Weak<Leaving>>>);
+pub(crate) struct Shipments {
+    leaving: Mutex<BTreeMap<u64, Weak<Leaving>>>,
+    held: Held,
+}
 
 impl Shipments {
     /// Makes a checkpoint known to those who ask for its pieces, until the last handle on it goes.
-    pub(super) fn leave(&self, group: GroupId, export: Export, store: Arc<Store>) -> Arc<Leaving> {
-        let mut all = self.0.lock();
+    pub(super) fn leave(
+        &self,
+        group: GroupId,
+        index: u64,
+        export: Export,
+        store: Arc<Store>,
+    ) -> Arc<Leaving> {
+        let mut all = self.leaving.lock();
         all.retain(|_, leaving| leaving.strong_count() > 0);
         let generation = export.info().generation;
         if let Some(leaving) = all.get(&generation).and_then(Weak::upgrade) {
@@ -68,13 +88,24 @@ impl Shipments {
             group,
             export,
             store,
+            index,
+            held: self.held.clone(),
         });
         all.insert(generation, Arc::downgrade(&leaving));
         leaving
     }
 
+    /// The log behind this entry is needed by a member that takes a checkpoint, or has just taken it. Else a large state under
+    /// steady writes would be out of date whenever it arrived, for ever.
+    pub(super) fn holds_behind(&self) -> Option<u64> {
+        let now = clock::now();
+        let mut held = self.held.lock();
+        held.retain(|_, until| *until > now);
+        held.keys().next().copied()
+    }
+
     fn find(&self, checkpoint: u64) -> Result<Arc<Leaving>, String> {
-        let known = self.0.lock().get(&checkpoint).and_then(Weak::upgrade);
+        let known = self.leaving.lock().get(&checkpoint).and_then(Weak::upgrade);
         known.ok_or_else(|| format!("checkpoint {checkpoint} is not sent any more"))
     }
 
@@ -148,10 +179,14 @@ impl Leaving {
         };
         let mut heard = clock::now();
         loop {
+            self.held.lock().insert(self.index, heard + HOLD);
             let asked = ask::What::Install(what.clone());
             match peers.ask(to, self.group, asked, PATIENCE).await {
                 Ok(reply::What::Installed(said)) => match said.vote {
-                    Some(vote) => return Ok(vote),
+                    Some(vote) => {
+                        self.held.lock().insert(self.index, clock::now() + HOLD);
+                        return Ok(vote);
+                    }
                     None if said.failed.is_empty() => heard = clock::now(),
                     None => {
                         let why = said.failed;

@@ -200,6 +200,7 @@ async fn look(
 async fn look_for_gaps(nodes: Nodes, gaps: Arc<Mutex<Vec<String>>>) {
     while gaps.lock().is_empty() {
         clock::sleep(LOOK_EVERY).await;
+        // Of a disk that was put back or emptied nobody expects anything.
         for node in nodes.whole() {
             if let Some(running) = nodes.running(node) {
                 gaps.lock().extend(chunks::gaps(node, &running));

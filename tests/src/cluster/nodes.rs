@@ -77,7 +77,7 @@ fn options(this: u64, count: u64) -> NodeOptions {
             // So that a node comes back from a checkpoint and a tail of its log, not always from all of it.
             checkpoint_entries: 12,
             // So that a node that was away for a while needs another one's checkpoint.
-            keep_log_bytes: 2 << 10,
+            keep_log_bytes: 4 << 10,
             sweep_every: Duration::from_secs(5),
             // Objects of some hundred KiB have many chunks, and most are written in chunks.
             inline_bytes: 8 << 10,
