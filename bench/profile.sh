@@ -38,6 +38,6 @@ for operation in "${operations[@]}"; do
 import json, sys
 r = [json.loads(line) for line in open(sys.argv[2]) if line.startswith("{")][-1]
 print("%s: %.4f ms CPU/op, %.0f op/s" % (sys.argv[1], r["server_cpu_s_per_1000_ops"], r["ops_per_s"]))' "$operation" "$dir/load"
-  perf report -i "$dir/perf" --no-children --sort symbol --stdio 2>/dev/null | awk '/^ *[0-9]/ { share = $1; $1 = ""; sub(/^ *\[.\] /, (index($0, "[k]") ? "kernel " : "")); print "  " share " " $0; if (++n == 10) exit }'
+  perf report -i "$dir/perf" --no-children --sort symbol --stdio 2>/dev/null | awk '/^ *[0-9]/ { share = $1; $1 = ""; sub(/^ *\[.\] /, (index($0, "[k]") ? "kernel " : "")); sub(/[ -]*$/, ""); if (n++ < 10) print "  " share " " $0 }'
   kill $server; wait $server 2>/dev/null || true
 done
