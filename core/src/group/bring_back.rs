@@ -245,26 +245,29 @@ async fn take_over(group: &Arc<Group>, arrived: Arrived, is_doubtful: bool) -> R
             replica.applied()
         ));
     }
-    let installed = replica.install(arrived).await;
-    installed.map_err(|error| error.to_string())?;
     let (id, log) = (group.id, &group.log);
     let said = |error: LogError| error.to_string();
     // Then what lies behind may have been acknowledged, and stays.
     let follows = !is_doubtful && log.entry_id(id, at.index) == Some(at);
-    settled(|ack| log.purge(id, at, ack)).await.map_err(said)?;
     if !follows {
-        // What lies behind was never agreed on, or is not certain: whoever leads sends it again.
+        // It was never agreed on, or is not certain: whoever leads sends it again. Before the switch: openraft does not
+        // start on a log that has other entries than the state.
         let mut dropped = Vec::new();
+        let before = at.index.checked_sub(1);
         let truncated = settled(|ack| {
-            dropped = log.truncate_after(id, Some(at.index), ack)?;
+            dropped = log.truncate_after(id, before, ack)?;
             Ok(())
         });
         truncated.await.map_err(said)?;
-        for payload in dropped {
+        // That of the state's own last entry may be the one that its rows name.
+        for payload in dropped.into_iter().filter(|payload| payload.index > at.index) {
             let removed = replica.store.places.remove(&Item::Payload(payload));
             removed.map_err(|error| error.to_string())?;
         }
     }
+    let installed = replica.install(arrived).await;
+    installed.map_err(|error| error.to_string())?;
+    settled(|ack| log.purge(id, at, ack)).await.map_err(said)?;
     log.sync().await.map_err(said)?;
     let group = group.clone();
     crate::env::task::spawn(async move {

@@ -410,3 +410,29 @@ pub(super) async fn run(node: std::sync::Weak<Node>) {
         clock::sleep(wait).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// The bytes of docs/formats/data-dir.md: an older version's progress is gone on with.
+    #[test]
+    fn progress_of_the_first_version_is_written_and_read_byte_for_byte() {
+        let progress = Progress {
+            began_ms: 1_793_491_200_000,
+            done: 5 << 30,
+            part: 19,
+            entry: 0,
+            item: vec![1, 0, 2],
+            last_pass_ms: 1_792_281_600_000,
+        };
+        let bytes = file_in(Path::new("/data")).encode(FORMAT, &progress.encode_to_vec());
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, GOLDEN);
+        let body = file_in(Path::new("/data")).decode(&bytes).unwrap();
+        assert_eq!(Progress::decode(body.bytes).unwrap(), progress);
+    }
+
+    const GOLDEN: &str = "6d696e696b765342000000010000001b0880d09fa3993410808080801418132a030100023080c0bbe2943449d520b1";
+}
