@@ -123,6 +123,39 @@ pub fn spots(disk: &SimDisk) -> Vec<Spot> {
     spots
 }
 
+/// What was surely durable, and is known to be: not in the last two batches of a stream. (The writer begins a batch when the
+/// one before it is fsynced; the header of the last but one then says how far the stream was durable, and even if the last one
+/// is lost in a power cut, damage in front of that is told from a torn tail.)
+pub fn settled(spots: Vec<Spot>) -> Vec<Spot> {
+    let is_log = |spot: &Spot| spot.path.extension().is_some_and(|end| end == "seg");
+    let mut ends = std::collections::BTreeMap::new();
+    for stream in ["meta", "blob"] {
+        let is_of = |spot: &&Spot| is_log(spot) && spot.path.to_string_lossy().contains(stream);
+        let mut batches: Vec<(PathBuf, u64)> = spots
+            .iter()
+            .filter(is_of)
+            .filter(|spot| spot.kind == Kind::BatchHeader)
+            .map(|spot| (spot.path.clone(), spot.at))
+            .collect();
+        batches.sort();
+        ends.insert(
+            stream,
+            batches.len().checked_sub(2).map(|at| batches[at].clone()),
+        );
+    }
+    let before = |spot: &Spot| {
+        let stream = ends
+            .iter()
+            .find(|(name, _)| spot.path.to_string_lossy().contains(**name));
+        let end = stream.and_then(|(_, end)| end.as_ref());
+        end.is_some_and(|(path, at)| (&spot.path, spot.at) < (path, *at))
+    };
+    spots
+        .into_iter()
+        .filter(|spot| !is_log(spot) || before(spot))
+        .collect()
+}
+
 fn number<const N: usize>(bytes: &[u8], at: usize) -> u64 {
     let mut out = [0; 8];
     if let Some(found) = bytes.get(at..at + N) {

@@ -2,129 +2,21 @@
 //! disk's rot while another member has the bytes.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use minikv_core::env::clock;
-use minikv_core::env::sim::{Sim, SimNet};
-use minikv_core::kv::{Bucket, CreateBucket, Kv, VersionSelector, Versioning};
-use minikv_core::node::Node;
-use minikv_tests::client::TENANT;
-use minikv_tests::cluster::clients::{content, put_bytes};
-use minikv_tests::cluster::nodes::Nodes;
-use minikv_tests::cluster::trace::Trace;
-
-/// A value with a large object, and one with a small one.
-const LARGE: u64 = 4_005;
-const SMALL: u64 = 4_001;
-
-struct World {
-    nodes: Nodes,
-    net: SimNet,
-    bucket: Bucket,
-}
-
-impl World {
-    async fn start(seed: u64) -> World {
-        let net = SimNet::new(seed);
-        let nodes = Nodes::new(seed, 3, net.clone(), Trace::default());
-        (1..=3).for_each(|node| nodes.start(node));
-        let ready = |node| nodes.running(node).is_some_and(|node| node.ready().is_ok());
-        for _ in 0..600 {
-            clock::sleep(Duration::from_millis(100)).await;
-            if (1..=3).all(ready) {
-                break;
-            }
-        }
-        let create = CreateBucket {
-            name: "bucket".to_owned(),
-            tenant: TENANT,
-            owner: "owner".to_owned(),
-            versioning: Versioning::Off,
-            lock: false,
-            settings: Bytes::new(),
-        };
-        let bucket = nodes.door(1).unwrap().0.create_bucket(create).await;
-        let bucket = bucket.unwrap();
-        World { nodes, net, bucket }
-    }
-
-    async fn put(&self, node: u64, key: &'static str, value: u64) {
-        let (kv, scope) = self.nodes.door(node).unwrap();
-        let (bucket, key) = (self.bucket.clone(), Bytes::from(key));
-        let put = scope.enter(async move {
-            put_bytes(&kv, &bucket, key, content(value), &value.to_string()).await
-        });
-        put.await.unwrap().unwrap();
-    }
-
-    async fn get(&self, node: u64, key: &'static str) -> Bytes {
-        let (kv, scope) = self.nodes.door(node).unwrap();
-        let bucket = self.bucket.clone();
-        let got = scope.enter(async move { get(&kv, &bucket, key).await });
-        got.await.unwrap()
-    }
-
-    fn node(&self, node: u64) -> Arc<Node> {
-        self.nodes.running(node).unwrap()
-    }
-
-    /// Waits until nothing is loose on any node.
-    async fn come_to_rest(&self, within: Duration) {
-        let mut left = within.as_secs();
-        loop {
-            let loose: Vec<String> = (1..=3)
-                .flat_map(|node| self.node(node).loose_bytes(&[]).unwrap())
-                .collect();
-            if loose.is_empty() {
-                return;
-            }
-            assert!(left > 0, "after {within:?}: {loose:?}");
-            left -= 1;
-            clock::sleep(Duration::from_secs(1)).await;
-        }
-    }
-
-    /// Flips bits in these bytes wherever they lie on a node's disk; how often they lay there.
-    fn rot(&self, node: u64, value: u64) -> usize {
-        let disk = self.nodes.disk(node);
-        let pattern = Bytes::from(format!("{value}.").repeat(20));
-        let mut rotten = 0;
-        for (path, _) in disk.files() {
-            let bytes = disk.contents(&path).unwrap();
-            let mut at = 0;
-            while let Some(found) = bytes[at..]
-                .windows(pattern.len())
-                .position(|w| w == pattern)
-            {
-                disk.flip_bit(&path, (at + found) as u64, 3).unwrap();
-                rotten += 1;
-                // Once in every page is more than enough.
-                at = (at + found + 4096).min(bytes.len());
-            }
-        }
-        rotten
-    }
-}
-
-async fn get(kv: &Kv, bucket: &Bucket, key: &str) -> Bytes {
-    let version = kv.head(bucket, key.as_bytes(), &VersionSelector::Current);
-    let version = version.await.unwrap().unwrap();
-    if let Some(bytes) = kv.small_content(&version).await.unwrap() {
-        return bytes;
-    }
-    let pieces = kv.content(&version, 0..version.new.size);
-    let pieces: Vec<Bytes> = pieces.try_collect().await.unwrap();
-    pieces.concat().into()
-}
+use minikv_core::env::sim::Sim;
+use minikv_core::kv::VersionSelector;
+use minikv_tests::cluster::clients::content;
+use minikv_tests::cluster::three::{LARGE, SMALL, Three};
 
 /// A node that was cut off while an object was written is not waited for, and has its copy soon after it is back.
 #[test]
 fn a_member_that_was_away_gets_what_it_missed() {
     Sim::new(1).run(async {
-        let world = World::start(1).await;
+        let world = Three::start(1).await;
         for node in [1, 2] {
             world.net.cut(node, 3);
             world.net.cut(3, node);
@@ -134,7 +26,7 @@ fn a_member_that_was_away_gets_what_it_missed() {
         world.net.mend();
         world.come_to_rest(Duration::from_secs(20)).await;
         for node in 1..=3 {
-            assert_eq!(world.node(node).bad_chunks().await.unwrap(), [""; 0]);
+            assert_eq!(world.bad(node).await, [""; 0]);
         }
     });
 }
@@ -143,7 +35,7 @@ fn a_member_that_was_away_gets_what_it_missed() {
 #[test]
 fn a_member_that_was_dead_gets_what_it_missed() {
     Sim::new(2).run(async {
-        let world = World::start(2).await;
+        let world = Three::start(2).await;
         world.put(1, "before", LARGE).await;
         world.nodes.crash(3, None);
         world.put(2, "key", LARGE + 5).await;
@@ -153,7 +45,7 @@ fn a_member_that_was_dead_gets_what_it_missed() {
         }
         world.come_to_rest(Duration::from_secs(30)).await;
         assert_eq!(world.get(3, "key").await, content(LARGE + 5));
-        assert_eq!(world.node(3).bad_chunks().await.unwrap(), [""; 0]);
+        assert_eq!(world.bad(3).await, [""; 0]);
     });
 }
 
@@ -161,14 +53,14 @@ fn a_member_that_was_dead_gets_what_it_missed() {
 #[test]
 fn rotten_chunks_are_read_elsewhere_and_written_anew() {
     Sim::new(3).run(async {
-        let world = World::start(3).await;
+        let world = Three::start(3).await;
         world.put(1, "key", LARGE).await;
         world.come_to_rest(Duration::from_secs(20)).await;
         assert!(world.rot(2, LARGE) > 3);
-        assert!(!world.node(2).bad_chunks().await.unwrap().is_empty());
+        assert!(!world.bad(2).await.is_empty());
         assert_eq!(world.get(2, "key").await, content(LARGE));
         clock::sleep(Duration::from_secs(10)).await;
-        assert_eq!(world.node(2).bad_chunks().await.unwrap(), [""; 0]);
+        assert_eq!(world.bad(2).await, [""; 0]);
         world.come_to_rest(Duration::from_secs(20)).await;
     });
 }
@@ -177,7 +69,7 @@ fn rotten_chunks_are_read_elsewhere_and_written_anew() {
 #[test]
 fn a_rotten_small_object_is_read_elsewhere() {
     Sim::new(4).run(async {
-        let world = World::start(4).await;
+        let world = Three::start(4).await;
         world.put(1, "key", SMALL).await;
         assert_eq!(world.get(2, "key").await, content(SMALL));
         assert!(world.rot(2, SMALL) > 0);
@@ -189,7 +81,7 @@ fn a_rotten_small_object_is_read_elsewhere() {
 #[test]
 fn a_clock_that_jumps_takes_nothing_from_a_reader() {
     Sim::new(6).run(async {
-        let world = World::start(6).await;
+        let world = Three::start(6).await;
         world.put(1, "key", LARGE).await;
         // Every leader has led for long enough to release something.
         clock::sleep(Duration::from_secs(20)).await;
@@ -217,7 +109,7 @@ fn a_clock_that_jumps_takes_nothing_from_a_reader() {
 #[test]
 fn a_minority_takes_no_object() {
     Sim::new(5).run(async {
-        let world = World::start(5).await;
+        let world = Three::start(5).await;
         let (kv, scope) = world.nodes.door(1).unwrap();
         let bucket = world.bucket.clone();
         let net = world.net.clone();

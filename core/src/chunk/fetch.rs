@@ -43,7 +43,7 @@ async fn from_any(
     group: &Group,
     first: u64,
     what: ask::What,
-    len: usize,
+    len: Option<usize>,
 ) -> Result<Bytes, NotFetched> {
     let peers = group.peers.as_ref();
     let peers = peers.ok_or(NotFetched::NobodyHasThem)?;
@@ -58,7 +58,9 @@ async fn from_any(
             continue;
         };
         match fetched.bytes {
-            Some(bytes) if bytes.len() == len && crc64(&bytes) == fetched.crc64 => {
+            Some(bytes)
+                if len.is_none_or(|len| bytes.len() == len) && crc64(&bytes) == fetched.crc64 =>
+            {
                 return Ok(bytes);
             }
             Some(_) => {
@@ -80,7 +82,7 @@ pub(crate) async fn frame(
     let name = name_of(chunk, frame);
     let what = ask::What::FetchFrame(peer::FetchFrame { name: Some(name) });
     let first = chunk.stage.index + u64::from(chunk.ordinal);
-    from_any(group, first, what, len).await
+    from_any(group, first, what, Some(len)).await
 }
 
 /// An inline content from another member, checked end to end.
@@ -99,12 +101,35 @@ pub(crate) async fn inline(
         len,
         crc64: checksum,
     };
-    let what = ask::What::FetchPayload(peer::FetchPayload { piece: Some(piece) });
-    let bytes = from_any(group, payload.index, what, len as usize).await?;
+    let what = ask::What::FetchPayload(peer::FetchPayload {
+        piece: Some(piece),
+        whole: false,
+    });
+    let bytes = from_any(group, payload.index, what, Some(len as usize)).await?;
     match crc64(&bytes) == checksum {
         true => Ok(bytes),
         false => Err(NotFetched::NobodyHasThem),
     }
+}
+
+/// All of a payload (of so many bytes, if that is known) from another member, whoever's contents are in it.
+pub(crate) async fn payload(
+    group: &Group,
+    payload: PayloadId,
+    len: Option<usize>,
+) -> Result<Bytes, NotFetched> {
+    let piece = row::Payload {
+        group: u32::from(payload.group.0),
+        index: payload.index,
+        term: payload.term,
+        len: len.unwrap_or_default() as u32,
+        ..row::Payload::default()
+    };
+    let what = ask::What::FetchPayload(peer::FetchPayload {
+        piece: Some(piece),
+        whole: true,
+    });
+    from_any(group, payload.index, what, len).await
 }
 
 /// What a member that asks for a frame is told.
@@ -112,6 +137,16 @@ pub(crate) async fn frame_for_peer(group: &Group, asked: peer::FetchFrame) -> pe
     let Ok((chunk, frame)) = named(asked.name.as_ref()) else {
         return peer::Fetched::default();
     };
+    #[cfg(feature = "planted")]
+    if crate::planted!("repaired-bytes-not-verified") {
+        let store = &group.replica.store;
+        let place = store.places.get(&Item::Frame { chunk, frame });
+        if let Ok(Some(place)) = place
+            && let Ok(bytes) = store.log.read_unverified(place).await
+        {
+            return told(Ok(bytes));
+        }
+    }
     let read = group.replica.store.read_item(Item::Frame { chunk, frame });
     told(read.await)
 }
@@ -125,6 +160,9 @@ pub(crate) async fn payload_for_peer(group: &Group, asked: peer::FetchPayload) -
         return peer::Fetched::default();
     };
     let store = &group.replica.store;
+    if asked.whole {
+        return told(store.read_item(Item::Payload(payload)).await);
+    }
     let read = store.read_inline(payload, piece.offset, piece.len, piece.crc64);
     told(read.await)
 }

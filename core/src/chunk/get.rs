@@ -19,6 +19,7 @@ use super::store::ReadFault;
 use crate::group::Group;
 use crate::ids::{ChunkId, PayloadId, StageId};
 use crate::kv::KvError;
+use crate::log::Item;
 use crate::state::record::ChunkRun;
 
 /// Frames read ahead of the one that is being sent.
@@ -158,7 +159,10 @@ pub(crate) async fn inline(
     let read = store.read_inline(payload, offset, len, checksum).await;
     match read {
         // Absent, it was overwritten since it was looked up: every member drops it by the same entry.
-        Err(fault @ ReadFault::Other(KvError::Damaged(_))) if group.peers.is_some() => {
+        Err(fault @ ReadFault::Other(_)) if group.peers.is_some() => {
+            if matches!(fault, ReadFault::Other(KvError::Damaged(_))) {
+                group.replica.wants.add_bad_item(Item::Payload(payload));
+            }
             let fetched = fetch::inline(group, payload, offset, len, checksum).await;
             fetched.map_err(|why| not_here(group, fault, why))
         }

@@ -23,7 +23,7 @@ use crate::env::task;
 use crate::group::Group;
 use crate::ids::{StageId, VShard};
 use crate::kv::{KvError, Staged};
-use crate::log::{Stream, WriteKind};
+use crate::log::Stream;
 use crate::state::record::ChunkRun;
 
 /// Frames of one body on their way to a majority.
@@ -163,9 +163,6 @@ impl Stager {
     async fn send(&mut self, at: FrameAt, frame: Bytes) -> Result<(), KvError> {
         while self.under_way.len() >= WINDOW {
             self.settle_one().await?;
-        }
-        if !self.store.log.room().admits(WriteKind::Ordinary) {
-            return Err(KvError::NoRoom("the disk is nearly full".to_owned()));
         }
         let permit = self.store.log.admit(Stream::Blob, frame.len()).await;
         let permit = permit.map_err(log_failed)?;

@@ -29,6 +29,10 @@ pub(crate) const APPLY_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) async fn keep(group: &Group, frame: Frame, permit: Permit) -> Result<(), NotKept> {
     let stage = frame.chunk.stage;
     let replica = &group.replica;
+    // Each member judges its own disk: a full one holds nobody up while the others are a majority.
+    if !replica.store.log.room().admits(WriteKind::Ordinary) {
+        return Err(KvError::NoRoom("the disk is nearly full".to_owned()).into());
+    }
     group.until_applied(stage.index, APPLY_PATIENCE).await?;
     let watched = replica.incoming.watch(stage);
     let open = read::stage(&*replica.view(), frame.chunk.vshard, stage).map_err(unreadable)?;
@@ -75,9 +79,6 @@ async fn kept_for_peer(group: &Group, asked: peer::StoreFrame) -> Result<(), Not
         return Err(malformed(Malformed("frame")));
     }
     let log = &group.replica.store.log;
-    if !log.room().admits(WriteKind::Ordinary) {
-        return Err(KvError::NoRoom("the disk is nearly full".to_owned()).into());
-    }
     let permit = log.admit(Stream::Blob, asked.bytes.len()).await;
     let permit = permit.map_err(super::store::log_failed)?;
     let frame = Frame {

@@ -4,11 +4,13 @@
 //! * what is read is what was asked for: the record names its item and verifies, and so does an inline content's own
 //!   checksum, end to end;
 //! * a place that went away under a reader (compaction moved the bytes) is looked up once more, and no more than once;
+//! * bytes that do not verify are read once more before they count as damaged: a device may also misread;
+//! * what is damaged is written anew only from bytes that verify, elsewhere, and its place changes only from the bad one;
 //! * the places' checkpoint says up to where each stream is recorded in it, and never claims more: that point is taken
 //!   before the table's moment, and entries that are not applied yet hold it back.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -39,12 +41,39 @@ pub(crate) struct Store {
     /// All groups of the node: what they have not applied is not recorded.
     /// They hold this store: held the other way round, too, nothing of a stopped node would ever be freed.
     groups: RwLock<Vec<Weak<dyn AppliedUpTo>>>,
-    damage: Mutex<Vec<String>>,
+    damage: Mutex<Vec<Bad>>,
     healed: Mutex<Vec<String>>,
+    /// Items that were bad and were written anew.
+    mended: AtomicU64,
     /// Stages of which recovery found frames in the log.
     recovered: Mutex<BTreeSet<(VShard, StageId)>>,
     /// Bodies of large objects that arrive now.
     pub(super) arriving: AtomicUsize,
+}
+
+/// Something that is damaged.
+struct Bad {
+    of: BadOf,
+    what: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BadOf {
+    /// What lies here of an item.
+    Item(Item),
+    /// What should lie here.
+    Missing(Item),
+    /// A spot that somebody met: whether anybody still needs it, the scrubber finds out.
+    Spot,
+}
+
+impl BadOf {
+    fn item(self) -> Option<Item> {
+        match self {
+            BadOf::Item(item) | BadOf::Missing(item) => Some(item),
+            BadOf::Spot => None,
+        }
+    }
 }
 
 /// Why bytes could not be read.
@@ -97,6 +126,7 @@ impl Store {
             groups: RwLock::default(),
             damage: Mutex::default(),
             healed: Mutex::default(),
+            mended: AtomicU64::new(0),
             recovered: Mutex::default(),
             arriving: AtomicUsize::new(0),
         }
@@ -143,8 +173,23 @@ impl Store {
                     self.places.remove_stage(*vshard, *stage, 0..u32::MAX)?;
                 }
             }
+            self.strike(one);
         }
         Ok(())
+    }
+
+    /// Nobody misses what was dropped.
+    fn strike(&self, dropped: &Dropped) {
+        let mut damage = self.damage.lock();
+        if damage.is_empty() {
+            return;
+        }
+        damage.retain(|bad| match (bad.of.item(), dropped) {
+            (Some(Item::Payload(bad)), Dropped::Payload(id)) => bad != *id,
+            (Some(Item::Frame { chunk, .. }), Dropped::Chunks(run)) => chunk.stage != run.stage,
+            (Some(Item::Frame { chunk, .. }), Dropped::Stage(_, stage)) => chunk.stage != *stage,
+            _ => true,
+        });
     }
 
     // ---- writing ----
@@ -189,6 +234,29 @@ impl Store {
         }
     }
 
+    /// Writes a payload that is bad where it lies (`before`), or lies nowhere; durable and recorded when this returns, unless
+    /// somebody dropped or moved it meanwhile.
+    pub(crate) async fn rewrite_payload(
+        &self,
+        payload: PayloadId,
+        before: Option<Place>,
+        bytes: Bytes,
+    ) -> Result<(), NotKept> {
+        let item = Item::Payload(payload);
+        let written = self.log.append_payloads(vec![(payload, bytes)]).await;
+        let written = written.map_err(log_failed)?;
+        // Held until it is recorded: the stream may be called complete up to here only then.
+        let _hold = written.hold;
+        let Some(place) = written.places.first().copied() else {
+            return Err(KvError::Unknown(format!("{item} was written nowhere")).into());
+        };
+        let recorded = self.places.record_if(&item, before, place);
+        if !recorded.map_err(unreadable)? {
+            self.places.void(place);
+        }
+        Ok(())
+    }
+
     /// Whether these very bytes lie here under this name.
     async fn already(&self, item: &Item, bytes: &Bytes) -> Result<Already, NotKept> {
         let place = self.places.get(item).map_err(unreadable)?;
@@ -208,7 +276,7 @@ impl Store {
     // ---- reading ----
 
     pub(crate) async fn read_item(&self, item: Item) -> Result<Bytes, ReadFault> {
-        let mut looked_at = None;
+        let (mut looked_at, mut again) = (None, true);
         loop {
             let place = self.places.get(&item).map_err(unreadable)?;
             let Some(place) = place else {
@@ -219,18 +287,22 @@ impl Store {
                 // Compaction moved it after we looked: the table knows better now, once.
                 Err(ReadError::Gone) if looked_at.replace(place).is_none() => {}
                 Err(ReadError::Gone) => {
-                    return Err(self.damaged(format!("{item} at {place}: its segment is missing")));
+                    return Err(
+                        self.bad(item, format!("{item} at {place}: its segment is missing"))
+                    );
                 }
-                Err(ReadError::Damaged(what)) => return Err(self.damaged(what.to_string())),
-                Err(ReadError::Io(what)) => {
-                    return Err(KvError::Unavailable(what.to_string()).into());
+                // Once more: a bad read is not yet a bad disk.
+                Err(ReadError::Damaged(_) | ReadError::Io(_)) if std::mem::take(&mut again) => {}
+                // What the device does not give back is as good as damaged.
+                Err(ReadError::Damaged(what) | ReadError::Io(what)) => {
+                    return Err(self.bad(item, what.to_string()));
                 }
             }
         }
     }
 
-    fn damaged(&self, what: String) -> ReadFault {
-        self.note_damage(what.clone());
+    fn bad(&self, item: Item, what: String) -> ReadFault {
+        self.note_bad(item, what.clone());
         ReadFault::Other(KvError::Damaged(what))
     }
 
@@ -246,11 +318,12 @@ impl Store {
         let bytes = self.read_item(item).await?;
         let end = offset as usize + len as usize;
         if bytes.len() < end {
-            return Err(self.damaged(format!("{item} is shorter than its object")));
+            return Err(self.bad(item, format!("{item} is shorter than its object")));
         }
         let content = bytes.slice(offset as usize..end);
         if crc64(&content) != checksum {
-            return Err(self.damaged(format!("{item}: the object's checksum does not match")));
+            let what = format!("{item}: the object's checksum does not match");
+            return Err(self.bad(item, what));
         }
         Ok(content)
     }
@@ -266,7 +339,8 @@ impl Store {
         let bytes = self.read_item(item).await?;
         if bytes.len() != len as usize {
             let found = bytes.len();
-            return Err(self.damaged(format!("{item} has {found} bytes instead of {len}")));
+            let what = format!("{item} has {found} bytes instead of {len}");
+            return Err(self.bad(item, what));
         }
         Ok(bytes)
     }
@@ -316,22 +390,75 @@ impl Store {
 
     // ---- damage ----
 
-    pub(crate) fn note_damage(&self, what: String) {
-        tracing::error!(%what, "damage");
+    /// An item is damaged here: the note goes when it is mended or dropped.
+    pub(crate) fn note_bad(&self, item: Item, what: String) {
+        self.note(BadOf::Item(item), what);
+    }
+
+    /// An item should lie here and does not.
+    pub(crate) fn note_missing(&self, item: Item, what: String) {
+        self.note(BadOf::Missing(item), what);
+    }
+
+    /// A spot is damaged: the note goes when all that somebody needs was found whole.
+    pub(crate) fn note_bad_spot(&self, what: String) {
+        self.note(BadOf::Spot, what);
+    }
+
+    fn note(&self, of: BadOf, what: String) {
         let mut damage = self.damage.lock();
-        if damage.len() < LISTED && !damage.contains(&what) {
-            damage.push(what);
+        if damage.iter().any(|known| known.what == what) {
+            return;
+        }
+        tracing::error!(%what, "damage");
+        if damage.len() < LISTED {
+            damage.push(Bad { of, what });
         }
     }
 
+    /// What is damaged, a line each.
     pub(crate) fn damage(&self) -> Vec<String> {
-        self.damage.lock().clone()
+        let damage = self.damage.lock();
+        damage.iter().map(|bad| bad.what.clone()).collect()
+    }
+
+    /// An item was bad here and was written anew.
+    pub(crate) fn mended(&self, item: Item) {
+        self.mended.fetch_add(1, Ordering::Relaxed);
+        let what = self.found_whole(item).unwrap_or_else(|| item.to_string());
+        self.note_healed(format!("{what}; written again from another member"));
+    }
+
+    /// An item is whole where it lies. What was noted of it: of a copy that nobody needs any more, perhaps.
+    pub(crate) fn found_whole(&self, item: Item) -> Option<String> {
+        let mut damage = self.damage.lock();
+        let is_of_it = |bad: &mut Bad| bad.of.item() == Some(item);
+        let gone: Vec<Bad> = damage.extract_if(.., is_of_it).collect();
+        gone.into_iter().next().map(|bad| bad.what)
+    }
+
+    /// Everything that anybody needs was read, and found whole: what is still noted lies beside it.
+    pub(crate) fn all_found_whole(&self) {
+        let gone = |item: &Item| self.places.get(item).is_ok_and(|place| place.is_none());
+        self.damage.lock().retain(|bad| match &bad.of {
+            BadOf::Missing(_) => true,
+            BadOf::Item(item) => !gone(item),
+            BadOf::Spot => false,
+        });
+    }
+
+    /// Items that were bad and were written anew since the start.
+    pub(crate) fn items_mended(&self) -> u64 {
+        self.mended.load(Ordering::Relaxed)
     }
 
     /// Notes what was bad and is whole again.
     pub(crate) fn note_healed(&self, what: String) {
         tracing::warn!(%what, "healed");
-        self.healed.lock().push(what);
+        let mut healed = self.healed.lock();
+        if healed.len() < LISTED {
+            healed.push(what);
+        }
     }
 
     pub(crate) fn healed(&self) -> Vec<String> {

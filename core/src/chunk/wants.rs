@@ -1,18 +1,20 @@
 //! Runs of chunks that rows name from now on and that this node looks for.
 //!
-//! Every applied claim is told here, after a start also those since the last checkpoint; and a frame that a reader found bad.
-//! Who works through it: `group::repair`. A node without peers has nobody to ask and keeps no list.
+//! Every applied claim is told here, after a start also those since the last checkpoint; and what a reader or the scrubber
+//! found bad. Who works through it: `group::repair`. A node without peers has nobody to ask and keeps no list.
 //!
-//! Always true: the list is bounded. What does not fit is not forgotten: then everything that the state names is looked for.
+//! Always true: the list is bounded. What does not fit is not forgotten: then everything that the state names is looked for, and
+//! what is bad is found again by the next reader, or the scrubber.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::log::Item;
 use crate::state::record::ChunkRun;
 
-/// Runs in the list.
+/// Runs in the list, and bad items.
 const MOST: usize = 4096;
 
 /// A run to look for.
@@ -34,6 +36,7 @@ pub(crate) struct Wants {
 struct Inner {
     collects: bool,
     runs: VecDeque<Want>,
+    bad: BTreeSet<Item>,
     everything: bool,
 }
 
@@ -60,6 +63,30 @@ impl Wants {
         let is_bad = true;
         self.put_back(Want { run, is_bad });
         self.came.notify_one();
+    }
+
+    /// This lies here, and does not verify.
+    pub(crate) fn add_bad_item(&self, item: Item) {
+        let mut inner = self.inner.lock();
+        if !inner.collects {
+            return;
+        }
+        match inner.bad.len() < MOST {
+            true => _ = inner.bad.insert(item),
+            false => inner.everything = true,
+        }
+        drop(inner);
+        self.came.notify_one();
+    }
+
+    /// What is to be written anew; taken from the list.
+    pub(crate) fn take_bad_items(&self) -> BTreeSet<Item> {
+        std::mem::take(&mut self.inner.lock().bad)
+    }
+
+    /// Nobody could give these now: later again. Wakes nobody.
+    pub(crate) fn put_back_bad(&self, item: Item) {
+        self.inner.lock().bad.insert(item);
     }
 
     /// It was looked for in vain: later again.

@@ -7,8 +7,10 @@
 use super::EngineError;
 use super::block::RunId;
 use super::damage::{Healed, damaged};
+use super::manifest::{Current, Manifest};
 use super::run::Run;
-use super::run_store::{RunStore, io_error};
+use super::run_store::{RunStore, current_name, io_error};
+use super::store_open::read_file;
 use crate::env::disk::Open;
 
 use crc_fast::{CrcAlgorithm, Digest};
@@ -24,6 +26,9 @@ impl RunStore {
     /// Checks the next block, in every copy; what is bad is in `damage` afterwards. Gives the bytes read, `None` at the
     /// end. Plain reads: the caller decides how often.
     pub fn scrub_next(&self, position: &mut ScrubPosition) -> Option<u64> {
+        if *position == ScrubPosition::default() {
+            self.scrub_manifest();
+        }
         let set = self.set();
         let wanted = |run: &&std::sync::Arc<Run>| match position.run {
             Some(id) => run.meta().id > id || (run.meta().id == id && position.at < run.meta().len),
@@ -46,6 +51,31 @@ impl RunStore {
             at: next,
         };
         Some(next - at)
+    }
+
+    /// Checks every copy of the manifest in force and of the file that names it.
+    fn scrub_manifest(&self) {
+        // Under way to another one: that writes all of them.
+        let Ok(_alone) = self.switch.try_lock() else {
+            return;
+        };
+        let set = self.set();
+        let manifest = set.manifest.encode();
+        let generation = set.manifest.generation;
+        let current = Current::of(generation, &manifest).encode();
+        for twin in [false, true].into_iter().take(1 + usize::from(self.twins)) {
+            let files = [
+                (Manifest::file_name(generation, twin), &manifest),
+                (current_name(twin), &current),
+            ];
+            for (name, wanted) in files {
+                let read = || read_file(&*self.disk, &self.dir.join(&name));
+                let is_whole = || read().is_ok_and(|bytes| bytes == **wanted);
+                if generation > 0 && !is_whole() && !is_whole() {
+                    self.book.note(&name, "is not what was written", true);
+                }
+            }
+        }
     }
 
     /// Writes bad files anew from their twins, as far as possible. What could not be healed stays in `damage`.

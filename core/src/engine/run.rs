@@ -211,7 +211,8 @@ impl Run {
         let copies = self.copies.read().len();
         let mut faults: Vec<(usize, String)> = Vec::new();
         for copy in 0..copies {
-            match read(copy) {
+            // Once more: a bad read is not yet a bad disk.
+            match read(copy).or_else(|_| read(copy)) {
                 Ok(found) => {
                     for (bad, what) in faults {
                         self.book.note(&self.meta.file_name(bad == 1), &what, true);
@@ -250,7 +251,10 @@ impl Run {
     pub fn scrub_block(&self, at: u64) -> Result<u64, EngineError> {
         let copies = self.copies.read().len();
         let read: Vec<_> = (0..copies)
-            .map(|copy| self.read_whole_block(copy, at))
+            .map(|copy| {
+                let read = self.read_whole_block(copy, at);
+                read.or_else(|_| self.read_whole_block(copy, at))
+            })
             .collect();
         let good = read.iter().find_map(|block| block.as_ref().ok());
         for (copy, block) in read.iter().enumerate() {

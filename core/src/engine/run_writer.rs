@@ -209,7 +209,10 @@ impl RunWriter {
         let bytes = std::mem::take(&mut self.pending_bytes) as u64;
         let sync = self.written + bytes - self.synced >= SYNC_EVERY;
         for copy in &self.copies {
-            copy.write_at(&parts, self.written).await?;
+            let written = copy.write_at(&parts, self.written).await;
+            if !crate::planted!("enospc-is-success") {
+                written?;
+            }
             if sync {
                 copy.sync_data().await?;
             }

@@ -22,7 +22,7 @@ use super::run_store::{Birth, CURRENT_NEW, RunStore, StoreOptions, current_name,
 use crate::env::disk::{Disk, Open};
 
 /// The whole content of a small file.
-fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Bytes> {
+pub(super) fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Bytes> {
     let file = disk.open(path, Open::Read)?;
     let mut content = vec![0; file.len()? as usize];
     let read = file.read_at(&mut content, 0)?;

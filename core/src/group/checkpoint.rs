@@ -161,6 +161,36 @@ pub(crate) async fn make(group: &Group) -> Result<(), KvError> {
     }
 }
 
+/// Has the log forget everything up to `index`, which is damaged there: a checkpoint holds what it did, and who lags gets that.
+pub(crate) async fn let_go_of(group: &Group, index: u64) -> Result<(), KvError> {
+    let applied = group.replica.applied();
+    if applied < index {
+        let why = format!("entry {index} is not applied yet, only {applied} is");
+        return Err(KvError::Unavailable(why));
+    }
+    make(group).await?;
+    match group.raft() {
+        Some(raft) if group.replica.checkpoint_index() >= index => purge(group, &raft, index).await,
+        _ => Err(KvError::Unavailable("the group does not run".to_owned())),
+    }
+}
+
+/// The same while the group is stopped on this node.
+pub(super) async fn let_go_stopped(group: &Group, index: u64) -> Result<(), KvError> {
+    let replica = &group.replica;
+    let written = replica.begin_checkpoint().await;
+    replica.checkpoint_ended(written.clone());
+    written.map_err(super::read::unreadable)?;
+    let upto = group.log.entry_id(group.id, index);
+    let Some(upto) = upto.filter(|_| replica.checkpoint_index() >= index) else {
+        let why = format!("the checkpoint does not reach entry {index}");
+        return Err(KvError::Unavailable(why));
+    };
+    // Not waited for: after a crash the entries are there again, and are let go of again.
+    let purged = group.log.purge(group.id, upto, Box::new(drop));
+    purged.map_err(|error| KvError::Unavailable(error.to_string()))
+}
+
 /// Has the log forget what it may. openraft clamps a purge to the newest checkpoint that it has heard of, so a purge may be
 /// asked for too early; and who asked for the checkpoint counts on the room.
 async fn purge(group: &Group, raft: &RaftHandle, upto: u64) -> Result<(), KvError> {

@@ -86,6 +86,13 @@ pub(crate) struct Installer {
     unswept: Mutex<Option<Instant>>,
 }
 
+impl Installer {
+    /// Keeps the directory of arrivals for the caller.
+    pub(super) async fn arriving(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.arriving.lock().await
+    }
+}
+
 struct Pull {
     from: NodeId,
     checkpoint: u64,
@@ -283,9 +290,10 @@ pub(super) async fn receive(
                 Some(payload::What::Bytes(bytes)) => batch.push((*id, bytes)),
                 Some(payload::What::Damaged(what)) => {
                     let item = Item::Payload(*id);
+                    // Others may have it whole: it is looked for once the rows are here.
                     replica
                         .store
-                        .note_damage(format!("{item}: at its leader: {what}"));
+                        .note_missing(item, format!("{item}: at its leader: {what}"));
                 }
                 // A later entry dropped it: nobody reads it here before that entry is applied.
                 None => {}
@@ -410,11 +418,11 @@ fn forget_unnamed(replica: &Replica, upto: u64) -> Result<(), EngineError> {
 }
 
 /// A checkpoint at the leader, asked for piece by piece.
-struct Remote {
-    peers: Arc<dyn Peers>,
-    from: NodeId,
-    group: GroupId,
-    checkpoint: u64,
+pub(super) struct Remote {
+    pub peers: Arc<dyn Peers>,
+    pub from: NodeId,
+    pub group: GroupId,
+    pub checkpoint: u64,
 }
 
 impl Remote {

@@ -8,9 +8,11 @@
 //! others through `peers`.
 //! Only `raft_*.rs` name openraft.
 
+pub(crate) mod bring_back;
 pub(crate) mod checkpoint;
 pub(crate) mod command;
 pub(crate) mod forward;
+pub(crate) mod hand_over;
 pub(crate) mod install;
 #[cfg(all(test, feature = "interleave"))]
 mod interleaved;
@@ -44,8 +46,10 @@ use parking_lot::RwLock;
 use self::checkpoint::Pressure;
 use self::install::Installer;
 use self::leader_memory::LeaderMemory;
-use self::peers::Peers;
+use self::peers::{NoPeers, Peers};
 use self::raft_handle::RaftHandle;
+use self::raft_log::RaftLog;
+use self::raft_state_machine::StateMachine;
 use self::read::Rounds;
 use self::replica::Replica;
 use self::session::Session;
@@ -154,6 +158,17 @@ impl Group {
             let standing = raft.standing();
             standing.leads && self.memory.is_of_term(standing.term)
         })
+    }
+
+    /// Starts this member's Raft on what its log and its state hold.
+    pub(crate) async fn start_raft(&self) -> Result<RaftHandle, String> {
+        let log = RaftLog::new(self.replica.store.clone(), self.id);
+        let state = StateMachine::new(self.replica.clone());
+        let peers: Arc<dyn Peers> = match &self.peers {
+            Some(peers) => peers.clone(),
+            None => Arc::new(NoPeers),
+        };
+        RaftHandle::start(self.replica.node, self.id, log, state, peers).await
     }
 
     pub(crate) fn raft(&self) -> Option<RaftHandle> {

@@ -19,6 +19,9 @@ pub(crate) struct PeerError {
 
 /// Asks members on other nodes.
 pub(crate) trait Peers: Send + Sync + 'static {
+    /// The nodes that are known before any group is.
+    fn nodes(&self) -> Vec<NodeId>;
+
     /// Asks `group`'s member on `to`, and waits so long for what it says.
     fn ask(
         &self,
@@ -33,6 +36,10 @@ pub(crate) trait Peers: Send + Sync + 'static {
 pub(crate) struct NoPeers;
 
 impl Peers for NoPeers {
+    fn nodes(&self) -> Vec<NodeId> {
+        Vec::new()
+    }
+
     fn ask(
         &self,
         node: NodeId,

@@ -118,8 +118,11 @@ impl Group {
     }
 
     pub(super) async fn admit(&self, kind: WriteKind, bytes: usize) -> Result<Permit, KvError> {
-        if let Standing::ReadOnly(why) | Standing::Behind(why) = self.standing() {
-            return Err(KvError::Damaged(why));
+        match self.standing() {
+            // The others serve, and bring this one back.
+            Standing::Behind(why) if self.peers.is_some() => return Err(KvError::Unavailable(why)),
+            Standing::ReadOnly(why) | Standing::Behind(why) => return Err(KvError::Damaged(why)),
+            _ => {}
         }
         if let Standing::Refused(why) = self.standing() {
             return Err(KvError::Unavailable(why));
@@ -129,7 +132,12 @@ impl Group {
                 "the disk does not finish its fsyncs".to_owned(),
             ));
         }
-        if !self.log.room().admits(kind) {
+        // Room is the leader's to judge: a member that is full asks one that is not.
+        let is_judge = match (&self.peers, self.raft()) {
+            (Some(_), Some(raft)) => raft.leader() == Some(self.replica.node),
+            _ => true,
+        };
+        if is_judge && !self.log.room().admits(kind) {
             return Err(KvError::NoRoom(
                 "the disk is nearly full; delete something or make it larger".to_owned(),
             ));

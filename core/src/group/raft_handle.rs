@@ -196,6 +196,41 @@ impl RaftHandle {
         Ok(metrics.current_term)
     }
 
+    /// Why openraft ended here, if it did.
+    pub(crate) fn ended(&self) -> Option<String> {
+        let watched = self.raft.metrics();
+        let metrics = watched.borrow_watched();
+        metrics
+            .running_state
+            .as_ref()
+            .err()
+            .map(ToString::to_string)
+    }
+
+    /// The voter that has most of this leader's log. `None`: this node does not lead, or is alone.
+    pub(crate) fn successor(&self) -> Option<NodeId> {
+        let watched = self.raft.metrics();
+        let metrics = watched.borrow_watched();
+        let others = metrics.replication.as_ref()?.iter();
+        let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+        let others = others.filter(|(node, _)| **node != metrics.id && voters.contains(node));
+        let best = others.max_by_key(|(_, matched)| matched.as_ref().map(|at| at.index));
+        best.map(|(node, _)| NodeId(*node))
+    }
+
+    /// Asks another voter to lead.
+    pub(crate) async fn hand_over(&self, to: NodeId) -> Result<(), String> {
+        let asked = self.raft.trigger().transfer_leader(to.0).await;
+        asked.map_err(|error| error.to_string())
+    }
+
+    /// Whether it campaigns when nobody leads, and keeps others from it while it leads itself.
+    pub(crate) fn may_lead(&self, may_campaign: bool, may_go_on: bool) {
+        let settings = self.raft.runtime_config();
+        settings.elect(may_campaign);
+        settings.heartbeat(may_go_on);
+    }
+
     /// Who leads, as far as this node knows.
     pub(crate) fn leader(&self) -> Option<NodeId> {
         let watched = self.raft.metrics();

@@ -60,11 +60,14 @@ pub(super) fn arrived_snapshot(arrived: Arrived) -> io::Result<RaftSnapshot> {
 #[derive(Clone)]
 pub(crate) struct StateMachine {
     replica: Arc<Replica>,
+    /// Which one it is of those that this copy has had.
+    driver: u64,
 }
 
 impl StateMachine {
     pub(crate) fn new(replica: Arc<Replica>) -> StateMachine {
-        StateMachine { replica }
+        let driver = replica.next_driver();
+        StateMachine { replica, driver }
     }
 }
 
@@ -120,9 +123,11 @@ impl RaftStateMachine<Types> for StateMachine {
         let mut next = entries.next().await;
         while let Some(first) = next.take() {
             let mut answers: Vec<(Option<Responder>, Answer)> = Vec::new();
-            let mut round = Round::begin(&replica);
             let mut item = Some(first);
             let mut failed = None;
+            let driving = replica.drive(self.driver);
+            let driving = driving.ok_or_else(|| io::Error::other("another one applies here"))?;
+            let mut round = Round::begin(&replica);
             while let Some(one) = item.take() {
                 let applied = one.and_then(|(entry, responder)| {
                     let (entry, membership) = agreed(entry);
@@ -142,13 +147,14 @@ impl RaftStateMachine<Types> for StateMachine {
             }
             // What came before an entry that could not be applied is still written and answered.
             round.finish()?;
+            drop(driving);
             for (responder, answer) in answers {
                 if let Some(responder) = responder {
                     responder.send(answer);
                 }
             }
             if let Some(error) = failed {
-                replica.stopped(error.to_string());
+                replica.stopped(&error);
                 return Err(error);
             }
             next = entries.next().await;

@@ -96,6 +96,8 @@ impl Group {
                 return Err(KvError::Unavailable(format!("{} is starting", self.id)));
             }
             Standing::ReadOnly(_) => return Ok(()),
+            // The others serve, and bring this one back.
+            Standing::Behind(why) if self.peers.is_some() => return Err(KvError::Unavailable(why)),
             Standing::Behind(why) => return Err(KvError::Damaged(why)),
             Standing::Refused(why) => return Err(KvError::Unavailable(why)),
             Standing::Serving { single_voter: true } => return Ok(()),
@@ -109,6 +111,10 @@ impl Group {
                 self.id
             )));
         };
+        if self.log.is_sick() {
+            let why = "the disk does not finish its fsyncs";
+            return Err(KvError::Unavailable(format!("{}: {why}", self.id)));
+        }
         // Boxed: a read that needs no round need not carry the room for one.
         Box::pin(self.confirm_through_leader(raft, peers.clone())).await
     }
@@ -184,7 +190,10 @@ impl Group {
 
 /// This member's own index, if it leads.
 async fn own_index(raft: RaftHandle) -> Result<u64, String> {
-    raft.read_index().await.map_err(|error| match error {
+    // A member whose disk hangs while it hears of a new leader says nothing until the disk does.
+    let index = clock::timeout(ASK_PATIENCE, raft.read_index()).await;
+    let index = index.map_err(|_| "no answer from the leader's own member in time".to_owned())?;
+    index.map_err(|error| match error {
         ConfirmError::NoQuorum(why) | ConfirmError::Stopped(why) => why,
     })
 }

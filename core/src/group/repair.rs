@@ -3,6 +3,7 @@
 //! ```text
 //!   a claim is applied ── are its chunks here? ── no: fetch, write, record
 //!   the short list names this node ── fetch what is missing ── agreed: this node has its copy (`ShortDone`)
+//!   a reader or the scrubber found something bad ── fetch, verify, write anew, change the place (`mend`)
 //!   frames that recovery found and that nobody names ── forgotten
 //! ```
 //! Each member looks after itself. The list is agreed, so nothing is lost with a leader's memory: a member that comes back
@@ -18,6 +19,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{TryStreamExt, stream};
 use minikv_proto::entry as wire;
 
@@ -26,12 +28,12 @@ use super::read::unreadable;
 use crate::chunk::fetch;
 use crate::chunk::frames::{Cut, Piece};
 use crate::chunk::incoming::Watched;
-use crate::chunk::store::{NotKept, log_failed};
+use crate::chunk::store::{NotKept, ReadFault, log_failed};
 use crate::engine::{EngineError, View};
 use crate::env::{clock, task};
-use crate::ids::{ChunkId, StageId, VShard};
+use crate::ids::{ChunkId, PayloadId, StageId, VShard};
 use crate::kv::KvError;
-use crate::log::{Frame, Stream, WriteKind};
+use crate::log::{Frame, Item, Place, Stream, WriteKind};
 use crate::state::apply::Dropped;
 use crate::state::entry::Body;
 use crate::state::read::{self, Named};
@@ -72,7 +74,112 @@ async fn round(group: &Group) -> Result<(), KvError> {
             }
         }
     }
+    for item in group.replica.wants.take_bad_items() {
+        match mend(group, item).await {
+            Ok(()) | Err(NotKept::Closed) => {}
+            Err(error) => {
+                tracing::debug!(group = %group.id, %item, ?error, "not mended for now");
+                group.replica.wants.put_back_bad(item);
+            }
+        }
+    }
     work_off_short_list(group).await
+}
+
+// ---- what is bad ----
+
+/// Writes anew what lies here and does not verify, or a payload that lies nowhere, from bytes that another member has.
+async fn mend(group: &Group, item: Item) -> Result<(), NotKept> {
+    let store = &group.replica.store;
+    let place = store.places.get(&item).map_err(unreadable)?;
+    match store.read_item(item).await {
+        Ok(_) => {
+            store.found_whole(item);
+            return Ok(());
+        }
+        // Frames that are missing are looked for by their runs.
+        Err(ReadFault::Absent(Item::Frame { .. })) => return Ok(()),
+        Err(ReadFault::Absent(_) | ReadFault::Other(KvError::Damaged(_))) => {}
+        Err(ReadFault::Other(error)) => return Err(error.into()),
+    }
+    if !store.log.room().admits(WriteKind::Ordinary) {
+        return Err(KvError::NoRoom("the disk is nearly full".to_owned()).into());
+    }
+    match item {
+        Item::Frame { chunk, frame } => {
+            let watched = group.replica.incoming.watch(chunk.stage);
+            if !is_named(&*group.replica.view(), chunk.vshard, chunk.stage).map_err(unreadable)? {
+                // It waits for its release only: nobody reads it.
+                return Ok(());
+            }
+            let bytes = fetched(group, item, place).await?;
+            let permit = store.log.admit(Stream::Blob, bytes.len()).await;
+            let _permit = permit.map_err(log_failed)?;
+            let frame = Frame {
+                chunk,
+                frame,
+                bytes,
+            };
+            store.write_frame(frame, &watched).await?;
+        }
+        Item::Payload(payload) => {
+            let bytes = fetched(group, item, place).await?;
+            store.rewrite_payload(payload, place, bytes).await?;
+            // Dropped while it was fetched, nobody forgets it again.
+            if place.is_none() && !is_payload_named(group, payload).map_err(unreadable)? {
+                store.places.remove(&item).map_err(unreadable)?;
+            }
+        }
+    }
+    // The proof of a repair is what can be read afterwards.
+    match store.read_item(item).await {
+        Ok(_) => store.mended(item),
+        Err(ReadFault::Absent(_)) => {}
+        Err(ReadFault::Other(error)) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+fn is_payload_named(group: &Group, payload: PayloadId) -> Result<bool, EngineError> {
+    let view = group.replica.view();
+    let mut is_named = false;
+    let mut tell = |named| {
+        is_named |= matches!(named, Named::Payload(id) | Named::FreePayload(id) if id == payload)
+    };
+    for owned in read::vshards(&*view)? {
+        read::named_by_vshard(&*view, owned.vshard, &mut tell)?;
+    }
+    read::named_by_free_list(&*view, &mut tell)?;
+    Ok(is_named)
+}
+
+/// The bytes of an item from another member, unless what the bad record here still says of them speaks against it.
+async fn fetched(group: &Group, item: Item, place: Option<Place>) -> Result<Bytes, NotKept> {
+    let store = &group.replica.store;
+    #[cfg(feature = "planted")]
+    if let Some(place) = place
+        && crate::planted!("repair-writes-back-the-bad-copy")
+    {
+        let bytes = store.log.read_unverified(place).await;
+        return bytes.map_err(|error| KvError::Unavailable(error.to_string()).into());
+    }
+    let len = place.map(|place| place.len as usize);
+    let bytes = match item {
+        Item::Frame { chunk, frame } => {
+            fetch::frame(group, &chunk, frame, len.unwrap_or_default()).await
+        }
+        Item::Payload(payload) => fetch::payload(group, payload, len).await,
+    };
+    let bytes = bytes.map_err(|why| KvError::Unavailable(format!("{item}: {why:?}")))?;
+    let Some(place) = place else { return Ok(bytes) };
+    match store.log.vouches(place, &item, &bytes).await {
+        Some(false) if !crate::planted!("repaired-bytes-not-verified") => {
+            let what = format!("{item}: another member has other bytes than were written here");
+            tracing::error!(what);
+            Err(KvError::Damaged(what).into())
+        }
+        _ => Ok(bytes),
+    }
 }
 
 // ---- what is missing ----
@@ -99,7 +206,7 @@ async fn get(
         return Ok(true);
     }
     let watched = replica.incoming.watch(run.stage);
-    if !is_named(&*replica.view(), run).map_err(unreadable)? {
+    if !is_named(&*replica.view(), run.vshard, run.stage).map_err(unreadable)? {
         return Ok(true);
     }
     let got = stream::iter(missing.iter().map(Ok))
@@ -148,13 +255,13 @@ async fn get_frame(
 }
 
 /// Whether a version, part or intent names this run. What only waits for its release is not fetched any more.
-fn is_named(view: &dyn View, run: &ChunkRun) -> Result<bool, EngineError> {
-    if read::is_short(view, run.stage)? {
+fn is_named(view: &dyn View, vshard: VShard, stage: StageId) -> Result<bool, EngineError> {
+    if read::is_short(view, stage)? {
         return Ok(true);
     }
     let mut is_named = false;
-    read::named_by_vshard(view, run.vshard, &mut |named| {
-        is_named |= matches!(named, Named::Chunks(other) if other.stage == run.stage);
+    read::named_by_vshard(view, vshard, &mut |named| {
+        is_named |= matches!(named, Named::Chunks(other) if other.stage == stage);
     })?;
     Ok(is_named)
 }
@@ -163,12 +270,21 @@ fn is_named(view: &dyn View, run: &ChunkRun) -> Result<bool, EngineError> {
 async fn look_for_everything(group: &Group) -> Result<(), EngineError> {
     let owned = read::vshards(&*group.replica.view())?;
     for owned in owned {
-        let mut runs = Vec::new();
-        read::named_by_vshard(&*group.replica.view(), owned.vshard, &mut |named| {
-            if let Named::Chunks(run) = named {
-                runs.push(run);
+        let (mut runs, mut payloads) = (Vec::new(), Vec::new());
+        read::named_by_vshard(
+            &*group.replica.view(),
+            owned.vshard,
+            &mut |named| match named {
+                Named::Chunks(run) => runs.push(run),
+                Named::Payload(payload) => payloads.push(Item::Payload(payload)),
+                _ => {}
+            },
+        )?;
+        for item in payloads {
+            if group.replica.store.places.get(&item)?.is_none() {
+                group.replica.wants.add_bad_item(item);
             }
-        })?;
+        }
         for run in runs {
             if !group.replica.store.missing(&run)?.is_empty() {
                 group.replica.wants.add(vec![run]);

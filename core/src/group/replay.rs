@@ -18,6 +18,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Why this member must not take part in agreeing; `None`: it may.
 pub(crate) fn refuses_to_vote(group: &Group) -> Option<String> {
+    if crate::planted!("damaged-voter-votes") {
+        return None;
+    }
     let hurt = group.log.hurt(group.id);
     let what = if hurt.vote_lost {
         "its vote is lost".to_owned()

@@ -23,7 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use minikv_proto::row;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use prost::Message;
 use tokio::sync::Notify;
 
@@ -38,7 +38,7 @@ use crate::engine::{Batch, BeforeDurable, CheckpointInfo, Engine, EngineError, V
 use crate::env::clock::{self, Instant};
 use crate::ids::{GroupId, NodeId, PayloadId};
 use crate::kv::KvError;
-use crate::log::LogId;
+use crate::log::{LogError, LogId};
 use crate::state;
 use crate::state::answer::Answer;
 use crate::state::apply::{Applied, Dropped, GroupContext};
@@ -147,13 +147,23 @@ pub(crate) struct Replica {
     /// Chunks that rows name and that this node may lack.
     pub wants: Wants,
     /// Why this copy applies nothing any more.
-    stop_reason: Mutex<Option<String>>,
+    stop_reason: Mutex<Option<Stop>>,
     is_stopped: AtomicBool,
+    /// Who may apply: each state machine on top of this has a number, and only the newest one's counts.
+    driver: Mutex<u64>,
     checkpoint: Mutex<CheckpointState>,
     checkpoint_moved: Notify,
     limits: CheckpointLimits,
     /// Told when growth went past the limits.
     grown: Arc<Notify>,
+}
+
+/// Why a copy stopped.
+#[derive(Clone, Debug)]
+struct Stop {
+    why: String,
+    /// The disk's fault: what could not be read may be readable, or come from a peer. Anything else would only come again.
+    is_of_the_disk: bool,
 }
 
 #[derive(Debug, Default)]
@@ -195,6 +205,7 @@ impl Replica {
             wants: Wants::default(),
             stop_reason: Mutex::default(),
             is_stopped: AtomicBool::new(false),
+            driver: Mutex::default(),
             checkpoint: Mutex::default(),
             checkpoint_moved: Notify::new(),
             limits,
@@ -236,16 +247,60 @@ impl Replica {
     /// Why nothing is applied any more.
     pub(crate) fn stop_reason(&self) -> Option<String> {
         match self.is_stopped.load(Ordering::Acquire) {
-            true => self.stop_reason.lock().clone(),
+            true => self
+                .stop_reason
+                .lock()
+                .as_ref()
+                .map(|stop| stop.why.clone()),
             false => None,
         }
     }
 
-    /// This copy stops for good (until the process starts again).
-    pub(crate) fn stopped(&self, why: String) {
+    /// Whether this copy stopped for something that is wrong with more than the disk.
+    pub(crate) fn is_stopped_for_good(&self) -> bool {
+        let stop = self.stop_reason.lock();
+        stop.as_ref().is_some_and(|stop| !stop.is_of_the_disk)
+    }
+
+    /// This copy stops, until somebody finds it mended (`bring_back`) or the process starts again.
+    pub(crate) fn stopped(&self, error: &io::Error) {
+        let why = error.to_string();
         tracing::error!(group = %self.id, %why, "a group stopped on this node");
-        self.stop_reason.lock().get_or_insert(why);
+        let inner = error.get_ref();
+        let of_engine = inner.and_then(|inner| inner.downcast_ref::<EngineError>());
+        let of_log = inner.and_then(|inner| inner.downcast_ref::<LogError>());
+        let is_of_the_disk = matches!(
+            of_engine,
+            Some(EngineError::Damaged { .. } | EngineError::Io { .. })
+        ) || matches!(
+            of_log,
+            Some(LogError::EntryDamaged { .. } | LogError::Io { .. })
+        );
+        let stop = Stop {
+            why,
+            is_of_the_disk,
+        };
+        self.stop_reason.lock().get_or_insert(stop);
         self.is_stopped.store(true, Ordering::Release);
+    }
+
+    /// What stopped it is mended.
+    pub(crate) fn goes_on(&self) {
+        *self.stop_reason.lock() = None;
+        self.is_stopped.store(false, Ordering::Release);
+    }
+
+    /// From now on only a state machine with this number applies: one of before may still have an entry in its hands.
+    pub(crate) fn next_driver(&self) -> u64 {
+        let mut driver = self.driver.lock();
+        *driver += 1;
+        *driver
+    }
+
+    /// Held while a round of entries is applied. `None`: somebody else drives.
+    pub(crate) fn drive(&self, number: u64) -> Option<MutexGuard<'_, u64>> {
+        let driver = self.driver.lock();
+        (*driver == number).then_some(driver)
     }
 
     // ---- dropped bytes ----

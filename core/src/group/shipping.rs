@@ -60,6 +60,8 @@ pub(crate) struct Leaving {
     /// Its last entry.
     index: u64,
     held: Held,
+    /// When it was asked for last.
+    asked: Mutex<Instant>,
 }
 
 /// Checkpoints that are being sent, by generation: a number that this node never uses twice.
@@ -90,6 +92,7 @@ impl Shipments {
             store,
             index,
             held: self.held.clone(),
+            asked: Mutex::new(clock::now()),
         });
         all.insert(generation, Arc::downgrade(&leaving));
         leaving
@@ -111,6 +114,7 @@ impl Shipments {
 
     pub(crate) async fn piece(&self, asked: peer::Piece) -> Result<peer::PieceOf, String> {
         let leaving = self.find(asked.checkpoint)?;
+        *leaving.asked.lock() = clock::now();
         let bytes = leaving.piece(asked.file as usize, asked.at).await;
         let bytes = bytes.map_err(|error| error.to_string())?;
         Ok(peer::PieceOf { bytes })
@@ -118,6 +122,7 @@ impl Shipments {
 
     pub(crate) async fn payloads(&self, asked: peer::Payloads) -> Result<peer::PayloadsOf, String> {
         let leaving = self.find(asked.checkpoint)?;
+        *leaving.asked.lock() = clock::now();
         let payloads = leaving.payloads(&asked.names).await?;
         Ok(peer::PayloadsOf { payloads })
     }
@@ -165,6 +170,28 @@ impl Leaving {
         Ok(found)
     }
 
+    /// Stays until nobody has asked for it any more for a while.
+    pub(super) async fn stay(self: Arc<Self>) {
+        *self.asked.lock() = clock::now();
+        loop {
+            let asked = *self.asked.lock();
+            if clock::now() - asked > SILENCE {
+                return;
+            }
+            self.held.lock().insert(self.index, asked + HOLD);
+            clock::sleep(SILENCE / 10).await;
+        }
+    }
+
+    /// As its taker is told of it.
+    pub(super) fn offer(&self, vote: peer::RaftVote) -> peer::Install {
+        peer::Install {
+            vote: Some(vote),
+            checkpoint: self.export.info().generation,
+            manifest: self.export.manifest(),
+        }
+    }
+
     /// Has `to` take it over; the vote that it then has. Ends when it did, or when it is not heard of any more.
     pub(super) async fn send(
         &self,
@@ -172,11 +199,7 @@ impl Leaving {
         to: NodeId,
         vote: peer::RaftVote,
     ) -> Result<peer::RaftVote, PeerError> {
-        let what = peer::Install {
-            vote: Some(vote),
-            checkpoint: self.export.info().generation,
-            manifest: self.export.manifest(),
-        };
+        let what = self.offer(vote);
         let mut heard = clock::now();
         loop {
             self.held.lock().insert(self.index, heard + HOLD);

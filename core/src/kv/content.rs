@@ -129,7 +129,7 @@ impl Kv {
     fn lost(&self, version: &Version, item: &Item) -> KvError {
         let key = String::from_utf8_lossy(&version.key);
         let what = format!("{key}: {item} is missing on this disk");
-        self.inner.store.note_damage(what.clone());
+        self.inner.store.note_missing(*item, what.clone());
         KvError::Damaged(what)
     }
 }

@@ -382,6 +382,22 @@ impl GroupLog {
         pieces
     }
 
+    /// Entries from `from` on that have been written, about `max_bytes` of them, but at least one.
+    pub(super) fn written(&self, from: u64, max_bytes: u64) -> Vec<OnDisk> {
+        let (mut written, mut bytes) = (Vec::new(), 0);
+        for index in from.max(self.first)..self.range().end {
+            let (Some(id), Some(slot)) = (self.id(index), self.slot(index)) else {
+                break;
+            };
+            if bytes >= max_bytes || slot.position == Slot::QUEUED {
+                break;
+            }
+            bytes += u64::from(slot.head) + u64::from(slot.payload);
+            written.push(OnDisk { id, slot: *slot });
+        }
+        written
+    }
+
     /// Drops entries from `from` on; returns the payloads that go with them.
     pub(super) fn truncate(&mut self, from: u64) -> Vec<PayloadId> {
         let mut dropped = Vec::new();

@@ -355,6 +355,11 @@ impl Log {
         self.shared.is_sick()
     }
 
+    /// Whether the log has failed for good.
+    pub fn has_failed(&self) -> bool {
+        self.shared.failure().is_some()
+    }
+
     /// Resolves when the log has failed for good: the process must exit and recover.
     pub fn failed(&self) -> impl Future<Output = LogError> + Send + 'static {
         let shared = Arc::clone(&self.shared);

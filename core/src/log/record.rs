@@ -339,6 +339,12 @@ impl RecordHeader {
     }
 }
 
+/// Where a record says that it lies, if it is one.
+#[cfg(feature = "planted")]
+pub(super) fn claimed_position(bytes: &[u8]) -> Option<Position> {
+    (bytes.len() >= HEADER).then(|| Position(u64_at(bytes, 8)))
+}
+
 /// A quick look, before the checksum is worth computing.
 pub(super) fn could_be_a_record(bytes: &[u8]) -> bool {
     bytes.len() >= 2 && bytes[..2] == MAGIC.to_le_bytes()

@@ -298,6 +298,9 @@ impl Writer {
         let mut result = file.write_at(&batch.parts, u64::from(self.offset)).await;
         if result.is_ok() && sync {
             result = file.sync_data().await;
+            if result.is_err() && crate::planted!("failed-fsync-is-tried-again") {
+                result = file.sync_data().await;
+            }
         }
         state.end_io();
         result.map_err(|cause| dead("writing", &self.segment, &cause))?;

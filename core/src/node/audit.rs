@@ -51,6 +51,10 @@ fn names(group: &Group, gone: &[u64]) -> Result<(Names, Vec<String>), EngineErro
         ("open stages", names.stages.len()),
         ("items to be released", read::free_list(&*view, 0).count()),
         ("items on the short list", short),
+        (
+            "uploads or more to be given up",
+            usize::from(read::has_free_uploads(&*view)?),
+        ),
     ] {
         if count > 0 {
             open.push(format!("{}: {count} {what}", group.id));
@@ -152,11 +156,16 @@ impl Node {
         Ok(gaps)
     }
 
-    /// Reads every chunk that rows name from this disk, and asks nobody else: what does not verify.
+    /// Reads every chunk and payload that rows name from this disk, and asks nobody else: what does not verify.
     pub async fn bad_chunks(&self) -> Result<Vec<String>, KvError> {
         let mut bad = Vec::new();
         for group in self.router.groups.data() {
             let (names, _) = names(group, &[]).map_err(unreadable)?;
+            for payload in &names.payloads {
+                if let Err(fault) = self.store.read_item(Item::Payload(*payload)).await {
+                    bad.push(format!("{}: {fault:?}", group.id));
+                }
+            }
             for run in names.runs.values() {
                 let Some(cut) = Cut::of(run.chunk_size) else {
                     bad.push(format!("{}: chunks of {} bytes", group.id, run.chunk_size));

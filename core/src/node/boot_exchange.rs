@@ -160,6 +160,16 @@ impl BootExchange {
         self.known.lock().is_outdated(from, number)
     }
 
+    /// Everybody this node was founded with.
+    pub(super) fn founders(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.founders.iter().copied()
+    }
+
+    /// Whether this run of a peer was confirmed here: nothing of an earlier one is heard any more.
+    pub(super) fn is_newest(&self, from: NodeId, number: u64) -> bool {
+        self.known.lock().is_newest(from, number)
+    }
+
     /// Whether this node may vote, campaign and acknowledge in a group with these voters.
     pub(super) fn lets(
         &self,

@@ -61,6 +61,12 @@ impl Boots {
         known.is_some_and(|known| number < known.number) && !crate::planted!("boot-number-ignored")
     }
 
+    /// Whether this is the newest run of a node that is known.
+    pub(super) fn is_newest(&self, node: NodeId, number: u64) -> bool {
+        let known = self.0.get(&node);
+        known.is_some_and(|known| known.number == number)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, Boot)> + '_ {
         self.0.iter().map(|(node, boot)| (*node, *boot))
     }

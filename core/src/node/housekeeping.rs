@@ -1,13 +1,14 @@
-//! What runs beside the requests: merges, checkpoints, forgetting, healing, sweeping, compaction.
+//! What runs beside the requests: merges, checkpoints, forgetting, healing, sweeping, compaction, scrubbing.
 //!
 //! Always true:
-//! * an idle node does nothing on the disk; every round looks first and acts only on what it found;
+//! * an idle node writes nothing; every round looks first and acts only on what it found. The scrubber reads;
 //! * while the disk is short of room, what may give some back comes round within seconds.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::running::Node;
+use super::scrubber;
 use crate::env::{clock, task};
 use crate::group::{repair, sweep};
 
@@ -28,6 +29,7 @@ pub(super) fn begin(node: &Arc<Node>) {
     node.keep(task::spawn_thread("merger", node.merger.clone().run()));
     let checkpoints = node.checkpoints.clone();
     node.keep(task::spawn(async move { checkpoints.run().await }));
+    node.keep(task::spawn(scrubber::run(Arc::downgrade(node))));
     every(node, FORGET_EVERY, |node| async move { node.forget_due() });
     every(node, HEAL_EVERY, |node| async move { node.heal().await });
     every(node, node.options.limits.sweep_every, |node| async move {

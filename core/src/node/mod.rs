@@ -13,6 +13,8 @@ mod identity;
 mod lifecycle_tests;
 mod recover;
 mod running;
+mod scrub_pace;
+mod scrubber;
 #[cfg(test)]
 mod sim_tests;
 mod start;
@@ -33,6 +35,7 @@ use crate::kv::{Credentials, Usage};
 pub use crate::log::FsyncPolicy;
 pub use recover::{LostEntry, RecoverError, Recovery, recover};
 pub use running::{Node, NodeMetrics};
+pub use scrubber::ScrubCounts;
 
 /// How a node is started. `NodeOptions::new(dir)` is what a user gets.
 #[derive(Clone, Debug)]
@@ -115,6 +118,8 @@ pub struct Limits {
     pub sweep_every: Duration,
     /// How often segments are looked at that might be emptied.
     pub compact_every: Duration,
+    /// Everything on the disk is read once in so long, and what is bad is mended.
+    pub scrub_every: Duration,
     /// An idle log writer covers its last batch after this long.
     pub cover_after: Duration,
     /// An fsync that takes longer makes the node sick.
@@ -140,6 +145,7 @@ impl Default for Limits {
             session_idle: Duration::from_secs(600),
             sweep_every: Duration::from_secs(30),
             compact_every: Duration::from_secs(10),
+            scrub_every: Duration::from_secs(14 * 24 * 3600),
             cover_after: Duration::from_millis(100),
             sick_after: Duration::from_secs(2),
         }

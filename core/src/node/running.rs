@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::boot_number::Boot;
 use super::identity::Identity;
+use super::scrubber::{Scrub, ScrubCounts};
 use super::transport::Transport;
 use super::{CopyStatus, GroupStatus, NodeOptions, NodeStatus, StartError, founding, start};
 use crate::chunk::store::Store;
@@ -21,7 +22,7 @@ use crate::env::{Env, clock, task};
 use crate::group::checkpoint::{self, Checkpoints};
 use crate::group::lifecycle::Walker;
 use crate::group::sweep::{self, SweepLimits};
-use crate::group::{Group, Standing, touch};
+use crate::group::{Group, Standing, bring_back, hand_over, touch};
 use crate::kv::{Kv, KvError, Usage};
 use crate::log::{Log, LogError, Stream, StreamMetrics};
 use crate::shard::router::Router;
@@ -61,6 +62,7 @@ pub struct Node {
     pub(super) walker: Option<Walker>,
     pub(super) compacting: tokio::sync::Mutex<()>,
     pub(super) compaction_moved: AtomicU64,
+    pub(super) scrub: Scrub,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Given up when the node has stopped.
     lock: Mutex<Option<Box<dyn DirLock>>>,
@@ -93,6 +95,8 @@ pub struct NodeMetrics {
     pub places_written: Written,
     /// Bytes of items that compaction moved.
     pub compaction_moved: u64,
+    /// What the scrubber did.
+    pub scrub: ScrubCounts,
 }
 
 impl Node {
@@ -120,6 +124,7 @@ impl Node {
             walker: parts.walker,
             compacting: tokio::sync::Mutex::new(()),
             compaction_moved: AtomicU64::new(0),
+            scrub: Scrub::default(),
             tasks: Mutex::default(),
             lock: Mutex::new(Some(parts.lock)),
             stopping: AtomicBool::new(false),
@@ -138,8 +143,10 @@ impl Node {
         let refused = transport.boots().refused();
         self.keep(task::spawn(step_out(self.router.clone(), refused)));
         for group in self.router.groups.all().cloned() {
-            self.keep(task::spawn(note_terms(group)));
+            self.keep(task::spawn(note_terms(group.clone())));
+            self.keep(task::spawn(bring_back::run(group)));
         }
+        self.keep(task::spawn(hand_over::run(self.router.groups.clone())));
         let limits = &self.options.limits;
         let period = touch::period(limits.abandon_after, limits.release_after);
         self.keep(task::spawn(touch::run(self.router.groups.clone(), period)));
@@ -335,6 +342,7 @@ impl Node {
             }),
             places_written: self.store.places.store().written(),
             compaction_moved: self.compaction_moved.load(Ordering::Relaxed),
+            scrub: self.scrub_counts(),
         }
     }
 
@@ -470,11 +478,16 @@ async fn step_out(router: Arc<Router>, refused: impl Future<Output = String>) {
 
 /// What a leader remembers is of its term only: each new one begins with nothing.
 async fn note_terms(group: Arc<Group>) {
-    let Some(raft) = group.raft() else { return };
     let mut known = 0;
-    while let Ok(term) = raft.leads_anew(known).await {
-        group.memory.begin_term(term, group.replica.applied());
-        known = term;
+    loop {
+        if let Some(raft) = group.raft() {
+            while let Ok(term) = raft.leads_anew(known).await {
+                group.memory.begin_term(term, group.replica.applied());
+                known = term;
+            }
+        }
+        // It stopped; brought back, it leads in another term.
+        clock::sleep(Duration::from_millis(100)).await;
     }
 }
 

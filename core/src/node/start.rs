@@ -8,7 +8,8 @@
 //! * nothing is written before the directory is locked and known to be ours;
 //! * a store that was there before and is gone is damage, never taken for new: a group whose log was purged must have
 //!   its checkpoint;
-//! * a group whose vote, tail or unapplied entries are damaged does not campaign: it turns read-only and says so;
+//! * a group whose vote, tail or unapplied entries are damaged does not campaign: alone, it turns read-only and says so; with
+//!   peers, it takes part again when they have brought it back;
 //! * a node with peers waits for none of them: it takes part at once, and is founded, if new, in the background.
 
 use std::collections::BTreeSet;
@@ -46,17 +47,13 @@ use crate::env::{Env, task};
 use crate::group::checkpoint::{CheckpointLimits, Checkpoints, Pressure};
 use crate::group::install::{self, Arrivals};
 use crate::group::lifecycle::Walker;
-use crate::group::peers::{NoPeers, Peers};
-use crate::group::raft_handle::RaftHandle;
-use crate::group::raft_log::RaftLog;
-use crate::group::raft_state_machine::StateMachine;
 use crate::group::registry::Registry;
 use crate::group::replay;
 use crate::group::replica::{Mark, Replica};
 use crate::group::{Group, Standing};
 use crate::ids::{GroupId, NodeId};
 use crate::kv::{Inner, Kv};
-use crate::log::{Complete, Item, Log, LogOptions, Position, Recovered, Stream};
+use crate::log::{Complete, Damage, Item, Log, LogOptions, Position, Recovered, Scope, Stream};
 use crate::shard::router::Router;
 
 /// Merges read and write at most so many bytes a second.
@@ -305,7 +302,13 @@ impl Storage {
         let store = Arc::new(Store::new(log.clone(), places));
         store.note_recovered(stages);
         for damage in &recovered.damage {
-            store.note_damage(damage.to_string());
+            match damage.scope {
+                // Of an item that lies elsewhere by now, or nowhere, it is only a spot.
+                Scope::Item(item) if is_there(&store, &item, damage) => {
+                    store.note_bad(item, damage.to_string());
+                }
+                _ => store.note_bad_spot(damage.to_string()),
+            }
         }
         Ok(Storage {
             log,
@@ -394,11 +397,16 @@ impl Storage {
         let replica = Arc::new(replica.map_err(|error| StartError::Engine(error.to_string()))?);
         self.store.watch(&replica);
         // A crash may have come between the switch to another member's checkpoint and the end of what it replaced.
-        let cleared = install::clear_up(&replica).await;
-        cleared.map_err(StartError::io(
-            "clear up after a checkpoint",
-            &options.data_dir,
-        ))?;
+        match install::clear_up(&replica).await {
+            // What its rows name cannot be told, so nothing is forgotten.
+            Err(error) if replica.engine.damage().iter().any(|one| !one.healable) => {
+                tracing::warn!(group = name, %error, "left-overs of a checkpoint stay for now");
+            }
+            cleared => cleared.map_err(StartError::io(
+                "clear up after a checkpoint",
+                &options.data_dir,
+            ))?,
+        }
         Ok(Arc::new(Group::new(
             replica,
             self.log.clone(),
@@ -406,6 +414,13 @@ impl Storage {
             transport.map(Transport::peers),
         )))
     }
+}
+
+/// Whether the table of places names this very spot.
+fn is_there(store: &Store, item: &Item, damage: &Damage) -> bool {
+    let place = store.places.get(item);
+    let at = (damage.stream, damage.position);
+    place.is_ok_and(|place| place.is_some_and(|place| (place.stream, place.position) == at))
 }
 
 fn has_segments(disk: &dyn Disk, log: &Path) -> bool {
@@ -427,7 +442,7 @@ async fn bring_up(
             .map_or(0, |at| at.index);
         replayed += last.saturating_sub(group.replica.applied());
     }
-    let groups = registry.all().map(|group| one_up(group, storage, voters));
+    let groups = registry.all().map(|group| one_up(group, voters));
     let up: Result<Vec<()>, StartError> = join_all(groups).await.into_iter().collect();
     up?;
     tracing::debug!(
@@ -438,16 +453,17 @@ async fn bring_up(
     Ok(replayed)
 }
 
-async fn one_up(
-    group: &Arc<Group>,
-    storage: &Storage,
-    voters: &[NodeId],
-) -> Result<(), StartError> {
+async fn one_up(group: &Arc<Group>, voters: &[NodeId]) -> Result<(), StartError> {
     let failed = |what: String| StartError::Group {
         group: group.id,
         what,
     };
     if let Some(why) = replay::refuses_to_vote(group) {
+        if group.peers.is_some() {
+            // Nothing here is needed: all of it comes from those who lead (`group::bring_back`).
+            group.stand(group.hurt(&why));
+            return Ok(());
+        }
         // What stopped it before the damage shows in how far it came, and `hurt` looks at that.
         let _ = replay::as_far_as_possible(group).await;
         let stop = format!(
@@ -457,14 +473,7 @@ async fn one_up(
         group.stand(group.hurt(&stop));
         return Ok(());
     }
-    let log = RaftLog::new(storage.store.clone(), group.id);
-    let state = StateMachine::new(group.replica.clone());
-    let peers: Arc<dyn Peers> = match &group.peers {
-        Some(peers) => peers.clone(),
-        None => Arc::new(NoPeers),
-    };
-    let raft = RaftHandle::start(group.replica.node, group.id, log, state, peers);
-    let raft = raft.await.map_err(failed)?;
+    let raft = group.start_raft().await.map_err(failed)?;
     if voters.first() == Some(&group.replica.node) {
         raft.form(voters).await.map_err(failed)?;
     }

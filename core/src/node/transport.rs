@@ -143,7 +143,7 @@ impl Inner {
                 let inner = self.clone();
                 let (number, asked_in_boot) = (message.number, message.boot);
                 task::spawn(async move {
-                    let what = inner.said(from, group, what).await;
+                    let what = inner.said(from, asked_in_boot, group, what).await;
                     let reply = Content::Reply(peer::Reply { what: Some(what) });
                     // Who waits for it gives up in time.
                     let _ = inner.send(from, number, asked_in_boot, reply);
@@ -212,7 +212,7 @@ impl Inner {
         self.boots.lets(member.id, voters)
     }
 
-    async fn said(&self, from: NodeId, group: u32, what: ask::What) -> reply::What {
+    async fn said(&self, from: NodeId, boot: u64, group: u32, what: ask::What) -> reply::What {
         if let ask::What::Boot(asked) = what {
             let said = self.boots.answer(from, asked).await;
             return said.map_or_else(failed, reply::What::Booted);
@@ -256,6 +256,13 @@ impl Inner {
                 let installed = member.install_for_peer(from, asked);
                 installed.map_or_else(failed, reply::What::Installed)
             }
+            ask::What::BringBack(_) => {
+                if !self.takes_part(&member) || !self.boots.is_newest(from, boot) {
+                    return failed("a boot is not confirmed yet");
+                }
+                let brought = member.bring_back_for_peer().await;
+                brought.map_or_else(failed, reply::What::Brought)
+            }
             of_raft => {
                 let Some(raft) = member.raft() else {
                     return failed("the group does not run here");
@@ -272,10 +279,10 @@ impl Inner {
         }
     }
 
-    /// Whether this question may leave: who is not confirmed does not campaign.
+    /// Whether this question may leave: who is not confirmed does not campaign, and is not brought back.
     fn may_ask(&self, group: GroupId, what: &ask::What) -> bool {
         match what {
-            ask::What::Vote(_) | ask::What::PreVote(_) => {
+            ask::What::Vote(_) | ask::What::PreVote(_) | ask::What::BringBack(_) => {
                 let member = self.member(group);
                 member.is_some_and(|member| self.takes_part(&member))
             }
@@ -299,6 +306,10 @@ impl Drop for Place {
 }
 
 impl Peers for Asking {
+    fn nodes(&self) -> Vec<NodeId> {
+        self.0.boots.founders().collect()
+    }
+
     fn ask(
         &self,
         to: NodeId,

@@ -157,6 +157,12 @@ pub fn startable(config: &Config) -> Result<(), ConfigError> {
             range: "between 1 and 3650",
         });
     }
+    if !(1..=365).contains(&store.scrub_days) {
+        return Err(ConfigError::OutOfRange {
+            key: "store.scrub-days",
+            range: "between 1 and 365",
+        });
+    }
     if !(1..=86_400).contains(&store.lifecycle_day_seconds) {
         return Err(ConfigError::OutOfRange {
             key: "store.lifecycle-day-seconds",

@@ -147,6 +147,8 @@ documented! {
         pub release_after_seconds: u64,
         /// Days after which an unfinished multipart upload is aborted.
         pub upload_expiry_days: u64,
+        /// Days in which everything on the disk is read once, whoever asks for it or not, and what is bad is mended.
+        pub scrub_days: u64,
         /// Length of a day in lifecycle rules, in seconds; shorter than 86400 for tests only.
         ///
         /// What clients are told (x-amz-expiration) stays in real days.
@@ -162,6 +164,7 @@ impl Default for Store {
             block_cache_mib: 64,
             release_after_seconds: 900,
             upload_expiry_days: 7,
+            scrub_days: 14,
             lifecycle_day_seconds: 86_400,
         }
     }

@@ -204,7 +204,7 @@ mod tests {
     use minikv_core::ids::GroupId;
     use minikv_core::kv::Usage;
     use minikv_core::log::StreamMetrics;
-    use minikv_core::node::{GroupStatus, NodeMetrics, NodeStatus};
+    use minikv_core::node::{GroupStatus, NodeMetrics, NodeStatus, ScrubCounts};
 
     use super::*;
 
@@ -263,6 +263,10 @@ mod tests {
                 },
                 places_written: Written::default(),
                 compaction_moved: 13,
+                scrub: ScrubCounts {
+                    mended: 14,
+                    ..ScrubCounts::default()
+                },
             },
         });
         metrics.text().unwrap()
@@ -337,6 +341,7 @@ mod tests {
             "minikv_checkpoints_total 2",
             "minikv_run_written_bytes_total{table=\"rows\",by=\"merge\"} 12",
             "minikv_compaction_moved_bytes_total 13",
+            "minikv_scrub_mended_total 14",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }

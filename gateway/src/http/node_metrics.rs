@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use minikv_core::kv::lifecycle::LifecycleCounts;
 use minikv_core::log::{FSYNC_BOUNDS, StreamMetrics};
-use minikv_core::node::{GroupStatus, NodeMetrics, NodeStatus};
+use minikv_core::node::{GroupStatus, NodeMetrics, NodeStatus, ScrubCounts};
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -123,6 +123,7 @@ impl Collector for NodeCollector {
             metrics.compaction_moved,
         )?;
 
+        to.scrubber(&metrics.scrub)?;
         to.lifecycle(&status.lifecycle)?;
 
         let streams = [("meta", &metrics.meta), ("blob", &metrics.blob)];
@@ -232,6 +233,38 @@ impl Encoder<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    fn scrubber(&mut self, counts: &ScrubCounts) -> Encoded {
+        for (name, help, value) in [
+            (
+                "minikv_scrub_read_bytes",
+                "Bytes that the scrubber read; of checkpoints each copy",
+                counts.bytes,
+            ),
+            (
+                "minikv_scrub_passes",
+                "Passes of the scrubber through everything",
+                counts.passes,
+            ),
+            (
+                "minikv_scrub_found",
+                "Files, log entries and contents that the scrubber found damaged",
+                counts.found,
+            ),
+            (
+                "minikv_scrub_mended",
+                "Contents written anew from another member's",
+                counts.mended,
+            ),
+        ] {
+            self.count(name, help, value)?;
+        }
+        self.level(
+            "minikv_scrub_last_pass_seconds",
+            "When the scrubber had last read everything, since 1970; 0: not yet",
+            counts.last_pass_ms / 1000,
+        )
     }
 
     fn lifecycle(&mut self, counts: &LifecycleCounts) -> Encoded {

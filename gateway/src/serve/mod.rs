@@ -398,6 +398,7 @@ fn node_options(config: &Config) -> NodeOptions {
     options.limits.block_cache_bytes = (store.block_cache_mib as usize) << 20;
     options.limits.release_after = Duration::from_secs(store.release_after_seconds);
     options.limits.upload_expiry = Duration::from_secs(store.upload_expiry_days * 24 * 3600);
+    options.limits.scrub_every = Duration::from_secs(store.scrub_days * 24 * 3600);
     let day = Duration::from_secs(store.lifecycle_day_seconds);
     if store.lifecycle_day_seconds < 86_400 {
         let seconds = store.lifecycle_day_seconds;

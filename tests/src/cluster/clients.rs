@@ -162,6 +162,9 @@ async fn put_in_parts(
     }
 }
 
+/// What is said of a content that ended before its end.
+const CUT_OFF: &str = "cut off after ";
+
 /// The whole content of a version. `slowly`: as by a client that takes its time. `None`: it was overwritten since it was
 /// looked up, and its bytes need not be there.
 async fn read_all(kv: &Kv, version: &Version, slowly: bool) -> Result<Option<Bytes>, KvError> {
@@ -182,7 +185,7 @@ async fn read_all(kv: &Kv, version: &Version, slowly: bool) -> Result<Option<Byt
                 return Ok(None);
             }
             Err(KvError::Refused(why)) => {
-                let what = format!("{why} after {} bytes", read.len());
+                let what = format!("{CUT_OFF}{} bytes: {why}", read.len());
                 return Err(KvError::Damaged(what));
             }
             Err(error) => return Err(error),
@@ -576,6 +579,22 @@ impl Clients {
                 let what =
                     format!("client {client} at node {node}, key {key}: a read was refused: {why}");
                 self.wrong.lock().push(what);
+                return None;
+            }
+            // The rule for rows that a copy cannot read: an error with their name, until they are brought back.
+            Ended::Answered(Err(KvError::Damaged(why))) if self.nodes.is_rotten(node) => {
+                self.trace.say(format!(
+                    "client {client} at node {node}: key {key} Read: damaged: {why}"
+                ));
+                return None;
+            }
+            // Short of room a store gives freed bytes back at once, and a slow reader's connection is reset.
+            Ended::Answered(Err(KvError::Damaged(why)))
+                if why.starts_with(CUT_OFF) && self.nodes.any_full() =>
+            {
+                self.trace.say(format!(
+                    "client {client} at node {node}: key {key} Read: {why}"
+                ));
                 return None;
             }
             Ended::Answered(Err(KvError::Damaged(why))) => {

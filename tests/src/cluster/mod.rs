@@ -9,9 +9,11 @@
 
 pub mod aim;
 pub mod clients;
+pub mod disks;
 pub mod history;
 pub mod nodes;
 pub mod storm;
+pub mod three;
 pub mod trace;
 
 use std::collections::BTreeMap;
@@ -87,6 +89,8 @@ pub struct Outcome {
     pub refused: usize,
     /// Checkpoints of other members that were taken over.
     pub installs: u64,
+    /// What scrubbers found bad, and payloads and frames that were written anew, on nodes that live at the end.
+    pub scrubbed: (u64, u64),
 }
 
 /// Few clients over many keys, or so many over so few that reads of a group overlap on every node.
@@ -145,6 +149,7 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
     };
     let installs = Arc::new(Mutex::new(BTreeMap::new()));
     task::spawn(look(nodes.clone(), copies.clone(), installs.clone()));
+    task::spawn(bury(nodes.clone()));
     let gaps = Arc::new(Mutex::new(Vec::new()));
     task::spawn(look_for_gaps(nodes.clone(), gaps.clone()));
     if let Err(what) = world.live().await {
@@ -193,6 +198,14 @@ async fn look(
         for (node, of_node) in nodes.copies() {
             copies.lock().look(node, &of_node);
         }
+    }
+}
+
+/// A node whose log has failed ends, as its process would.
+async fn bury(nodes: Nodes) {
+    loop {
+        clock::sleep(LOOK_EVERY / 2).await;
+        nodes.end_failed();
     }
 }
 
@@ -250,6 +263,7 @@ impl World {
             faults: self.plan.faults.clone(),
             dice: dice.fork(),
             aim: self.aim.clone(),
+            rotten: None,
         };
         storm.rage(self.plan.storm).await;
         storm.heal();
@@ -279,6 +293,11 @@ impl World {
             client.await.map_err(|error| error.to_string())?;
         }
         self.audit(&bucket).await?;
+        for node in self.running() {
+            let counts = node.scrub_counts();
+            self.outcome.scrubbed.0 += counts.found;
+            self.outcome.scrubbed.1 += counts.mended;
+        }
         if self.plan.faults.is_empty() {
             let broken = elections::check(&terms, &self.agreement.terms());
             self.outcome.broken.extend(broken);
@@ -289,6 +308,7 @@ impl World {
     /// Looks at everything that is there, through every node.
     async fn audit(&mut self, bucket: &Bucket) -> Result<(), String> {
         self.trace.say("audit");
+        self.damage_is_mended().await?;
         for node in self.nodes.whole() {
             let mut found = BTreeMap::new();
             for key in self.clients.all_keys() {
@@ -336,6 +356,34 @@ impl World {
             self.outcome.broken.extend(counted);
         }
         Ok(())
+    }
+
+    /// What went bad on a disk is found by the scrubber, whoever reads or does not read it, and mended from the others.
+    async fn damage_is_mended(&self) -> Result<(), String> {
+        if !self.nodes.any_ailed() {
+            return Ok(());
+        }
+        let passes = |running: &Node| running.scrub_counts().passes;
+        let before: Vec<u64> = self.running().iter().map(|node| passes(node)).collect();
+        let deadline = now() + chunks::BOUND.as_nanos() as u64;
+        loop {
+            let mut left = Vec::new();
+            for (running, before) in self.running().iter().zip(&before) {
+                // One that began before the end of the storm may have passed by what went bad last.
+                if passes(running) < before + 2 {
+                    left.push("not scrubbed yet".to_owned());
+                }
+                left.extend(running.status().await.damage);
+            }
+            if left.is_empty() {
+                return Ok(());
+            }
+            if now() > deadline {
+                let left = left.join("\n    ");
+                return Err(format!("damage is not mended:\n    {left}"));
+            }
+            clock::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     /// Uploads that clients left behind.

@@ -3,10 +3,12 @@
 //! Always true: a node's tasks live in a scope of their own per life, and its disk outlives them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
 use minikv_core::env::clock;
-use minikv_core::env::sim::{Choice, Latency, Scope, SimDisk, SimNet};
+use minikv_core::env::sim::{Choice, Fault, Latency, OpKind, Scope, SimDisk, SimNet};
 use minikv_core::env::{Env, task};
 use minikv_core::kv::Kv;
 use minikv_core::node::{CopyStatus, Founders, Limits, Node, NodeOptions};
@@ -18,6 +20,8 @@ use crate::world::small_options;
 
 /// The cluster that simulations found.
 const CLUSTER: u128 = 0x6d69_6e69_6b76;
+/// Bytes of a disk.
+const CAPACITY: u64 = 1 << 30;
 /// Data groups: enough that a listing and a bucket meet more than one.
 const DATA_GROUPS: u16 = 2;
 
@@ -33,14 +37,22 @@ struct Member {
     earlier: Option<SimDisk>,
     /// Its disk was put back or emptied: it must take no part any more.
     out: bool,
+    /// Its disk fails or is full: a node may die of that, or not start, and is started again.
+    ails: bool,
+    /// Something of what lies on it was damaged.
+    rotten: bool,
 }
 
 struct Shared {
     members: Mutex<Vec<Member>>,
     net: SimNet,
     trace: Trace,
-    /// Nodes that could not start, and why.
+    /// Nodes that could not start, or ended by themselves, and why.
     failed: Mutex<Vec<String>>,
+    /// Some disk was not well for a while.
+    any_ailed: AtomicBool,
+    /// Some disk was full for a while.
+    any_full: AtomicBool,
 }
 
 /// All of them, numbered from 1.
@@ -57,9 +69,12 @@ pub fn usual() -> Latency {
     }
 }
 
+/// Until a node that could not start is started again.
+const AGAIN: Duration = Duration::from_millis(300);
+
 fn empty_disk(seed: u64) -> SimDisk {
     let disk = SimDisk::new(seed);
-    disk.set_capacity(1 << 30);
+    disk.set_capacity(CAPACITY);
     disk.set_latency(usual());
     disk
 }
@@ -87,6 +102,8 @@ fn options(this: u64, count: u64) -> NodeOptions {
             abandon_after: Duration::from_secs(10),
             // The record of a transaction whose gateway died is kept until its session has ended.
             session_idle: Duration::from_secs(15),
+            // What rots is found before the audit asks for it.
+            scrub_every: Duration::from_secs(10),
             ..small.limits.clone()
         },
         ..small
@@ -105,6 +122,8 @@ impl Nodes {
             drift: 0,
             earlier: None,
             out: false,
+            ails: false,
+            rotten: false,
         };
         Nodes {
             shared: Arc::new(Shared {
@@ -112,6 +131,8 @@ impl Nodes {
                 net,
                 trace,
                 failed: Mutex::default(),
+                any_ailed: AtomicBool::new(false),
+                any_full: AtomicBool::new(false),
             }),
         }
     }
@@ -160,7 +181,14 @@ impl Nodes {
                 }),
                 Err(error) => {
                     let what = format!("node {node} does not start: {error}");
-                    nodes.shared.failed.lock().push(what);
+                    if !nodes.with(node, |member| member.ails) {
+                        nodes.shared.failed.lock().push(what);
+                        return;
+                    }
+                    nodes.shared.trace.say(what);
+                    clock::sleep(AGAIN).await;
+                    nodes.with(node, |member| member.alive &= member.life != life);
+                    nodes.start(node);
                 }
             }
         });
@@ -271,6 +299,98 @@ impl Nodes {
     pub fn resume_all(&self) {
         for member in self.shared.members.lock().iter() {
             member.scope.resume();
+        }
+    }
+
+    /// A node's disk does something wrong for a while; a crash ends it early.
+    pub fn ail(&self, node: u64, faults: &[(OpKind, u32, Fault)], how_long: Duration) {
+        let disk = self.with(node, |member| {
+            member.ails = true;
+            for (kind, per_million, fault) in faults {
+                member.disk.fail_rate(*kind, *per_million, *fault);
+            }
+            member.disk.clone()
+        });
+        self.shared.any_ailed.store(true, Ordering::Relaxed);
+        let trace = self.shared.trace.clone();
+        task::spawn(async move {
+            clock::sleep(how_long).await;
+            disk.clear_faults();
+            disk.release_hangs();
+            trace.say(format!("node {node}'s disk works again"));
+        });
+    }
+
+    /// All but so many bytes of a node's disk are taken, for a while.
+    pub fn fill(&self, node: u64, left: u64, how_long: Duration) {
+        let filled = self.with(node, |member| {
+            let space = member.disk.env().disk.space(std::path::Path::new("/"));
+            let space = space.ok()?;
+            member.ails = true;
+            let used = space.capacity - space.free;
+            member.disk.set_capacity(used + left);
+            Some(())
+        });
+        if filled.is_none() {
+            return;
+        }
+        self.shared.any_full.store(true, Ordering::Relaxed);
+        let nodes = self.clone();
+        task::spawn(async move {
+            clock::sleep(how_long).await;
+            // Also if it is another one by now: a crash leaves a copy.
+            nodes.with(node, |member| member.disk.set_capacity(CAPACITY));
+            nodes
+                .shared
+                .trace
+                .say(format!("node {node}'s disk has room again"));
+        });
+    }
+
+    /// Something on a node's disk is damaged from now on.
+    pub fn is_rotten_now(&self, node: u64) {
+        self.with(node, |member| member.rotten = true);
+        self.shared.any_ailed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether something on a node's disk was damaged.
+    pub fn is_rotten(&self, node: u64) -> bool {
+        self.with(node, |member| member.rotten)
+    }
+
+    /// Whether any disk was damaged, or not well for a while.
+    pub fn any_ailed(&self) -> bool {
+        self.shared.any_ailed.load(Ordering::Relaxed)
+    }
+
+    /// Whether a disk was full: then freed bytes are given back at once, whoever still reads them.
+    pub fn any_full(&self) -> bool {
+        self.shared.any_full.load(Ordering::Relaxed)
+    }
+
+    /// All disks work, and have room; what is damaged stays so.
+    pub fn heal_disks(&self) {
+        for member in self.shared.members.lock().iter_mut() {
+            member.disk.clear_faults();
+            member.disk.release_hangs();
+            member.disk.set_capacity(CAPACITY);
+            member.disk.set_latency(usual());
+        }
+    }
+
+    /// Nodes whose log has failed for good end, as their processes would.
+    pub fn end_failed(&self) {
+        for node in 1..=self.count() {
+            let failure = self
+                .running(node)
+                .and_then(|running| running.failed().now_or_never());
+            let Some(error) = failure else { continue };
+            let what = format!("node {node} ends: {error}");
+            match self.with(node, |member| member.ails) {
+                true => self.shared.trace.say(what),
+                false => self.shared.failed.lock().push(what),
+            }
+            self.crash(node, None);
         }
     }
 

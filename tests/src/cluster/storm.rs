@@ -5,9 +5,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use minikv_core::env::clock;
-use minikv_core::env::sim::{Choice, Latency, SimNet, Weather};
+use minikv_core::env::sim::{Choice, Fault as DiskFault, Latency, OpKind, SimNet, Weather};
 
 use super::aim::{Aim, Target};
+use super::disks;
 use super::nodes::{Nodes, choice, usual};
 use super::trace::{Trace, now};
 use crate::dice::Dice;
@@ -47,9 +48,19 @@ pub enum Fault {
     Rollback,
     /// A node comes back with an empty disk: the same.
     Wipe,
+    /// A disk has no room for a while.
+    Full,
+    /// Reads, writes and fsyncs of a disk fail now and then.
+    Eio,
+    /// The fsyncs of a disk do not return for a while.
+    Hang,
+    /// Bits flip on a disk: on the same one for a whole seed.
+    Rot,
+    /// Some reads of a disk return the bytes of another place.
+    Misdirected,
 }
 
-const ALL: [(&str, Fault); 16] = [
+const ALL: [(&str, Fault); 21] = [
     ("kill", Fault::Kill),
     ("power", Fault::Power),
     ("power-all", Fault::PowerAll),
@@ -66,6 +77,11 @@ const ALL: [(&str, Fault); 16] = [
     ("aimed", Fault::Aimed),
     ("rollback", Fault::Rollback),
     ("wipe", Fault::Wipe),
+    ("full", Fault::Full),
+    ("eio", Fault::Eio),
+    ("hang", Fault::Hang),
+    ("rot", Fault::Rot),
+    ("misdirected", Fault::Misdirected),
 ];
 
 /// In so long every node has told every other one of its last start, and one that is not welcome hears it.
@@ -131,6 +147,8 @@ pub struct Storm {
     pub dice: Dice,
     /// What some faults wait for.
     pub aim: Aim,
+    /// Whose disk rots.
+    pub rotten: Option<u64>,
 }
 
 impl Storm {
@@ -172,8 +190,8 @@ impl Storm {
     pub fn heal(&self) {
         self.clear_up();
         self.nodes.resume_all();
+        self.nodes.heal_disks();
         for node in 1..=self.nodes.count() {
-            self.nodes.set_latency(node, usual());
             self.nodes.start(node);
         }
         self.trace.say("everything has healed");
@@ -317,6 +335,79 @@ impl Storm {
                 self.nodes.set_wall_offset_ms(node, jump);
             }
             Fault::Aimed => self.die_in_the_act().await,
+            Fault::Full => {
+                let node = self.victim();
+                let (left, how_long) = (self.dice.below(3 << 20), self.some_seconds());
+                self.trace.say(format!(
+                    "node {node}'s disk has {left} bytes left for {how_long:?}"
+                ));
+                self.nodes.fill(node, left, how_long);
+            }
+            Fault::Eio => {
+                let node = self.victim();
+                let mut rate = || self.dice.below(20_000) as u32;
+                let faults = [OpKind::Read, OpKind::Write, OpKind::Sync, OpKind::SyncDir]
+                    .map(|kind| (kind, rate(), DiskFault::Eio));
+                self.ail(node, &faults, "fails now and then");
+            }
+            Fault::Hang => {
+                let node = self.victim();
+                let hangs = [(OpKind::Sync, 1_000_000, DiskFault::Hang)];
+                self.ail(node, &hangs, "does not finish its fsyncs");
+            }
+            Fault::Rot => self.rot(),
+            Fault::Misdirected => {
+                let node = self.victim();
+                let Some(by) = disks::astray(&self.nodes.disk(node), &mut self.dice) else {
+                    return;
+                };
+                let rate = (1 + self.dice.below(30_000)) as u32;
+                let faults = [(OpKind::Read, rate, DiskFault::Misdirect(by))];
+                self.ail(node, &faults, "reads from elsewhere");
+            }
+        }
+    }
+
+    /// Mostly a few; up to 30.
+    fn some_seconds(&mut self) -> Duration {
+        Duration::from_millis(match self.dice.percent(75) {
+            true => 500 + self.dice.below(5_000),
+            false => 5_000 + self.dice.below(25_000),
+        })
+    }
+
+    fn ail(&mut self, node: u64, faults: &[(OpKind, u32, DiskFault)], what: &str) {
+        // One that starts reads its log as it is: what it took a bad read for would be lost.
+        if self.nodes.running(node).is_none() {
+            return;
+        }
+        let how_long = self.some_seconds();
+        self.trace
+            .say(format!("node {node}'s disk {what} for {how_long:?}"));
+        self.nodes.ail(node, faults, how_long);
+    }
+
+    /// Which damage a cluster must survive: see `disks`.
+    fn rot(&mut self) {
+        if !self.nodes.out().is_empty() || self.nodes.count() < 3 {
+            return;
+        }
+        let any = self.any_node();
+        let node = *self.rotten.get_or_insert(any);
+        let rot = disks::ROTS[self.dice.below(disks::ROTS.len() as u64) as usize];
+        let twin = node.is_multiple_of(2);
+        let Some(what) = disks::rot(&self.nodes.disk(node), rot, twin, &mut self.dice) else {
+            return;
+        };
+        self.nodes.is_rotten_now(node);
+        self.trace.say(format!("node {node}'s disk rots: {what}"));
+        // Its log it reads when it starts.
+        let dies = match rot {
+            disks::Rot::Log => 70,
+            _ => 20,
+        };
+        if self.dice.percent(dies) && self.nodes.is_alive(node) {
+            self.nodes.crash(node, None);
         }
     }
 
@@ -364,7 +455,8 @@ impl Storm {
     async fn lose_a_disk(&mut self, fault: Fault) {
         let count = self.nodes.count();
         let all_run = (1..=count).all(|node| self.nodes.running(node).is_some());
-        let one_is_out = !self.nodes.out().is_empty();
+        // What one lost the others must have: one that rots may have lost the same.
+        let one_is_out = !self.nodes.out().is_empty() || self.rotten.is_some();
         if count < 3 || !all_run || one_is_out || self.dice.percent(60) {
             return;
         }
