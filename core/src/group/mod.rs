@@ -10,12 +10,15 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod command;
+pub(crate) mod confirm;
 pub(crate) mod forward;
 pub(crate) mod install;
 #[cfg(all(test, feature = "interleave"))]
 mod interleaved;
 pub(crate) mod leader_memory;
 pub(crate) mod lifecycle;
+pub(crate) mod membership;
+pub(crate) mod membership_driver;
 pub(crate) mod peers;
 pub(crate) mod pending;
 pub(crate) mod propose;

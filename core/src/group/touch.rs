@@ -33,7 +33,8 @@ pub(crate) async fn run(groups: std::sync::Arc<Registry>, period: Duration) {
     loop {
         let since = clock::now();
         clock::sleep(period).await;
-        let told = groups.data().map(|group| tell(group, since, period));
+        let groups: Vec<_> = groups.data().collect();
+        let told = groups.iter().map(|group| tell(group, since, period));
         futures::future::join_all(told).await;
     }
 }

@@ -40,7 +40,7 @@ impl Kv {
         bucket: &Bucket,
         request: &ListRequest,
     ) -> Result<Option<ListPage>, KvError> {
-        let groups: Vec<Arc<Group>> = self.router().groups.data().cloned().collect();
+        let groups = self.router().data()?;
         let owned = self.owned(&groups).await?;
         if !covers_all(&owned) {
             return Ok(None);
@@ -116,7 +116,7 @@ impl Kv {
         bucket: &Bucket,
         request: UploadsRequest,
     ) -> Result<UploadsPage, KvError> {
-        let groups: Vec<Arc<Group>> = self.router().groups.data().cloned().collect();
+        let groups = self.router().data()?;
         let owned = self.owned(&groups).await?;
         let mut pages = Vec::with_capacity(groups.len());
         for (group, vshards) in groups.iter().zip(&owned) {

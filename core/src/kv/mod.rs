@@ -93,7 +93,7 @@ impl Kv {
     /// other, so under writes it is no single moment.
     pub async fn usage(&self, bucket: &Bucket) -> Result<Usage, KvError> {
         let mut usage = Usage::default();
-        for group in self.router().groups.data() {
+        for group in self.router().data()? {
             let view = group.read().await?;
             let here = read::bucket_usage(&*view, bucket.id).map_err(unreadable)?;
             usage.add(&Usage::of_row(&here));

@@ -150,7 +150,7 @@ impl Router {
                 Answer::Done(done) => return Ok(Outcome::Done(done)),
                 Answer::Refused(refusal) => return Err(refusal.into()),
                 Answer::TryAgain(TryAgain::Blocked(txn)) => {
-                    driver::meet(self, directory, &txn).await?;
+                    driver::meet(self, &directory, &txn).await?;
                 }
                 Answer::TryAgain(TryAgain::StaleEpoch(_)) => return Ok(Outcome::Stale),
                 Answer::TryAgain(again) => {
@@ -203,9 +203,9 @@ impl Router {
         let Some(facts) = facts else {
             return Ok(());
         };
-        let pushes = self
-            .groups
-            .data()
+        let groups = self.data()?;
+        let pushes = groups
+            .iter()
             .map(|group| self.push_and_confirm(facts, group));
         join_all(pushes).await.into_iter().collect()
     }

@@ -97,10 +97,10 @@ where
             Outcome::TryAnew { met, behind } => {
                 // Nothing is held any more: now it may wait.
                 for (group, txn) in met {
-                    meet(router, router.groups.get(group)?, &txn).await?;
+                    meet(router, &*router.groups.get(group)?, &txn).await?;
                 }
                 for (group, bucket) in behind {
-                    router.push_to(bucket, router.groups.get(group)?).await?;
+                    router.push_to(bucket, &*router.groups.get(group)?).await?;
                 }
                 if attempt > 0 {
                     // Two that keep meeting must not do so in step.
@@ -193,7 +193,7 @@ impl Run {
                 Step::Prepare(group) => Some(run.prepare(group).await),
                 Step::Clear(group, other) => {
                     let cleared = match run.router.groups.get(group) {
-                        Ok(member) => clear(&run.router, member, &other.0, Duration::ZERO).await,
+                        Ok(member) => clear(&run.router, &member, &other.0, Duration::ZERO).await,
                         Err(error) => Err(error),
                     };
                     Some(Event::Cleared(group, cleared.is_ok()))
