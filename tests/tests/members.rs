@@ -444,7 +444,8 @@ fn a_leader_that_is_stopped_hands_over_first() {
         world.nodes.crash(leader, None);
         let other = (1..=3).find(|node| *node != leader).unwrap();
         let asked = clock::now();
-        world.put(other, 4_300).await.unwrap();
+        // A small one: chunks wait a moment for the one that is gone.
+        world.put(other, 4_301).await.unwrap();
         let waited = clock::now() - asked;
         assert!(waited < Duration::from_millis(300), "waited {waited:?}");
         drop(world.net.clone());
