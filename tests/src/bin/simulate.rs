@@ -120,7 +120,7 @@ fn one(arguments: &Arguments) -> ExitCode {
         .iter()
         .for_each(|what| println!("BROKEN {what}"));
     println!(
-        "FIGURES {} {} {} {} {} {} {} {} {:016x}",
+        "FIGURES {} {} {} {} {} {} {} {} {} {:016x}",
         outcome.simulated.as_millis(),
         outcome.calls.0,
         outcome.calls.1,
@@ -129,6 +129,7 @@ fn one(arguments: &Arguments) -> ExitCode {
         outcome.messages,
         outcome.refused,
         outcome.installs,
+        outcome.removed,
         hash(&outcome.trace) ^ outcome.steps,
     );
     match failed {
@@ -214,6 +215,7 @@ struct Total {
     refused: u64,
     installs: u64,
     with_installs: u64,
+    removed: u64,
     different: Vec<u64>,
 }
 
@@ -254,7 +256,7 @@ fn all(arguments: &Arguments) -> ExitCode {
                     .get(at)
                     .and_then(|text| text.parse::<u64>().ok())
             };
-            let figures: Vec<u64> = (0..8).map(|at| figure(at).unwrap_or(0)).collect();
+            let figures: Vec<u64> = (0..9).map(|at| figure(at).unwrap_or(0)).collect();
             total.simulated_ms += figures[0];
             total.calls += figures[1];
             total.unknown += figures[2];
@@ -265,6 +267,7 @@ fn all(arguments: &Arguments) -> ExitCode {
             total.refused += figures[6];
             total.installs += figures[7];
             total.with_installs += u64::from(figures[7] > 0);
+            total.removed += figures[8];
             if let Some(Ok(again)) = again
                 && again.figures != ran.figures
             {
@@ -320,7 +323,7 @@ fn line(total: &Total, took: Duration) -> String {
         format!(", {:.0} per CPU second", simulated / cpu)
     });
     format!(
-        "{} seeds in {seconds:.0} s ({:.2} seeds/s), {:.2} simulated hours ({:.0} simulated s per s{per_cpu}), {} calls ({} of unknown outcome), {} keys undecided, {} copies compared, {} messages, {} lost disks refused, {} whole states installed in {} seeds, {} failed, {} run twice, {} differ",
+        "{} seeds in {seconds:.0} s ({:.2} seeds/s), {:.2} simulated hours ({:.0} simulated s per s{per_cpu}), {} calls ({} of unknown outcome), {} keys undecided, {} copies compared, {} messages, {} lost disks refused, {} whole states installed in {} seeds, {} nodes removed, {} failed, {} run twice, {} differ",
         total.seeds,
         total.seeds as f64 / seconds,
         total.simulated_ms as f64 / 3_600_000.0,
@@ -333,6 +336,7 @@ fn line(total: &Total, took: Duration) -> String {
         total.refused,
         total.installs,
         total.with_installs,
+        total.removed,
         total.failed.len(),
         total.compared_twice,
         total.different.len()

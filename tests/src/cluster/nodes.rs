@@ -9,7 +9,9 @@ use minikv_core::env::clock;
 use minikv_core::env::sim::{Choice, Latency, Scope, SimDisk, SimNet};
 use minikv_core::env::{Env, task};
 use minikv_core::kv::Kv;
-use minikv_core::node::{Cluster, CopyStatus, Founders, Joining, Limits, Node, NodeOptions};
+use minikv_core::node::{
+    Cluster, CopyStatus, Founders, Joining, Limits, MemberRole, Node, NodeOptions,
+};
 use parking_lot::Mutex;
 
 use super::trace::Trace;
@@ -163,6 +165,26 @@ impl Nodes {
 
     fn with<T>(&self, node: u64, ask: impl FnOnce(&mut Member) -> T) -> T {
         ask(&mut self.shared.members.lock()[node as usize - 1])
+    }
+
+    /// How many groups there are, with group 0.
+    pub fn groups(&self) -> usize {
+        usize::from(DATA_GROUPS) + 1
+    }
+
+    /// Whether every group has its members, all of which run on disks of their own: no change is under way, nobody is lost.
+    pub fn is_settled(&self) -> bool {
+        let whole = self.whole();
+        (0..=DATA_GROUPS).all(|group| {
+            let leader = self.leader(group).and_then(|leader| self.running(leader));
+            let members = leader.and_then(|leader| leader.members().remove(&group));
+            members.is_some_and(|members| {
+                members.iter().all(|(node, role)| {
+                    let here = whole.contains(node) && self.running(*node).is_some();
+                    here && *role == MemberRole::Member
+                })
+            })
+        })
     }
 
     /// How many there are.
