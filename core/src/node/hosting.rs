@@ -8,6 +8,8 @@
 //! ```
 //! Always true:
 //! * a member of a group is made only when a leader asks for it, and begins with the last vote that this node had in it;
+//! * it votes, and asks for votes, only when it has applied all that was agreed on when it came: as an earlier member this
+//!   node may have acknowledged some of it, and a candidate that was away since may still count on its vote;
 //! * data goes only after a leader, confirmed by a majority after this node had fallen silent, did not name this node: what
 //!   it acknowledged before counts for nobody any more;
 //! * whatever is cut here is ended by the next start (`hosted_file`).
@@ -29,19 +31,22 @@ use tokio::sync::{Notify, oneshot};
 
 use super::hosted_file::{HostedGroups, Hosting};
 use super::identity::Identity;
-use super::start::{Storage, one_up};
+use super::start::{Storage, limits, one_up};
 use super::transport::Steward;
 use super::{NodeOptions, StartError, joining};
 use crate::env::clock;
 use crate::env::disk::Disk;
 use crate::env::task::{self, JoinHandle};
 use crate::group::checkpoint::Pressure;
+use crate::group::elsewhere::{Elsewhere, NotHere};
+use crate::group::install::Arrivals;
 use crate::group::peers::Peers;
 use crate::group::registry::Registry;
+use crate::group::replica::Replica;
+use crate::group::roster::Roster;
 use crate::group::{Group, Standing, membership_driver, repair};
 use crate::ids::{GroupId, NodeId};
 use crate::log::Item;
-use crate::shard::roster::Roster;
 use crate::shard::router::Router;
 use crate::state::read;
 
@@ -82,6 +87,34 @@ impl Hosts {
         self.identity.node
     }
 
+    /// The way to a group that lies elsewhere; `None`: nobody knows of such a group.
+    pub(super) fn way_to(&self, id: GroupId, first: Vec<NodeId>) -> Option<Arc<Group>> {
+        let data_groups = self.roster().with(|known| known.data_groups);
+        if id.0 > data_groups {
+            return None;
+        }
+        let arrivals = Arrivals {
+            disk: self.storage.disk.clone(),
+            dir: self.options.data_dir.join("incoming").join(id.to_string()),
+        };
+        let replica = Replica::new(
+            id,
+            self.node(),
+            Arc::new(NotHere),
+            self.storage.store.clone(),
+            arrivals,
+            limits(&self.options),
+            self.grown.clone(),
+        );
+        let way = Elsewhere::new(self.roster().clone(), first, self.node());
+        let log = self.storage.log.clone();
+        let peers = self.peers.clone();
+        let replica = Arc::new(replica.ok()?);
+        let mut group = Group::new(replica, log, self.pressure.clone(), peers);
+        group.elsewhere = Some(way);
+        Some(Arc::new(group))
+    }
+
     /// Starts what works for a group.
     pub(super) fn tend(&self, group: &Arc<Group>) {
         let mut tasks = Vec::new();
@@ -112,7 +145,7 @@ impl Hosts {
     }
 
     /// Has a member of a group here.
-    async fn begin(&self, id: GroupId) -> Result<(), String> {
+    async fn begin(&self, id: GroupId, floor: u64) -> Result<(), String> {
         if self.registry().find(id).is_some() {
             return Ok(());
         }
@@ -136,7 +169,7 @@ impl Hosts {
                 .await
                 .map_err(said)?;
         }
-        listed.0.insert(id, Hosting::Hosted);
+        listed.0.insert(id, Hosting::Hosted(floor));
         self.write(&listed).await?;
         let (options, peers) = (&self.options, self.peers.clone());
         let group = self.storage.group(
@@ -148,10 +181,28 @@ impl Hosts {
             peers,
         );
         let group = group.await.map_err(said)?;
+        group.set_floor(floor);
         one_up(&group, &self.storage, &[]).await.map_err(said)?;
         tracing::info!(group = %id, "this node has a member of a group now");
         self.tend(&group);
         self.registry().put(group);
+        Ok(())
+    }
+
+    /// Notes that a member has applied what it must have applied before it votes; durable when it returns.
+    async fn caught_up(&self, id: GroupId) -> Result<(), String> {
+        let Some(group) = self.registry().find(id) else {
+            return Ok(());
+        };
+        if group.floor() == 0 || group.replica.applied() < group.floor() {
+            return Ok(());
+        }
+        let mut listed = self.listed.lock().await;
+        if let Some(hosting @ Hosting::Hosted(_)) = listed.0.get_mut(&id) {
+            *hosting = Hosting::Hosted(0);
+            self.write(&listed).await?;
+            group.set_floor(0);
+        }
         Ok(())
     }
 
@@ -266,13 +317,21 @@ impl Hosts {
 }
 
 impl Steward for Weak<Hosts> {
-    fn host(&self, group: GroupId) -> BoxFuture<'_, Result<(), String>> {
+    fn host(&self, group: GroupId, floor: u64) -> BoxFuture<'_, Result<(), String>> {
         let hosts = self.upgrade();
         Box::pin(async move {
             let hosts = hosts.ok_or("this node stops")?;
             // On a thread: files are opened.
-            let begun = task::spawn_thread("host", async move { hosts.begin(group).await });
+            let begun = task::spawn_thread("host", async move { hosts.begin(group, floor).await });
             begun.await.unwrap_or_else(|error| Err(error.to_string()))
+        })
+    }
+
+    fn caught_up(&self, group: GroupId) -> BoxFuture<'_, Result<(), String>> {
+        let hosts = self.upgrade();
+        Box::pin(async move {
+            let hosts = hosts.ok_or("this node stops")?;
+            hosts.caught_up(group).await
         })
     }
 

@@ -22,10 +22,9 @@ use super::departure::Departure;
 use super::identity::Identity;
 use crate::env::clock;
 use crate::group::peers::Peers;
-use crate::group::read::unreadable;
+use crate::group::roster::{Known, state_of};
 use crate::ids::{GroupId, NodeId};
 use crate::kv::Refusal;
-use crate::shard::roster::{Known, state_of};
 use crate::shard::router::Router;
 use crate::state::answer::{Answer, Done, TryAgain};
 use crate::state::entry::Body;
@@ -90,7 +89,7 @@ pub(super) async fn settle(
     }
 }
 
-/// Lets a node in and calls it active, by group 0; from a node that has a member of it.
+/// Lets a node in and calls it active, by group 0.
 pub(super) async fn let_in(router: &Router, asked: row::Node) -> Result<peer::Joined, String> {
     let directory = router.directory().map_err(|error| error.to_string())?;
     let id = asked.id;
@@ -109,9 +108,8 @@ pub(super) async fn let_in(router: &Router, asked: row::Node) -> Result<peer::Jo
         other => return Err(format!("{other:?}")),
     }
     for _ in 0..TRIES {
-        let view = directory.read().await.map_err(|error| error.to_string())?;
-        let nodes = read::nodes(&*view).map_err(|error| unreadable(error).to_string())?;
-        drop(view);
+        let nodes = directory.ask(read::nodes).await;
+        let nodes = nodes.map_err(|error| error.to_string())?;
         let node = nodes.into_iter().find(|node| node.id == id);
         let node = node.ok_or("the node is not there")?;
         if state_of(&node) != NodeState::Joining {

@@ -14,9 +14,9 @@ use super::departure::Departure;
 use super::hosting::Hosts;
 use super::transport::Transport;
 use crate::env::clock;
+use crate::group::roster::Known;
 use crate::ids::{GroupId, NodeId};
 use crate::shard::planner;
-use crate::shard::roster::Known;
 
 /// How often a node looks.
 const EVERY: Duration = Duration::from_millis(500);

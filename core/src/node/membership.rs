@@ -11,11 +11,10 @@ use minikv_proto::entry as wire;
 use minikv_proto::row::{self, MemberRole, NodeState};
 
 use super::running::Node;
-use crate::group::read::unreadable;
+use crate::group::roster::{Known, state_of};
 use crate::ids::GroupId;
 use crate::kv::{KvError, Refusal};
 use crate::shard::planner::COPIES;
-use crate::shard::roster::{Known, state_of};
 use crate::state::answer::{Answer, TryAgain};
 use crate::state::entry::Body;
 use crate::state::read;
@@ -181,8 +180,7 @@ impl Node {
     }
 
     async fn directory_now(&self) -> Result<Known, KvError> {
-        let view = self.router.directory()?.read().await?;
-        Known::read(&*view).map_err(unreadable)
+        self.router.directory()?.ask(Known::read).await
     }
 
     async fn change(&self, node: u64, to: NodeState, forced: bool) -> Result<(), ClusterError> {

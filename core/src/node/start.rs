@@ -58,11 +58,11 @@ use crate::group::raft_state_machine::StateMachine;
 use crate::group::registry::Registry;
 use crate::group::replay;
 use crate::group::replica::{Mark, Replica};
+use crate::group::roster::Roster;
 use crate::group::{Group, Standing};
 use crate::ids::{GroupId, NodeId};
 use crate::kv::{Inner, Kv};
 use crate::log::{Complete, Item, Log, LogOptions, Position, Recovered, Stream};
-use crate::shard::roster::Roster;
 use crate::shard::router::Router;
 
 /// Merges read and write at most so many bytes a second.
@@ -157,9 +157,13 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     let peers = transport.as_ref().map(|transport| transport.peers());
     let (listed, is_new) = listed(&storage, &identity, &options).await?;
     let mut groups = Vec::new();
-    for id in listed.0.keys() {
+    for (id, hosting) in &listed.0 {
         let group = storage.group(*id, &identity, &options, &grown, &pressure, peers.clone());
-        groups.push(group.await?);
+        let group = group.await?;
+        if let Hosting::Hosted(floor) = hosting {
+            group.set_floor(*floor);
+        }
+        groups.push(group);
     }
     let registry = Arc::new(Registry::new(groups));
     if !storage.recovered.damage.is_empty() {
@@ -189,6 +193,12 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     });
     if let Some(transport) = &transport {
         let steward = Arc::new(Arc::downgrade(&hosts));
+        let first = options.cluster.iter();
+        let first = first.flat_map(|cluster| cluster.first_known().iter().copied().map(NodeId));
+        let (weak, first) = (Arc::downgrade(&hosts), first.collect::<Vec<_>>());
+        registry.reach(Box::new(move |id| {
+            weak.upgrade()?.way_to(id, first.clone())
+        }));
         transport.serve(registry.clone(), steward);
     } else {
         founding::found(&router, &identity, &options).await?;
@@ -259,7 +269,7 @@ async fn listed(
     Ok((listed, false))
 }
 
-fn limits(options: &NodeOptions) -> CheckpointLimits {
+pub(super) fn limits(options: &NodeOptions) -> CheckpointLimits {
     CheckpointLimits {
         log_bytes: options.limits.checkpoint_log_bytes,
         entries: options.limits.checkpoint_entries,

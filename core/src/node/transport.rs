@@ -8,6 +8,7 @@
 //! * every question ends: with what was said, or with an error when its time is over. Silence is never an answer;
 //! * a reply reaches the run that asked, and only once: numbers are of one run, and the run is named;
 //! * what comes from another cluster, from an older run of its sender than the known one, or cannot be read, is dropped;
+//! * a member that came back to a node votes only when it has caught up with what it may once have acknowledged;
 //! * a node that was removed is told so, and is heard on nothing else;
 //! * a group that has no member here is not made by being asked for: only its leader's `Host` makes one (`hosting`);
 //! * this node's member of a group hears and says nothing that counts (votes, appends) before enough of the group's voters
@@ -33,9 +34,9 @@ use crate::env::{clock, task};
 use crate::group::Group;
 use crate::group::peers::{PeerError, Peers};
 use crate::group::registry::Registry;
+use crate::group::roster::Roster;
 use crate::group::{confirm, touch};
 use crate::ids::{GroupId, NodeId};
-use crate::shard::roster::Roster;
 
 /// This node's end of the network.
 pub(super) struct Transport {
@@ -49,7 +50,9 @@ pub(super) struct Transport {
 /// Questions that are of the node and its groups, not of one group's member.
 pub(super) trait Steward: Send + Sync {
     /// Has a member of this group on this node.
-    fn host(&self, group: GroupId) -> BoxFuture<'_, Result<(), String>>;
+    fn host(&self, group: GroupId, floor: u64) -> BoxFuture<'_, Result<(), String>>;
+    /// Notes durably that the member of a group has caught up since it came, if it has.
+    fn caught_up(&self, group: GroupId) -> BoxFuture<'_, Result<(), String>>;
     /// Who the members of a group are, if this node's member leads it.
     fn members(&self, group: GroupId) -> BoxFuture<'_, peer::MembersAre>;
     /// Lets a node into the cluster.
@@ -222,6 +225,12 @@ fn is_about_the_cluster(what: &ask::What) -> bool {
     matches!(what, ask::What::Boot(_) | ask::What::Directory(_))
 }
 
+/// Whether it asks for a vote, or to campaign.
+fn is_about_votes(what: &ask::What) -> bool {
+    use ask::What::{PreVote, Transfer, Vote};
+    matches!(what, Vote(_) | PreVote(_) | Transfer(_))
+}
+
 /// Whether it asks who runs.
 fn is_about_boots(content: &Content) -> bool {
     matches!(
@@ -274,9 +283,16 @@ impl Inner {
                 let joined = steward.join(node).await;
                 return joined.map_or_else(failed, reply::What::Joined);
             }
-            (ask::What::Host(_), Some(steward)) => {
-                let hosted = steward.host(group).await;
+            (ask::What::Host(asked), Some(steward)) => {
+                let hosted = steward.host(group, asked.floor).await;
                 return hosted.map_or_else(failed, |()| reply::What::Hosted(peer::Hosted {}));
+            }
+            (confirm @ ask::What::Confirm(_), Some(steward)) => {
+                // Before it says so: who confirmed may be admitted, and must be able to vote after any crash.
+                if let Err(why) = steward.caught_up(group).await {
+                    return failed(why);
+                }
+                confirm
             }
             (ask::What::Members(_), Some(steward)) => {
                 return reply::What::Members(steward.members(group).await);
@@ -315,6 +331,7 @@ impl Inner {
                 let confirmed = confirm::for_leader(&member).await;
                 confirmed.map_or_else(failed, reply::What::Confirmed)
             }
+            ask::What::Rows(asked) => reply::What::Rows(member.rows_for_peer(asked).await),
             ask::What::Touch(asked) => reply::What::Touched(touch::for_peer(&member, asked)),
             ask::What::Piece(asked) => {
                 let piece = member.replica.shipments.piece(asked).await;
@@ -338,6 +355,9 @@ impl Inner {
                 if !self.takes_part(&member) {
                     return failed("this boot is not confirmed yet");
                 }
+                if !member.may_vote() && is_about_votes(&of_raft) {
+                    return failed("this member has not caught up since it came");
+                }
                 match raft.answer(of_raft).await {
                     Some(Ok(what)) => what,
                     Some(Err(why)) => failed(why),
@@ -352,7 +372,7 @@ impl Inner {
         match what {
             ask::What::Vote(_) | ask::What::PreVote(_) => {
                 let member = self.member(group);
-                member.is_some_and(|member| self.takes_part(&member))
+                member.is_some_and(|member| member.may_vote() && self.takes_part(&member))
             }
             _ => true,
         }

@@ -9,5 +9,4 @@ pub(crate) mod directory;
 mod map;
 pub(crate) mod planner;
 mod rendezvous;
-pub(crate) mod roster;
 pub(crate) mod router;

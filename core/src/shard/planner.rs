@@ -14,9 +14,9 @@ use minikv_proto::entry as wire;
 use minikv_proto::row::{self, NodeState};
 
 use super::rendezvous::{Candidate, choose};
-use super::roster::{Known, state_of};
 use super::router::Router;
 use crate::group::read::unreadable;
+use crate::group::roster::{Known, state_of};
 use crate::ids::GroupId;
 use crate::kv::KvError;
 use crate::state::answer::Answer;

@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(chosen, CHOSEN);
     }
 
-    const CHOSEN: [[u64; 3]; 4] = [[0; 3]; 4];
+    const CHOSEN: [[u64; 3]; 4] = [[3, 5, 7], [3, 4, 7], [1, 2, 4], [2, 5, 7]];
 
     /// A node of twice the weight gets twice the groups, within the noise of the draw.
     #[test]

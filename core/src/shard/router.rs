@@ -8,10 +8,9 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use super::map::{Home, ShardMap};
-use super::roster::Roster;
 use crate::group::Group;
-use crate::group::read::unreadable;
 use crate::group::registry::Registry;
+use crate::group::roster::Roster;
 use crate::ids::{BucketId, GroupId, VShard};
 use crate::kv::{Bucket, KvError};
 use crate::state::read;
@@ -122,8 +121,7 @@ impl Router {
 
     /// Reads the map from the directory: somebody was told that ours is old.
     pub(crate) async fn reload(&self) -> Result<(), KvError> {
-        let view = self.directory()?.read().await?;
-        let homes = read::vshard_homes(&*view).map_err(unreadable)?;
+        let homes = self.directory()?.ask(read::vshard_homes).await?;
         let homes = homes.iter().map(|home| {
             let group = u16::try_from(home.group).map(GroupId).ok()?;
             Some(Home {

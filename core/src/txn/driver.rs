@@ -23,7 +23,6 @@ use super::recovery::{self, Known, Next};
 use crate::env::{clock, random, task};
 use crate::group::Group;
 use crate::group::propose::Ticket;
-use crate::group::read::unreadable;
 use crate::ids::{BucketId, GroupId, TxnId};
 use crate::kv::{KvError, Refusal, Written};
 use crate::log::WriteKind;
@@ -393,11 +392,8 @@ async fn clear(
                 known = ask_record(router, txn).await?;
             }
             Next::LookAgain => {
-                let view = here.read().await?;
-                if read::prepared(&*view, txn.id)
-                    .map_err(unreadable)?
-                    .is_none()
-                {
+                let left = here.ask(|view| read::prepared(view, txn.id)).await?;
+                if left.is_none() {
                     return Ok(());
                 }
                 known = Known::NoRecordButIntent;
@@ -415,8 +411,7 @@ async fn clear(
 
 async fn ask_record(router: &Router, txn: &TxnRef) -> Result<Known, KvError> {
     let decides = router.groups.get(txn.id.coordinator)?;
-    let view = decides.read().await?;
-    let record = read::txn(&*view, txn.id).map_err(unreadable)?;
+    let record = decides.ask(|view| read::txn(view, txn.id)).await?;
     Ok(record.map_or(Known::NoRecord, |record| Known::Record(record.state)))
 }
 

@@ -67,7 +67,8 @@ impl Operator {
         }
     }
 
-    /// The next change, if it is time for one; the nodes of the cluster, if anybody says. `further`: also what nobody needs.
+    /// The next change, if it is time for one; the nodes of the cluster, if anybody says and
+    /// nobody is about to join. `further`: also what nobody needs.
     async fn step(&self, dice: &mut Dice, further: bool) -> Option<BTreeSet<u64>> {
         let whole = self.nodes.whole();
         let through = whole[dice.below(whole.len() as u64) as usize];
@@ -88,12 +89,28 @@ impl Operator {
             let nodes = all.iter().filter(|node| node.membership == membership);
             nodes.map(|node| node.id).collect()
         };
+        // A node that was started to join and is not in the directory yet changes everything when it comes.
+        let is_known =
+            all.len() as u64 == self.nodes.count() && with(Membership::Joining).is_empty();
         let active = with(Membership::Active);
         let lost = self.nodes.out();
         let is_lost =
             |node: &&ClusterNode| lost.contains(&node.id) && node.membership != Membership::Gone;
         if let Some(lost) = all.iter().find(is_lost) {
             self.remove(through, lost.id, true).await;
+        } else if active.len() < self.target && is_known {
+            match with(Membership::Draining).first().copied() {
+                // Somebody else was lost meanwhile: it is needed.
+                Some(node) => {
+                    let back = self.ask(through, move |running| async move {
+                        running.undrain(node).await
+                    });
+                    let back = back.await;
+                    self.trace
+                        .say(format!("node {node} is to stay: {}", said(&back)));
+                }
+                None => _ = self.nodes.join(),
+            }
         } else if let Some(draining) = with(Membership::Draining).first() {
             self.remove(through, *draining, false).await;
         } else if active.len() > self.target {
@@ -105,16 +122,13 @@ impl Operator {
             let drained = drained.await;
             self.trace
                 .say(format!("node {node} is to drain: {}", said(&drained)));
-        } else if with(Membership::Joining).is_empty()
-            && all.len() as u64 == self.nodes.count()
-            && (active.len() < self.target || further && self.nodes.count() < MOST)
-        {
+        } else if is_known && further && self.nodes.count() < MOST {
             self.nodes.join();
         }
         let present = all
             .iter()
             .filter(|node| node.membership != Membership::Gone);
-        Some(present.map(|node| node.id).collect())
+        is_known.then(|| present.map(|node| node.id).collect())
     }
 
     async fn remove(&self, through: u64, node: u64, forced: bool) {
