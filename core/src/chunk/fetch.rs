@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The other nodes that may have chunks of this group.
 fn others(group: &Group) -> Vec<NodeId> {
+    if let Some(way) = &group.elsewhere {
+        return way.nodes(group.id);
+    }
     let members = read::members(&*group.replica.view()).unwrap_or_default();
     let nodes = members.into_iter().map(|member| NodeId(member.node));
     nodes.filter(|node| *node != group.replica.node).collect()

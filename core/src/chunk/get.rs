@@ -166,6 +166,11 @@ pub(crate) async fn inline(
             let fetched = fetch::inline(group, payload, offset, len, checksum).await;
             fetched.map_err(|why| not_here(group, fault, why))
         }
+        // Nothing of the group is here.
+        Err(fault @ ReadFault::Absent(_)) if group.elsewhere.is_some() => {
+            let fetched = fetch::inline(group, payload, offset, len, checksum).await;
+            fetched.map_err(|why| not_here(group, fault, why))
+        }
         read => read,
     }
 }

@@ -35,7 +35,6 @@ use super::{fetch, store};
 use crate::env::clock;
 use crate::env::task::{self, JoinHandle};
 use crate::group::Group;
-use crate::group::read::unreadable;
 use crate::ids::{ChunkId, NodeId, StageId, VShard};
 use crate::kv::KvError;
 use crate::log::{Frame, Permit, Stream};
@@ -58,8 +57,8 @@ const LANE_PATIENCE: Duration = Duration::from_millis(250);
 const SLOWEST: Duration = Duration::from_millis(100);
 
 /// The members of a group, as this node's copy of the state has them.
-fn membership(group: &Group) -> Result<Membership, KvError> {
-    let members = read::members(&*group.replica.view()).map_err(unreadable)?;
+async fn membership(group: &Group) -> Result<Membership, KvError> {
+    let members = group.glance(read::members).await?;
     Ok(Membership::of(&members))
 }
 
@@ -91,8 +90,10 @@ impl Replicator {
     ) -> Result<Replicator, KvError> {
         // Who the members are is known here as soon as the stage is.
         let patience = receive::APPLY_PATIENCE;
-        group.until_applied(stage.index, patience).await?;
-        let membership = membership(&group)?;
+        if group.elsewhere.is_none() {
+            group.until_applied(stage.index, patience).await?;
+        }
+        let membership = membership(&group).await?;
         let lane = |node| Lane {
             node: NodeId(node),
             room: Arc::new(Semaphore::new(LANE)),
@@ -302,7 +303,7 @@ pub(crate) async fn complete(
     run: &ChunkRun,
     mut list: Vec<Copies>,
 ) -> Result<Vec<Copies>, KvError> {
-    let membership = membership(group)?;
+    let membership = membership(group).await?;
     let is_enough = |list: &[Copies]| {
         let few = list.len() <= MAX_COPIES;
         few && list.iter().all(|copies| membership.enough(&copies.nodes))

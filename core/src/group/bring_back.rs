@@ -169,7 +169,7 @@ async fn step_aside(group: &Group) {
         return;
     }
     if let Some(to) = raft.successor() {
-        let asked = clock::timeout(HAND_OVER, raft.hand_over(to)).await;
+        let asked = clock::timeout(HAND_OVER, raft.ask_to_lead(to)).await;
         tracing::debug!(group = %group.id, to = to.0, ?asked, "steps aside");
     }
     let deadline = clock::now() + HAND_OVER;
@@ -260,7 +260,10 @@ async fn take_over(group: &Arc<Group>, arrived: Arrived, is_doubtful: bool) -> R
         });
         truncated.await.map_err(said)?;
         // That of the state's own last entry may be the one that its rows name.
-        for payload in dropped.into_iter().filter(|payload| payload.index > at.index) {
+        for payload in dropped
+            .into_iter()
+            .filter(|payload| payload.index > at.index)
+        {
             let removed = replica.store.places.remove(&Item::Payload(payload));
             removed.map_err(|error| error.to_string())?;
         }

@@ -72,13 +72,9 @@ impl Checkpoints {
     }
 
     async fn tend(&self) {
-        let due: Vec<&Arc<Group>> = self
-            .registry
-            .all()
-            .filter(|group| self.is_due(group))
-            .collect();
+        let due = self.registry.all().filter(|group| self.is_due(group));
         for group in due {
-            self.one(group).await;
+            self.one(&group).await;
         }
         if !self.budget.is_over() {
             return;
@@ -89,7 +85,9 @@ impl Checkpoints {
             .max_by_key(|group| group.replica.engine.overlay_bytes());
         let places = self.store.overlay_bytes();
         match largest {
-            Some(group) if group.replica.engine.overlay_bytes() > places => self.one(group).await,
+            Some(group) if group.replica.engine.overlay_bytes() > places => {
+                self.one(&group).await;
+            }
             _ => {
                 if let Err(error) = self.store.checkpoint_places().await {
                     tracing::warn!(%error, "the places were not written out");
@@ -148,8 +146,8 @@ pub(crate) async fn make(group: &Group) -> Result<(), KvError> {
         }
         replica.remember_checkpoint(appended);
     }
-    let upto = match raft.standing().voters {
-        1 => Some(replica.checkpoint_index()),
+    let upto = match raft.standing().others {
+        0 => Some(replica.checkpoint_index()),
         _ => keep_for_others(group).map(|upto| match group.replica.shipments.holds_behind() {
             Some(held) if group.log.room().above_soft_mark() => upto.min(held),
             _ => upto,

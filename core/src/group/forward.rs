@@ -54,23 +54,27 @@ impl Group {
         let deadline = clock::now() + LEADER_WAIT;
         let mut only_once = true;
         loop {
-            let Some(raft) = self.raft() else {
+            let raft = self.raft();
+            if raft.is_none() && self.elsewhere.is_none() {
                 let why = format!("{} is not running here", self.id);
                 return Err(not_done(only_once, why));
+            }
+            let leader = match (&self.elsewhere, &raft) {
+                (Some(way), _) => way.next(self.id),
+                (None, raft) => raft.as_ref().and_then(RaftHandle::leader),
             };
             let command = match sequence {
                 Some(_) if !only_once && crate::planted!("retry-without-session") => None,
                 sequence => sequence.map(Sequence::command),
             };
-            let delivered = match raft.leader() {
-                None => Delivered::NotProposed("nobody leads".to_owned()),
-                Some(leader) => {
+            let delivered = match (leader, &raft) {
+                (None, _) => Delivered::NotProposed("nobody leads".to_owned()),
+                (Some(leader), Some(raft)) if leader == self.replica.node => {
+                    propose(raft, proposal.stamp(command)).await
+                }
+                (Some(leader), _) => {
                     let command = proposal.stamp(command);
-                    if leader == self.replica.node {
-                        propose(&raft, command).await
-                    } else {
-                        self.deliver(peers, leader, command.bytes, kind).await
-                    }
+                    self.deliver(peers, leader, command.bytes, kind).await
                 }
             };
             let why = match delivered {
@@ -101,7 +105,20 @@ impl Group {
             entry,
             releasing: kind != WriteKind::Ordinary,
         });
-        let said = match peers.ask(leader, self.id, propose, DELIVERY).await {
+        let asked = peers.ask(leader, self.id, propose, DELIVERY).await;
+        if let Some(way) = &self.elsewhere {
+            match &asked {
+                Ok(reply::What::Proposed(said)) if is_refused(said) => {
+                    way.turn_from(leader);
+                    if said.leader != 0 {
+                        way.turn_to(said.leader);
+                    }
+                }
+                Ok(reply::What::Proposed(_)) => way.turn_to(leader.0),
+                _ => way.turn_from(leader),
+            }
+        }
+        let said = match asked {
             Ok(reply::What::Proposed(said)) => said.outcome,
             Ok(_) => None,
             Err(error) if crate::planted!("unknown-is-not-done") => {
@@ -130,8 +147,10 @@ impl Group {
             Delivered::Unknown(why) => Outcome::Unknown(why),
             Delivered::NoRoom(why) => Outcome::NoRoom(why),
         };
+        let leader = self.raft().and_then(|raft| raft.leader());
         peer::Proposed {
             outcome: Some(outcome),
+            leader: leader.map_or(0, |leader| leader.0),
         }
     }
 
@@ -162,6 +181,10 @@ impl Group {
             Err(error) => Delivered::NotProposed(error.to_string()),
         }
     }
+}
+
+fn is_refused(said: &peer::Proposed) -> bool {
+    matches!(said.outcome, Some(proposed::Outcome::Refused(_)))
 }
 
 /// Has openraft agree on it here.

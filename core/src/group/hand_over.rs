@@ -39,7 +39,7 @@ pub(crate) async fn run(groups: Arc<Registry>) {
     loop {
         clock::sleep(LOOK_EVERY).await;
         for group in groups.all() {
-            let now = tend(group, asked.get(&group.id).copied()).await;
+            let now = tend(&group, asked.get(&group.id).copied()).await;
             match now {
                 Some(now) => _ = asked.insert(group.id, now),
                 None => _ = asked.remove(&group.id),
@@ -59,7 +59,7 @@ async fn tend(group: &Group, asked: Option<Asked>) -> Option<Asked> {
                 if leads && let Some(to) = raft.successor() {
                     tracing::warn!(group = %group.id, to = to.0, "the disk hangs: another one is to lead");
                     // Not waited for: a member that hangs takes no orders before its disk does.
-                    let asked = clock::timeout(LOOK_EVERY, raft.hand_over(to)).await;
+                    let asked = clock::timeout(LOOK_EVERY, raft.ask_to_lead(to)).await;
                     if let Ok(Err(error)) = asked {
                         tracing::debug!(group = %group.id, error, "not handed over");
                     }
@@ -83,7 +83,7 @@ async fn tend(group: &Group, asked: Option<Asked>) -> Option<Asked> {
         && let Some(to) = raft.successor()
     {
         tracing::warn!(group = %group.id, to = to.0, "the disk is nearly full: another one is to lead");
-        let _ = clock::timeout(LOOK_EVERY, raft.hand_over(to)).await;
+        let _ = clock::timeout(LOOK_EVERY, raft.ask_to_lead(to)).await;
     }
     Some(Asked::ForRoom)
 }

@@ -127,7 +127,7 @@ impl Walker {
                 if !leads || group.lacks_rows() {
                     break;
                 }
-                if let Err(error) = self.visit(group, bucket, &**rules).await {
+                if let Err(error) = self.visit(&group, bucket, &**rules).await {
                     first_error.get_or_insert(error);
                 }
             }

@@ -11,6 +11,8 @@
 pub(crate) mod bring_back;
 pub(crate) mod checkpoint;
 pub(crate) mod command;
+pub(crate) mod confirm;
+pub(crate) mod elsewhere;
 pub(crate) mod forward;
 pub(crate) mod hand_over;
 pub(crate) mod install;
@@ -18,6 +20,8 @@ pub(crate) mod install;
 mod interleaved;
 pub(crate) mod leader_memory;
 pub(crate) mod lifecycle;
+pub(crate) mod membership;
+pub(crate) mod membership_driver;
 pub(crate) mod peers;
 pub(crate) mod pending;
 pub(crate) mod propose;
@@ -34,16 +38,19 @@ pub(crate) mod registry;
 pub(crate) mod repair;
 pub(crate) mod replay;
 pub(crate) mod replica;
+pub(crate) mod roster;
 pub(crate) mod session;
 pub(crate) mod shipping;
 pub(crate) mod sweep;
 pub(crate) mod touch;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
 use self::checkpoint::Pressure;
+use self::elsewhere::Elsewhere;
 use self::install::Installer;
 use self::leader_memory::LeaderMemory;
 use self::peers::{NoPeers, Peers};
@@ -84,6 +91,10 @@ pub(crate) struct Group {
     pub memory: LeaderMemory,
     /// Members on other nodes; `None`: this node is the only one, and all of them.
     pub peers: Option<Arc<dyn Peers>>,
+    /// It lies on other nodes: nothing of it is here.
+    pub elsewhere: Option<Elsewhere>,
+    /// Before this copy has applied this entry it votes for nobody; 0: it may.
+    floor: AtomicU64,
     installer: Installer,
     rounds: Arc<Rounds>,
     standing: RwLock<Standing>,
@@ -109,6 +120,8 @@ impl Group {
             pressure,
             memory: LeaderMemory::new(),
             peers,
+            elsewhere: None,
+            floor: AtomicU64::new(0),
             installer: Installer::default(),
             rounds: Arc::default(),
             standing: RwLock::new(Standing::Starting),
@@ -116,6 +129,20 @@ impl Group {
             session: RwLock::new(None),
             opening_session: tokio::sync::Mutex::new(()),
         }
+    }
+
+    /// Whether this copy may vote and campaign. One that came back to a node which had removed it has forgotten what it
+    /// acknowledged: an old candidate, whose membership still names it, must not win by its vote.
+    pub(crate) fn may_vote(&self) -> bool {
+        self.floor() == 0 || crate::planted!("rehosted-votes-at-once")
+    }
+
+    pub(crate) fn floor(&self) -> u64 {
+        self.floor.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_floor(&self, floor: u64) {
+        self.floor.store(floor, Ordering::Release);
     }
 
     pub(crate) fn standing(&self) -> Standing {

@@ -9,14 +9,18 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::BasicNode;
-use openraft::{Config, ReadPolicy, ServerState, SnapshotPolicy};
+use openraft::{ChangeMembers, Config, ReadPolicy, ServerState, SnapshotPolicy};
 
 use super::peers::Peers;
 use super::raft_log::RaftLog;
 use super::raft_network::RaftNetwork;
 use super::raft_state_machine::StateMachine;
 use super::raft_types::{Answer, Command, Types, term_of};
+use crate::env::clock;
 use crate::ids::{GroupId, NodeId};
+
+/// How long one node may take to lead in this one's place, before the next is asked.
+const HAND_OVER: Duration = Duration::from_millis(500);
 
 /// Why a command was not agreed on, as far as this node can tell.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -48,6 +52,26 @@ pub(crate) struct RaftStanding {
     /// Index of the newest checkpoint that openraft has heard of.
     pub snapshot: u64,
     pub voters: usize,
+    /// Whom else its log goes to, learners too.
+    pub others: usize,
+}
+
+/// openraft's membership of a group, as its newest entry has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct RaftMembers {
+    /// Two sets while they change.
+    pub voters: Vec<BTreeSet<u64>>,
+    pub learners: BTreeSet<u64>,
+    /// Whether that entry is agreed on.
+    pub is_agreed: bool,
+}
+
+impl RaftMembers {
+    /// All of them.
+    pub(crate) fn nodes(&self) -> BTreeSet<u64> {
+        let voters = self.voters.iter().flatten();
+        voters.chain(&self.learners).copied().collect()
+    }
 }
 
 /// A running member of a group.
@@ -218,8 +242,8 @@ impl RaftHandle {
         best.map(|(node, _)| NodeId(*node))
     }
 
-    /// Asks another voter to lead.
-    pub(crate) async fn hand_over(&self, to: NodeId) -> Result<(), String> {
+    /// Asks another voter to lead, and waits for nothing.
+    pub(crate) async fn ask_to_lead(&self, to: NodeId) -> Result<(), String> {
         let asked = self.raft.trigger().transfer_leader(to.0).await;
         asked.map_err(|error| error.to_string())
     }
@@ -261,7 +285,90 @@ impl RaftHandle {
             term: metrics.current_term,
             snapshot: metrics.snapshot.as_ref().map_or(0, |at| at.index),
             voters: metrics.membership_config.voter_ids().count(),
+            others: metrics.membership_config.nodes().count().saturating_sub(1),
         }
+    }
+
+    /// The membership behind everything that was asked of this member before.
+    pub(crate) async fn members(&self) -> Result<RaftMembers, String> {
+        let members = self.raft.with_raft_state(|state| {
+            let newest = state.membership_state.effective();
+            let agreed = state.membership_state.committed();
+            RaftMembers {
+                voters: newest.get_joint_config().clone(),
+                learners: newest.membership().learner_ids().collect(),
+                is_agreed: newest.log_id() == agreed.log_id(),
+            }
+        });
+        members.await.map_err(|error| error.to_string())
+    }
+
+    /// The membership, as it was not long ago.
+    pub(crate) fn members_lately(&self) -> RaftMembers {
+        let watched = self.raft.metrics();
+        let metrics = watched.borrow_watched();
+        let newest = &metrics.membership_config;
+        RaftMembers {
+            voters: newest.get_joint_config().clone(),
+            learners: newest.membership().learner_ids().collect(),
+            is_agreed: newest.log_id() == metrics.committed_membership_config.log_id(),
+        }
+    }
+
+    /// Sends a node the log from now on. Agreed on when this returns.
+    pub(crate) async fn add_learner(&self, node: u64) -> Result<(), String> {
+        let added = self.raft.add_learner(node, BasicNode::new(""), false);
+        added.await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Sends it to a learner no more.
+    pub(crate) async fn remove_learner(&self, node: u64) -> Result<(), String> {
+        let change = ChangeMembers::RemoveNodes([node].into());
+        let changed = self.raft.change_membership(change, false);
+        changed.await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Makes these the voters, by way of a joint membership; who is none of them is nothing any more. Also ends a change that
+    /// another leader began.
+    pub(crate) async fn change_voters(&self, voters: &BTreeSet<u64>) -> Result<(), String> {
+        let change = ChangeMembers::ReplaceAllVoters(voters.clone());
+        let changed = self.raft.change_membership(change, false);
+        changed.await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Asks one of these to lead, those that have most of the log first, until one does. False: this node still leads.
+    pub(crate) async fn hand_over(&self, to: &BTreeSet<u64>, patience: Duration) -> bool {
+        let deadline = clock::now() + patience;
+        let mut known: Vec<(u64, u64)> = {
+            let watched = self.raft.metrics();
+            let metrics = watched.borrow_watched();
+            let index_of = |node: &u64| {
+                let matched = metrics.replication.as_ref()?.get(node)?.as_ref()?;
+                Some(matched.index)
+            };
+            to.iter()
+                .map(|node| (index_of(node).unwrap_or(0), *node))
+                .collect()
+        };
+        known.sort_unstable();
+        while let Some((_, node)) = known.pop() {
+            if let Err(error) = self.ask_to_lead(NodeId(node)).await {
+                tracing::debug!(%error, node, "leadership was not handed over");
+                return false;
+            }
+            // An election round there, and the news of it.
+            let until = deadline.min(clock::now() + HAND_OVER);
+            while clock::now() < until {
+                if !self.standing().leads {
+                    return true;
+                }
+                clock::sleep(Duration::from_millis(10)).await;
+            }
+            if clock::now() >= deadline {
+                break;
+            }
+        }
+        !self.standing().leads
     }
 
     /// The voters as this member knows them; two sets while they change. Empty: it knows of none yet.

@@ -91,6 +91,12 @@ impl Rounds {
 impl Group {
     /// Waits until reading the engine is linearizable.
     pub(crate) async fn confirm_read(&self) -> Result<(), KvError> {
+        if self.elsewhere.is_some() {
+            return Err(KvError::Unavailable(format!(
+                "{} lies on other nodes",
+                self.id
+            )));
+        }
         match self.standing() {
             Standing::Starting => {
                 return Err(KvError::Unavailable(format!("{} is starting", self.id)));

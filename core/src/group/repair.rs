@@ -326,6 +326,7 @@ async fn work_off_short_list(group: &Group) -> Result<(), KvError> {
                 stage: Some(stage.to_row()),
                 first,
                 node: this,
+                gone: false,
             };
             group.own(Body::ShortDone(done)).await?;
         }

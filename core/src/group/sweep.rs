@@ -49,7 +49,7 @@ const TXN_AGE: Duration = Duration::from_secs(10);
 pub(crate) async fn round(router: &Arc<Router>, limits: &SweepLimits) -> Result<(), KvError> {
     let mut first_error = None;
     for group in router.groups.all() {
-        if let Err(error) = one(router, group, limits).await {
+        if let Err(error) = one(router, &group, limits).await {
             first_error.get_or_insert(error);
         }
     }

@@ -33,16 +33,19 @@ pub(crate) async fn run(groups: std::sync::Arc<Registry>, period: Duration) {
     loop {
         let since = clock::now();
         clock::sleep(period).await;
-        let told = groups.data().map(|group| tell(group, since, period));
+        let groups: Vec<_> = groups.data().chain(groups.ways()).collect();
+        let told = groups.iter().map(|group| tell(group, since, period));
         futures::future::join_all(told).await;
     }
 }
 
 async fn tell(group: &Group, since: clock::Instant, period: Duration) {
-    let (Some(peers), Some(raft)) = (&group.peers, group.raft()) else {
-        return;
+    let Some(peers) = &group.peers else { return };
+    let leader = match &group.elsewhere {
+        Some(way) => way.next(group.id),
+        None => group.raft().and_then(|raft| raft.leader()),
     };
-    let Some(leader) = raft.leader().filter(|node| *node != group.replica.node) else {
+    let Some(leader) = leader.filter(|node| *node != group.replica.node) else {
         return;
     };
     let (mut stages, mut pins) = group.memory.in_use(since);

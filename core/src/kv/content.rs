@@ -8,8 +8,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::{ByteRange, ContentStream, Kv, KvError, Part, Refusal, Version, VersionSelector};
 use crate::chunk::get::{self, Stretch};
 use crate::chunk::store::ReadFault;
+use crate::engine::View;
 use crate::group::Group;
-use crate::group::read::unreadable;
 use crate::ids::VShard;
 use crate::log::Item;
 use crate::state::read;
@@ -22,7 +22,7 @@ impl Kv {
         let (kv, version) = (self.clone(), Arc::new(version.clone()));
         let begun = async move {
             let group = kv.router().route(version.bucket, &version.key)?.group;
-            let stretches = match kv.stretches(&group, &version, range) {
+            let stretches = match kv.stretches(&group, &version, range).await {
                 Ok(stretches) => stretches,
                 // A version deleted since it was looked up takes its parts with it: that is no damage.
                 Err(_) if !kv.still_there(&version).await? => {
@@ -67,30 +67,28 @@ impl Kv {
             return Ok(Vec::new());
         };
         let route = self.router().route(version.bucket, &version.key)?;
-        let view = route.group.read().await?;
         let vshard = VShard::of(version.bucket, &version.key);
-        let found = read::parts_of_version(&*view, vshard, *upload, parts);
-        drop(view);
-        match found {
-            Ok(parts) => Ok(parts),
+        let look = |view: &dyn View| read::parts_of_version(view, vshard, *upload, parts);
+        match route.group.ask(look).await {
             // A version deleted since it was looked up takes its parts with it: that is no damage.
-            Err(_) if !self.still_there(version).await? => Err(Refusal::NoSuchVersion.into()),
-            Err(error) => Err(unreadable(error)),
+            Err(KvError::Damaged(_)) if !self.still_there(version).await? => {
+                Err(Refusal::NoSuchVersion.into())
+            }
+            found => found,
         }
     }
 
     /// Where the bytes of a range are.
-    fn stretches(
+    async fn stretches(
         &self,
         group: &Group,
         version: &Version,
         range: ByteRange,
     ) -> Result<Vec<Stretch>, KvError> {
         if let Content::Upload { upload, parts } = &version.content {
-            let view = group.replica.view();
             let vshard = VShard::of(version.bucket, &version.key);
-            let parts = read::part_contents(&*view, vshard, *upload, parts, &range);
-            let parts = parts.map_err(unreadable)?;
+            let look = |view: &dyn View| read::part_contents(view, vshard, *upload, parts, &range);
+            let parts = group.glance(look).await?;
             let stretches = parts.into_iter().filter_map(|part| {
                 let from = range.start.max(part.offset) - part.offset;
                 let to = range

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::{
     Bucket, Kv, KvError, ListPage, ListPoint, ListRequest, UploadsItem, UploadsPage, UploadsRequest,
 };
+use crate::engine::View;
 use crate::group::Group;
-use crate::group::read::unreadable;
 use crate::ids::VShard;
 use crate::state::list_merge::{Merge, Next, covers_all};
 use crate::state::read::{self, Decided, Look};
@@ -40,7 +40,7 @@ impl Kv {
         bucket: &Bucket,
         request: &ListRequest,
     ) -> Result<Option<ListPage>, KvError> {
-        let groups: Vec<Arc<Group>> = self.router().groups.data().cloned().collect();
+        let groups = self.router().data()?;
         let owned = self.owned(&groups).await?;
         if !covers_all(&owned) {
             return Ok(None);
@@ -78,11 +78,10 @@ impl Kv {
     async fn owned(&self, groups: &[Arc<Group>]) -> Result<Vec<Vec<VShard>>, KvError> {
         let mut owned = Vec::with_capacity(groups.len());
         for group in groups {
-            let view = match crate::planted!("list-without-round") {
-                true => group.replica.view(),
-                false => group.read().await?,
+            let vshards = match crate::planted!("list-without-round") {
+                true => group.glance(read::vshards).await?,
+                false => group.ask(read::vshards).await?,
             };
-            let vshards = read::vshards(&*view).map_err(unreadable)?;
             owned.push(vshards.iter().map(|owned| owned.vshard).collect());
         }
         Ok(owned)
@@ -97,13 +96,13 @@ impl Kv {
     ) -> Result<ListPage, KvError> {
         let mut decided = Decided::new();
         loop {
-            let view = match crate::planted!("list-without-round") {
-                true => group.replica.view(),
-                false => group.read().await?,
+            let look =
+                |view: &dyn View| list_versions::page(view, vshards, bucket.id, request, &decided);
+            let page = match crate::planted!("list-without-round") {
+                true => group.glance(look).await?,
+                false => group.ask(look).await?,
             };
-            let page = list_versions::page(&*view, vshards, bucket.id, request, &decided);
-            drop(view);
-            match page.map_err(unreadable)? {
+            match page {
                 Look::At(page) => return Ok(page),
                 Look::Ask(txns) => driver::ask(self.router(), group, &txns, &mut decided).await?,
             }
@@ -116,13 +115,12 @@ impl Kv {
         bucket: &Bucket,
         request: UploadsRequest,
     ) -> Result<UploadsPage, KvError> {
-        let groups: Vec<Arc<Group>> = self.router().groups.data().cloned().collect();
+        let groups = self.router().data()?;
         let owned = self.owned(&groups).await?;
         let mut pages = Vec::with_capacity(groups.len());
         for (group, vshards) in groups.iter().zip(&owned) {
-            let view = group.read().await?;
-            let page = list_uploads::page(&*view, vshards, bucket.id, &request);
-            pages.push(page.map_err(unreadable)?);
+            let page = group.ask(|view| list_uploads::page(view, vshards, bucket.id, &request));
+            pages.push(page.await?);
         }
         Ok(merge_uploads(pages, request.max.clamp(1, 1000) as usize))
     }

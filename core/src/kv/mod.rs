@@ -25,7 +25,6 @@ pub use stage::StageWriter;
 pub use types::*;
 
 use crate::chunk::store::Store;
-use crate::group::read::unreadable;
 use crate::ids::TenantId;
 use crate::shard::router::Router;
 use crate::state::read;
@@ -93,9 +92,10 @@ impl Kv {
     /// other, so under writes it is no single moment.
     pub async fn usage(&self, bucket: &Bucket) -> Result<Usage, KvError> {
         let mut usage = Usage::default();
-        for group in self.router().groups.data() {
-            let view = group.read().await?;
-            let here = read::bucket_usage(&*view, bucket.id).map_err(unreadable)?;
+        for group in self.router().data()? {
+            let here = group
+                .ask(|view| read::bucket_usage(view, bucket.id))
+                .await?;
             usage.add(&Usage::of_row(&here));
         }
         Ok(usage)

@@ -13,7 +13,6 @@ use super::{
 use crate::chunk::put::abandon;
 use crate::chunk::replicate;
 use crate::env::task;
-use crate::group::read::unreadable;
 use crate::log::WriteKind;
 use crate::state::answer::Done;
 use crate::state::entry::{self, Body};
@@ -88,11 +87,8 @@ impl Kv {
         let group = self.router().route(bucket.id, &key)?.group;
         let mut decided = Decided::new();
         loop {
-            let view = group.read().await?;
-            let look =
-                read::version(&*view, bucket.id, &key, which, &decided).map_err(unreadable)?;
-            drop(view);
-            match look {
+            let look = group.ask(|view| read::version(view, bucket.id, &key, which, &decided));
+            match look.await? {
                 Look::At(version) => return Ok(version),
                 Look::Ask(txns) => driver::ask(self.router(), &group, &txns, &mut decided).await?,
             }
@@ -330,7 +326,9 @@ impl Claim {
             };
             let group = &plan.route.group;
             // Boxed: it comes seldom. This node's copy must know the members that the state knew.
-            Box::pin(group.confirm_read()).await?;
+            if group.elsewhere.is_none() {
+                Box::pin(group.confirm_read()).await?;
+            }
             let copies = std::mem::take(&mut staged.copies);
             staged.copies = Box::pin(replicate::complete(group, &staged.run, copies)).await?;
             self.content = entry::staged(staged);

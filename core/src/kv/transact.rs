@@ -189,7 +189,7 @@ impl Kv {
                 Answer::Done(other) => return Err(super::objects::unexpected(&other).into()),
                 Answer::Refused(refusal) => return Err(RunError::Refused(group, refusal)),
                 Answer::TryAgain(again) => {
-                    driver::clear_the_way(self.router(), member, again).await?;
+                    driver::clear_the_way(self.router(), &member, again).await?;
                 }
             }
         }

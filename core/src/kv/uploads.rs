@@ -9,7 +9,6 @@ use super::{
     Bucket, Completed, Conditions, Kv, KvError, Lock, NewContent, NewPart, NewVersion, Part, Parts,
     Refusal, Upload, UploadId,
 };
-use crate::group::read::unreadable;
 use crate::log::WriteKind;
 use crate::state::answer::Done;
 use crate::state::entry::{self, Body};
@@ -69,8 +68,10 @@ impl Kv {
         id: UploadId,
     ) -> Result<Option<Upload>, KvError> {
         let key = Bytes::copy_from_slice(key);
-        let view = self.router().route(bucket.id, &key)?.group.read().await?;
-        let found = read::upload(&*view, bucket.id, &key, id).map_err(unreadable)?;
+        let group = self.router().route(bucket.id, &key)?.group;
+        let found = group
+            .ask(|view| read::upload(view, bucket.id, &key, id))
+            .await?;
         Ok(found
             .filter(|found| !found.is_completed)
             .map(|found| found.upload))
@@ -130,14 +131,16 @@ impl Kv {
         max: u32,
     ) -> Result<Parts, KvError> {
         let key = Bytes::copy_from_slice(key);
-        let view = self.router().route(bucket.id, &key)?.group.read().await?;
-        let open = read::upload(&*view, bucket.id, &key, upload).map_err(unreadable)?;
-        if open.is_none_or(|open| open.is_completed) {
-            return Err(Refusal::NoSuchUpload.into());
-        }
+        let group = self.router().route(bucket.id, &key)?.group;
         let max = max.min(10_000) as usize;
-        let parts = read::parts(&*view, bucket.id, &key, upload, after, max).map_err(unreadable)?;
-        parts.ok_or_else(|| Refusal::NoSuchUpload.into())
+        let parts = group.ask(|view| {
+            let open = read::upload(view, bucket.id, &key, upload)?;
+            if open.is_none_or(|open| open.is_completed) {
+                return Ok(None);
+            }
+            read::parts(view, bucket.id, &key, upload, after, max)
+        });
+        parts.await?.ok_or_else(|| Refusal::NoSuchUpload.into())
     }
 
     /// Makes the listed parts an object. `parts` ascending; `counter` is the one of `parts()` that the list was checked

@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use minikv_proto::row;
+
 use super::running::Node;
 use crate::chunk::frames::Cut;
 use crate::chunk::store::items_of;
@@ -66,6 +68,13 @@ fn names(group: &Group, gone: &[u64]) -> Result<(Names, Vec<String>), EngineErro
 fn gaps_of(group: &Group) -> Result<Vec<Item>, EngineError> {
     let (names, _) = names(group, &[])?;
     let view = group.replica.view();
+    // Who does not count yet, or no more, may lack what it likes.
+    let counts = |member: &row::Member| {
+        member.node == group.replica.node.0 && member.role != row::MemberRole::Learner as i32
+    };
+    if !read::members(&*view)?.iter().any(counts) {
+        return Ok(Vec::new());
+    }
     let mut known: BTreeSet<(StageId, u32)> = BTreeSet::new();
     for item in read::short_list(&*view) {
         let (stage, first, short) = item?;
@@ -109,7 +118,7 @@ impl Node {
         }
         let mut loose = Vec::new();
         for group in self.router.groups.data() {
-            let (names, open) = names(group, gone).map_err(unreadable)?;
+            let (names, open) = names(&group, gone).map_err(unreadable)?;
             loose.extend(open);
             let here = here.remove(&group.id).unwrap_or_default();
             let named = names.runs.values().flat_map(items_of);
@@ -134,6 +143,9 @@ impl Node {
                 }
             }
         }
+        for item in here.into_values().flatten() {
+            loose.push(format!("{item} is kept, and its group is not here"));
+        }
         Ok(loose)
     }
 
@@ -146,7 +158,7 @@ impl Node {
             if group.replica.applied() < last.map_or(0, |at| at.index) {
                 continue;
             }
-            let found = gaps_of(group).map_err(unreadable)?;
+            let found = gaps_of(&group).map_err(unreadable)?;
             gaps.extend(
                 found
                     .into_iter()
@@ -160,7 +172,7 @@ impl Node {
     pub async fn bad_chunks(&self) -> Result<Vec<String>, KvError> {
         let mut bad = Vec::new();
         for group in self.router.groups.data() {
-            let (names, _) = names(group, &[]).map_err(unreadable)?;
+            let (names, _) = names(&group, &[]).map_err(unreadable)?;
             for payload in &names.payloads {
                 if let Err(fault) = self.store.read_item(Item::Payload(*payload)).await {
                     bad.push(format!("{}: {fault:?}", group.id));

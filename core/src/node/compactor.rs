@@ -175,7 +175,7 @@ impl Node {
         }
         for group in self.router.groups.all() {
             // A group that has stopped must not keep the others' segments.
-            if let Err(error) = checkpoint::make(group).await {
+            if let Err(error) = checkpoint::make(&group).await {
                 tracing::debug!(group = %group.id, %error, "no checkpoint for compaction");
             }
         }

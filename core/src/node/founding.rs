@@ -28,7 +28,8 @@ pub(super) async fn found(
 ) -> Result<(), StartError> {
     let voters = options.voters(identity.node);
     let map = router.map();
-    let formed = router.groups.all().map(|group| {
+    let groups: Vec<Arc<Group>> = router.groups.all().collect();
+    let formed = groups.iter().map(|group| {
         let vshards = map
             .of_group(group.id)
             .map(|vshard| u32::from(vshard.0))
@@ -107,6 +108,10 @@ async fn form(group: &Group, voters: &[NodeId], vshards: Vec<u32>) -> Result<(),
 pub(super) async fn settle(router: Arc<Router>, identity: Identity, options: NodeOptions) {
     let founds = options.voters(identity.node).first() == Some(&identity.node);
     loop {
+        // It was founded long ago, and this node has no member of group 0 any more.
+        if router.groups.find(GroupId::DIRECTORY).is_none() && router.deal_as_known().is_some() {
+            return;
+        }
         let settled = match founds {
             true => found(&router, &identity, &options).await,
             false => founded_by_another(&router).await,
@@ -124,8 +129,8 @@ async fn founded_by_another(router: &Router) -> Result<(), StartError> {
         group: GroupId::DIRECTORY,
         what: error.to_string(),
     };
-    let view = router.directory().map_err(failed)?.read().await;
-    let view = view.map_err(failed)?;
+    let directory = router.directory().map_err(failed)?;
+    let view = directory.read().await.map_err(failed)?;
     let cluster = read::cluster(&*view).map_err(|error| StartError::Engine(error.to_string()))?;
     drop(view);
     match cluster {

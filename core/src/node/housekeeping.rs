@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::running::Node;
 use super::scrubber;
 use crate::env::{clock, task};
-use crate::group::{repair, sweep};
+use crate::group::sweep;
 
 /// Dropped places are forgotten in rounds.
 const FORGET_EVERY: Duration = Duration::from_secs(1);
@@ -23,8 +23,8 @@ const HEAL_EVERY: Duration = Duration::from_secs(5);
 /// Starts them all; they end with the node.
 pub(super) fn begin(node: &Arc<Node>) {
     node.begin_cluster();
-    for group in node.router.groups.data().cloned() {
-        node.keep(task::spawn(repair::run(group)));
+    for group in node.router.groups.all() {
+        node.hosts.tend(&group);
     }
     node.keep(task::spawn_thread("merger", node.merger.clone().run()));
     let checkpoints = node.checkpoints.clone();

@@ -13,7 +13,7 @@ use std::path::Path;
 use prost::Message;
 
 use super::twin_file::{Found, TwinFile};
-use super::{Founders, StartError};
+use super::{Cluster, StartError};
 use crate::env::disk::Disk;
 use crate::env::{clock, random};
 use crate::ids::NodeId;
@@ -36,6 +36,8 @@ pub(super) struct Identity {
     pub data_groups: u16,
     /// Milliseconds since 1970.
     pub created_ms: u64,
+    /// Names this disk among all that ever were a node: drawn by one that joins; empty of those that founded.
+    pub disk: Vec<u8>,
 }
 
 /// Body of the file `identity`.
@@ -49,6 +51,8 @@ struct IdentityRow {
     data_groups: u32,
     #[prost(uint64, tag = "4")]
     created_ms: u64,
+    #[prost(bytes = "vec", tag = "5")]
+    disk: Vec<u8>,
 }
 
 /// An identity and how it came.
@@ -65,7 +69,7 @@ pub(super) async fn open(
     disk: &dyn Disk,
     dir: &Path,
     data_groups: u16,
-    founders: Option<&Founders>,
+    cluster: Option<&Cluster>,
 ) -> Result<Opened, StartError> {
     let file = TwinFile::new(dir, "identity", MAGIC);
     match file
@@ -74,7 +78,7 @@ pub(super) async fn open(
     {
         Found::Absent => {
             refuse_foreign(disk, dir)?;
-            let identity = draw(data_groups, founders);
+            let identity = draw(data_groups, cluster);
             file.write(disk, FORMAT, &encode(&identity))
                 .await
                 .map_err(StartError::io("write identity", dir))?;
@@ -107,13 +111,13 @@ pub(super) async fn open(
             };
             let identity = decode(&body.bytes)
                 .ok_or_else(|| StartError::damaged(dir, "identity", "unreadable".to_owned()))?;
-            if let Some(founders) = founders
-                && (identity.cluster, identity.node.0) != (founders.cluster, founders.this)
+            if let Some(cluster) = cluster
+                && (identity.cluster, identity.node.0) != cluster.this()
             {
                 return Err(StartError::OtherNode {
                     dir: dir.display().to_string(),
                     found: identity.node.0,
-                    wanted: founders.this,
+                    wanted: cluster.this().1,
                 });
             }
             if damage.is_some() || lacks_one {
@@ -151,9 +155,17 @@ fn refuse_foreign(disk: &dyn Disk, dir: &Path) -> Result<(), StartError> {
     }
 }
 
-fn draw(data_groups: u16, founders: Option<&Founders>) -> Identity {
-    let (cluster, node) = match founders {
-        Some(founders) => (founders.cluster, founders.this),
+fn draw(data_groups: u16, cluster: Option<&Cluster>) -> Identity {
+    let disk = match cluster {
+        Some(Cluster::Join(_)) => {
+            let mut disk = vec![0; 16];
+            random::fill(&mut disk);
+            disk
+        }
+        _ => Vec::new(),
+    };
+    let (cluster, node) = match cluster {
+        Some(cluster) => cluster.this(),
         None => {
             let mut cluster = [0; 16];
             random::fill(&mut cluster);
@@ -165,6 +177,7 @@ fn draw(data_groups: u16, founders: Option<&Founders>) -> Identity {
         node: NodeId(node),
         data_groups,
         created_ms: clock::wall_ms(),
+        disk,
     }
 }
 
@@ -174,6 +187,7 @@ fn encode(identity: &Identity) -> Vec<u8> {
         node: identity.node.0,
         data_groups: u32::from(identity.data_groups),
         created_ms: identity.created_ms,
+        disk: identity.disk.clone(),
     }
     .encode_to_vec()
 }
@@ -185,6 +199,7 @@ fn decode(bytes: &[u8]) -> Option<Identity> {
         node: NodeId(row.node),
         data_groups: u16::try_from(row.data_groups).ok().filter(|n| *n > 0)?,
         created_ms: row.created_ms,
+        disk: row.disk,
     })
 }
 
@@ -203,6 +218,7 @@ mod tests {
             node: NodeId(1),
             data_groups: 8,
             created_ms: 1_700_000_000_123,
+            disk: Vec::new(),
         };
         let file = TwinFile::new(Path::new("/data"), "identity", MAGIC);
         let bytes = file.encode(FORMAT, &encode(&identity));

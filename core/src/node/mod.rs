@@ -5,12 +5,18 @@ mod boot_exchange;
 mod boot_number;
 mod boots;
 mod compactor;
+mod departure;
 mod founding;
 mod healer;
+mod hosted_file;
+mod hosting;
 mod housekeeping;
 mod identity;
+mod joining;
+mod keeping_up;
 #[cfg(test)]
 mod lifecycle_tests;
+mod membership;
 mod recover;
 mod running;
 mod scrub_pace;
@@ -33,6 +39,8 @@ use crate::ids::{GroupId, NodeId};
 use crate::kv::lifecycle::{Lifecycle, LifecycleCounts};
 use crate::kv::{Credentials, Usage};
 pub use crate::log::FsyncPolicy;
+pub use membership::{ClusterError, ClusterNode, Membership};
+pub use minikv_proto::row::MemberRole;
 pub use recover::{LostEntry, RecoverError, Recovery, recover};
 pub use running::{Node, NodeMetrics};
 pub use scrubber::ScrubCounts;
@@ -54,8 +62,50 @@ pub struct NodeOptions {
     pub limits: Limits,
     /// Who says what in a bucket has come of age; `None`: nobody, and nothing does.
     pub lifecycle: Option<Arc<dyn Lifecycle>>,
-    /// The cluster that this node was founded with; `None`: it is alone.
-    pub cluster: Option<Founders>,
+    /// The cluster that this node is part of; `None`: it is alone.
+    pub cluster: Option<Cluster>,
+}
+
+/// How a node came to its cluster. The same at every start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Cluster {
+    /// It founded it, alone or with others.
+    Found(Founders),
+    /// It joined one that was there.
+    Join(Joining),
+}
+
+impl Cluster {
+    /// The cluster, and which node of it this is.
+    fn this(&self) -> (u128, u64) {
+        match self {
+            Cluster::Found(founders) => (founders.cluster, founders.this),
+            Cluster::Join(joining) => (joining.cluster, joining.this),
+        }
+    }
+
+    /// Nodes that are known before anybody was heard.
+    fn first_known(&self) -> &[u64] {
+        match self {
+            Cluster::Found(founders) => &founders.nodes,
+            Cluster::Join(joining) => &joining.seeds,
+        }
+    }
+}
+
+/// A cluster that an empty disk joins, and under which name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Joining {
+    /// The cluster's.
+    pub cluster: u128,
+    /// Which node it is to be: an id that no disk ever had there. It is refused otherwise.
+    pub this: u64,
+    /// Nodes of the cluster to ask.
+    pub seeds: Vec<u64>,
+    /// Nodes that fail together; groups are spread over zones.
+    pub zone: String,
+    /// Its share of groups among the others'; 0 counts as 1.
+    pub weight: u32,
 }
 
 /// A cluster that several nodes found together: each is a voter of every group.
@@ -153,10 +203,11 @@ impl Default for Limits {
 }
 
 impl NodeOptions {
-    /// The voters of every group, ascending; alone, this node.
+    /// The voters that every group begins with, ascending; alone, this node. Who joins begins no group.
     fn voters(&self, this: NodeId) -> Vec<NodeId> {
         match &self.cluster {
-            Some(founders) => founders.nodes.iter().copied().map(NodeId).collect(),
+            Some(Cluster::Found(founders)) => founders.nodes.iter().copied().map(NodeId).collect(),
+            Some(Cluster::Join(_)) => Vec::new(),
             None => vec![this],
         }
     }

@@ -8,10 +8,15 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 
 use super::boot_number::Boot;
+use super::departure::Departure;
+use super::hosting::Hosts;
 use super::identity::Identity;
 use super::scrubber::{Scrub, ScrubCounts};
 use super::transport::Transport;
-use super::{CopyStatus, GroupStatus, NodeOptions, NodeStatus, StartError, founding, start};
+use super::{
+    Cluster, CopyStatus, GroupStatus, NodeOptions, NodeStatus, StartError, founding, joining,
+    keeping_up, start,
+};
 use crate::chunk::store::Store;
 use crate::engine::damage::Healed;
 use crate::engine::merge::Merger;
@@ -22,7 +27,8 @@ use crate::env::{Env, clock, task};
 use crate::group::checkpoint::{self, Checkpoints};
 use crate::group::lifecycle::Walker;
 use crate::group::sweep::{self, SweepLimits};
-use crate::group::{Group, Standing, bring_back, hand_over, touch};
+use crate::group::{Group, Standing, hand_over, touch};
+use crate::ids::NodeId;
 use crate::kv::{Kv, KvError, Usage};
 use crate::log::{Log, LogError, Stream, StreamMetrics};
 use crate::shard::router::Router;
@@ -39,11 +45,12 @@ pub(super) struct Parts {
     pub store: Arc<Store>,
     pub merger: Arc<Merger>,
     pub router: Arc<Router>,
+    pub hosts: Arc<Hosts>,
     pub checkpoints: Arc<Checkpoints>,
     pub kv: Kv,
     pub replayed: u64,
     pub walker: Option<Walker>,
-    pub transport: Option<Transport>,
+    pub transport: Option<Arc<Transport>>,
 }
 
 /// A running node. Stop it with `shutdown`; dropped without, it is as after a process kill.
@@ -56,6 +63,7 @@ pub struct Node {
     pub(super) store: Arc<Store>,
     pub(super) merger: Arc<Merger>,
     pub(super) router: Arc<Router>,
+    pub(super) hosts: Arc<Hosts>,
     pub(super) checkpoints: Arc<Checkpoints>,
     kv: Kv,
     replayed: u64,
@@ -68,9 +76,13 @@ pub struct Node {
     lock: Mutex<Option<Box<dyn DirLock>>>,
     stopping: AtomicBool,
     /// Takes the peers' messages, to the very end.
-    transport: Option<Transport>,
+    transport: Option<Arc<Transport>>,
     settled: Arc<AtomicBool>,
+    departure: Arc<Departure>,
 }
+
+/// How long others may take to lead in this node's place before it stops.
+const HAND_OVER: Duration = Duration::from_secs(2);
 
 /// Counters of a node since it started.
 #[derive(Clone, Debug)]
@@ -118,6 +130,8 @@ impl Node {
             store: parts.store,
             merger: parts.merger,
             router: parts.router,
+            hosts: parts.hosts,
+            departure: Arc::default(),
             checkpoints: parts.checkpoints,
             kv: parts.kv,
             replayed: parts.replayed,
@@ -142,19 +156,32 @@ impl Node {
         };
         let refused = transport.boots().refused();
         self.keep(task::spawn(step_out(self.router.clone(), refused)));
-        for group in self.router.groups.all().cloned() {
-            self.keep(task::spawn(note_terms(group.clone())));
-            self.keep(task::spawn(bring_back::run(group)));
-        }
+        let (router, departure) = (self.router.clone(), self.departure.clone());
+        self.keep(task::spawn(step_out(router, async move {
+            departure.wait().await
+        })));
         self.keep(task::spawn(hand_over::run(self.router.groups.clone())));
         let limits = &self.options.limits;
         let period = touch::period(limits.abandon_after, limits.release_after);
         self.keep(task::spawn(touch::run(self.router.groups.clone(), period)));
+        let first = self.options.cluster.iter();
+        let first = first.flat_map(|cluster| cluster.first_known().iter().copied().map(NodeId));
+        let (hosts, departure) = (self.hosts.clone(), self.departure.clone());
+        let keeping = keeping_up::run(hosts, transport.clone(), departure, first.collect());
+        self.keep(task::spawn(keeping));
         let (router, identity) = (self.router.clone(), self.identity.clone());
         let (options, settled) = (self.options.clone(), self.settled.clone());
+        let (departure, peers) = (self.departure.clone(), transport.peers());
         self.keep(task::spawn(async move {
-            founding::settle(router, identity, options).await;
-            settled.store(true, Ordering::Release);
+            match options.cluster.clone() {
+                Some(Cluster::Join(how)) => {
+                    joining::settle(router, identity, how, peers, departure.clone()).await;
+                }
+                _ => founding::settle(router, identity, options).await,
+            }
+            if departure.why().is_none() {
+                settled.store(true, Ordering::Release);
+            }
         }));
     }
 
@@ -168,7 +195,7 @@ impl Node {
     /// Everything that `/readyz` looks at, by name, with the reason of what is not well.
     pub fn checks(&self) -> Vec<(&'static str, Result<(), String>)> {
         let groups = self.router.groups.all().map(|group| {
-            let trouble = trouble(group);
+            let trouble = trouble(&group);
             trouble.map_or(Ok(()), |why| Err(format!("{}: {why}", group.id)))
         });
         let room = match self.log.room().above_soft_mark() {
@@ -194,6 +221,7 @@ impl Node {
                 true => Ok(()),
                 false => Err("the cluster is not founded, or has no majority".to_owned()),
             };
+            let cluster = self.refused().map_or(cluster, Err);
             checks.push(("cluster", cluster));
         }
         checks
@@ -213,9 +241,11 @@ impl Node {
         self.log.failed()
     }
 
-    /// Why its peers refuse this node: its disk is an old copy, or another one under its name. It answers nothing.
+    /// Why this node takes no part: its disk is an old copy, or another one under its name, or it was removed from the
+    /// cluster. It answers nothing.
     pub fn refused(&self) -> Option<String> {
-        self.transport.as_ref()?.boots().refusal()
+        let refused = self.transport.as_ref()?.boots().refusal();
+        refused.or_else(|| self.departure.why())
     }
 
     /// What the node says of itself.
@@ -226,7 +256,7 @@ impl Node {
             if let Standing::ReadOnly(why) | Standing::Behind(why) = group.standing() {
                 damage.push(format!("{}: {why}", group.id));
             }
-            groups.push(self.group_status(group));
+            groups.push(self.group_status(&group));
             for found in group.replica.engine.damage() {
                 damage.push(format!("{}: {}: {}", group.id, found.file, found.what));
             }
@@ -354,7 +384,7 @@ impl Node {
             .router
             .groups
             .all()
-            .map(|group| checkpoint::make(group));
+            .map(|group| async move { checkpoint::make(&group).await });
         join_all(made).await.into_iter().collect()
     }
 
@@ -412,9 +442,11 @@ impl Node {
         if self.stopping.swap(true, Ordering::AcqRel) {
             return;
         }
+        self.hand_over(deadline.min(HAND_OVER)).await;
         for task in self.tasks.lock().drain(..) {
             task.abort();
         }
+        self.hosts.rest();
         let written = clock::timeout(deadline, async {
             self.router.loose_ends.all_tied().await;
             self.checkpoint_now().await
@@ -428,7 +460,7 @@ impl Node {
             Err(_) => tracing::warn!("checkpoints took too long; the next start replays"),
         }
         self.merger.close();
-        let stopped = self.router.groups.all().map(|group| async {
+        let stopped = self.router.groups.all().map(|group| async move {
             let raft = group.raft();
             group.set_raft(None);
             group.stand(Standing::Starting);
@@ -446,6 +478,21 @@ impl Node {
 }
 
 impl Node {
+    /// Others lead from now on, so that nobody waits for this node's silence first.
+    async fn hand_over(&self, patience: Duration) {
+        let led = self.router.groups.all().filter(|group| group.leads());
+        let handed = led.map(|group| async move {
+            let Some(raft) = group.raft() else { return };
+            let members = raft.members_lately();
+            let mut others = members.voters.last().cloned().unwrap_or_default();
+            others.remove(&group.replica.node.0);
+            if !others.is_empty() && !raft.hand_over(&others, patience).await {
+                tracing::debug!(group = %group.id, "nobody took over");
+            }
+        });
+        join_all(handed).await;
+    }
+
     fn end_cluster(&self) {
         if let Some(transport) = &self.transport {
             transport.close();
@@ -459,6 +506,7 @@ impl Drop for Node {
         for task in self.tasks.lock().drain(..) {
             task.abort();
         }
+        self.hosts.rest();
         self.merger.close();
     }
 }
@@ -473,21 +521,6 @@ async fn step_out(router: Arc<Router>, refused: impl Future<Output = String>) {
         if let Some(raft) = raft {
             raft.stop().await;
         }
-    }
-}
-
-/// What a leader remembers is of its term only: each new one begins with nothing.
-async fn note_terms(group: Arc<Group>) {
-    let mut known = 0;
-    loop {
-        if let Some(raft) = group.raft() {
-            while let Ok(term) = raft.leads_anew(known).await {
-                group.memory.begin_term(term, group.replica.applied());
-                known = term;
-            }
-        }
-        // It stopped; brought back, it leads in another term.
-        clock::sleep(Duration::from_millis(100)).await;
     }
 }
 

@@ -253,7 +253,7 @@ impl Node {
 
     fn end_pass(&self, pass: &Pass) {
         let lost = self.lacks_rows();
-        let whole = |group: &Arc<Group>| self.log.hurt(group.id).is_whole();
+        let whole = |group: Arc<Group>| self.log.hurt(group.id).is_whole();
         if pass.found == 0 && !lost && self.router.groups.all().all(whole) {
             self.store.all_found_whole();
         }
@@ -341,7 +341,7 @@ impl Node {
             tracing::error!(%group, ?damaged, "entries of the log are damaged");
             self.found(pass, damaged.len() as u64);
             let group = self.router.groups.get(group)?;
-            if let Err(error) = checkpoint::let_go_of(group, *worst).await {
+            if let Err(error) = checkpoint::let_go_of(&group, *worst).await {
                 tracing::warn!(group = %group.id, %error, "the log keeps them for now");
             }
         }

@@ -10,24 +10,29 @@
 //!   its checkpoint;
 //! * a group whose vote, tail or unapplied entries are damaged does not campaign: alone, it turns read-only and says so; with
 //!   peers, it takes part again when they have brought it back;
+//! * which groups are opened is what the disk lists (`hosted_file`); one that was leaving is gone before the others open;
 //! * a node with peers waits for none of them: it takes part at once, and is founded, if new, in the background.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use futures::future::join_all;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::boot_exchange::BootExchange;
 use super::boot_number::{self, Boot};
 use super::founding;
+use super::hosted_file::{HostedGroups, Hosting};
+use super::hosting::{self, Hosts};
 use super::housekeeping;
 use super::identity::{self, Identity};
 use super::running::{Node, Parts};
 use super::transport::Transport;
-use super::{EngineKind, NodeOptions, StartError};
+use super::{Cluster, EngineKind, NodeOptions, StartError};
 use crate::chunk::store::Store;
 use crate::engine::block_cache::BlockCache;
 use crate::engine::budget::OverlayBudget;
@@ -47,9 +52,11 @@ use crate::env::{Env, task};
 use crate::group::checkpoint::{CheckpointLimits, Checkpoints, Pressure};
 use crate::group::install::{self, Arrivals};
 use crate::group::lifecycle::Walker;
+use crate::group::peers::Peers;
 use crate::group::registry::Registry;
 use crate::group::replay;
 use crate::group::replica::{Mark, Replica};
+use crate::group::roster::Roster;
 use crate::group::{Group, Standing};
 use crate::ids::{GroupId, NodeId};
 use crate::kv::{Inner, Kv};
@@ -121,24 +128,21 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     let (lineage, boot_healed) = boot_number::raise(disk, dir, opened.is_new).await?;
     let boot = lineage.boot;
     // Before anything that takes long: who else starts needs this node's word.
+    let roster = Arc::new(Roster::default());
     let transport = match &options.cluster {
-        Some(_) => {
-            let voters = options.voters(identity.node);
-            let founders = voters.iter().copied().collect();
+        Some(cluster) => {
+            let first: Vec<NodeId> = cluster.first_known().iter().copied().map(NodeId).collect();
+            let founders = first.iter().copied().collect();
             let boots =
                 BootExchange::open(env.disk.clone(), dir, identity.node, lineage, founders)?;
             let (net, cluster, node) = (env.net.clone(), identity.cluster, identity.node);
-            Some(Transport::begin(
-                net,
-                cluster,
-                node,
-                boots,
-                voters.into_iter(),
-            ))
+            let roster = roster.clone();
+            let begun = Transport::begin(net, cluster, node, boots, roster, first);
+            Some(Arc::new(begun))
         }
         None => None,
     };
-    let storage = Storage::open(&env, &options).await?;
+    let storage = Arc::new(Storage::open(&env, &options).await?);
     for (file, healed) in [("identity", opened.healed), ("boot", boot_healed)] {
         if let Some(what) = healed {
             let what = format!("{file}: {what}; written again from its twin");
@@ -148,20 +152,16 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
 
     let grown = Arc::new(Notify::new());
     let pressure = Arc::new(Pressure::new(storage.budget.clone()));
+    let peers = transport.as_ref().map(|transport| transport.peers());
+    let (listed, is_new) = listed(&storage, &identity, &options).await?;
     let mut groups = Vec::new();
-    for id in (0..=identity.data_groups).map(GroupId) {
-        groups.push(
-            storage
-                .group(
-                    id,
-                    &identity,
-                    &options,
-                    &grown,
-                    &pressure,
-                    transport.as_ref(),
-                )
-                .await?,
-        );
+    for (id, hosting) in &listed.0 {
+        let group = storage.group(*id, &identity, &options, &grown, &pressure, peers.clone());
+        let group = group.await?;
+        if let Hosting::Hosted(floor) = hosting {
+            group.set_floor(*floor);
+        }
+        groups.push(group);
     }
     let registry = Arc::new(Registry::new(groups));
     if !storage.recovered.damage.is_empty() {
@@ -170,11 +170,34 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
             .data()
             .for_each(|group| group.replica.wants.add_everything());
     }
-    let voters = options.voters(identity.node);
+    // Where members have come and gone since, nothing is formed: that was done long ago.
+    let voters = match is_new {
+        true => options.voters(identity.node),
+        false => Vec::new(),
+    };
     let replayed = bring_up(&registry, &storage, &voters).await?;
-    let router = Arc::new(Router::new(registry.clone(), identity.data_groups));
+    let router = Arc::new(Router::new(registry.clone(), roster, identity.data_groups));
+    let hosts = Arc::new(Hosts {
+        storage: storage.clone(),
+        identity: identity.clone(),
+        options: options.clone(),
+        grown: grown.clone(),
+        pressure,
+        peers,
+        router: router.clone(),
+        listed: tokio::sync::Mutex::new(listed),
+        tasks: Mutex::default(),
+        closed: AtomicBool::new(false),
+    });
     if let Some(transport) = &transport {
-        transport.serve(registry.clone());
+        let steward = Arc::new(Arc::downgrade(&hosts));
+        let first = options.cluster.iter();
+        let first = first.flat_map(|cluster| cluster.first_known().iter().copied().map(NodeId));
+        let (weak, first) = (Arc::downgrade(&hosts), first.collect::<Vec<_>>());
+        registry.reach(Box::new(move |id| {
+            weak.upgrade()?.way_to(id, first.clone())
+        }));
+        transport.serve(registry.clone(), steward);
     } else {
         founding::found(&router, &identity, &options).await?;
     }
@@ -198,10 +221,11 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
         identity,
         boot,
         lock,
-        log: storage.log,
-        store: storage.store,
-        merger: storage.merger,
+        log: storage.log.clone(),
+        store: storage.store.clone(),
+        merger: storage.merger.clone(),
         router,
+        hosts,
         checkpoints,
         kv,
         replayed,
@@ -212,7 +236,38 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     Ok(node)
 }
 
-fn limits(options: &NodeOptions) -> CheckpointLimits {
+/// The groups that this node has members of, and whether they are those that it began with. What one that was leaving left
+/// is removed.
+async fn listed(
+    storage: &Storage,
+    identity: &Identity,
+    options: &NodeOptions,
+) -> Result<(HostedGroups, bool), StartError> {
+    let dir = &options.data_dir;
+    let read = HostedGroups::read(&*storage.disk, dir).await?;
+    let Some(mut listed) = read else {
+        let begun_with = match &options.cluster {
+            Some(Cluster::Join(_)) => HostedGroups::default(),
+            _ => HostedGroups::founders(identity.data_groups),
+        };
+        return Ok((begun_with, true));
+    };
+    let mut left = Vec::new();
+    for (id, hosting) in &listed.0 {
+        if let Hosting::Leaving(vote) = hosting {
+            hosting::forget(storage, dir, *id, vote.clone()).await?;
+            left.push(*id);
+        }
+    }
+    if !left.is_empty() {
+        listed.0.retain(|id, _| !left.contains(id));
+        let written = listed.write(&*storage.disk, dir).await;
+        written.map_err(StartError::io("write hosted groups", dir))?;
+    }
+    Ok((listed, false))
+}
+
+pub(super) fn limits(options: &NodeOptions) -> CheckpointLimits {
     CheckpointLimits {
         log_bytes: options.limits.checkpoint_log_bytes,
         entries: options.limits.checkpoint_entries,
@@ -228,7 +283,7 @@ pub(super) struct Storage {
     pub budget: Arc<OverlayBudget>,
     merger: Arc<Merger>,
     recovered: Recovered,
-    disk: Arc<dyn Disk>,
+    pub disk: Arc<dyn Disk>,
 }
 
 fn engine_error(what: &str) -> impl Fn(EngineError) -> StartError + '_ {
@@ -345,7 +400,7 @@ impl Storage {
         options: &NodeOptions,
         grown: &Arc<Notify>,
         pressure: &Arc<Pressure>,
-        transport: Option<&Transport>,
+        peers: Option<Arc<dyn Peers>>,
     ) -> Result<Arc<Group>, StartError> {
         let purged = self.log.log_state(id).purged;
         let store = StoreOptions {
@@ -411,7 +466,7 @@ impl Storage {
             replica,
             self.log.clone(),
             pressure.clone(),
-            transport.map(Transport::peers),
+            peers,
         )))
     }
 }
@@ -442,7 +497,8 @@ async fn bring_up(
             .map_or(0, |at| at.index);
         replayed += last.saturating_sub(group.replica.applied());
     }
-    let groups = registry.all().map(|group| one_up(group, voters));
+    let groups: Vec<_> = registry.all().collect();
+    let groups = groups.iter().map(|group| one_up(group, voters));
     let up: Result<Vec<()>, StartError> = join_all(groups).await.into_iter().collect();
     up?;
     tracing::debug!(
@@ -453,7 +509,8 @@ async fn bring_up(
     Ok(replayed)
 }
 
-async fn one_up(group: &Arc<Group>, voters: &[NodeId]) -> Result<(), StartError> {
+/// Replays a group and has it elect (alone) or take part. `voters`: of a group that has never had any.
+pub(super) async fn one_up(group: &Arc<Group>, voters: &[NodeId]) -> Result<(), StartError> {
     let failed = |what: String| StartError::Group {
         group: group.id,
         what,

@@ -8,6 +8,9 @@
 //! * every question ends: with what was said, or with an error when its time is over. Silence is never an answer;
 //! * a reply reaches the run that asked, and only once: numbers are of one run, and the run is named;
 //! * what comes from another cluster, from an older run of its sender than the known one, or cannot be read, is dropped;
+//! * a member that came back to a node votes only when it has caught up with what it may once have acknowledged;
+//! * a node that was removed is told so, and is heard on nothing else;
+//! * a group that has no member here is not made by being asked for: only its leader's `Host` makes one (`hosting`);
 //! * this node's member of a group hears and says nothing that counts (votes, appends) before enough of the group's voters
 //!   have confirmed this run (`boot_exchange`).
 
@@ -31,7 +34,8 @@ use crate::env::{clock, task};
 use crate::group::Group;
 use crate::group::peers::{PeerError, Peers};
 use crate::group::registry::Registry;
-use crate::group::touch;
+use crate::group::roster::Roster;
+use crate::group::{confirm, touch};
 use crate::ids::{GroupId, NodeId};
 
 /// This node's end of the network.
@@ -39,6 +43,20 @@ pub(super) struct Transport {
     inner: Arc<Inner>,
     /// Hears the peers and tells them of this run, from the first moment to the last.
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Peers that are told of this run.
+    told: Mutex<BTreeSet<NodeId>>,
+}
+
+/// Questions that are of the node and its groups, not of one group's member.
+pub(super) trait Steward: Send + Sync {
+    /// Has a member of this group on this node.
+    fn host(&self, group: GroupId, floor: u64) -> BoxFuture<'_, Result<(), String>>;
+    /// Notes durably that the member of a group has caught up since it came, if it has.
+    fn caught_up(&self, group: GroupId) -> BoxFuture<'_, Result<(), String>>;
+    /// Who the members of a group are, if this node's member leads it.
+    fn members(&self, group: GroupId) -> BoxFuture<'_, peer::MembersAre>;
+    /// Lets a node into the cluster.
+    fn join(&self, node: minikv_proto::row::Node) -> BoxFuture<'_, Result<peer::Joined, String>>;
 }
 
 struct Inner {
@@ -51,6 +69,8 @@ struct Inner {
     waiting: Mutex<BTreeMap<u64, oneshot::Sender<reply::What>>>,
     /// Who answers; empty until the groups are open.
     groups: RwLock<Option<Arc<Registry>>>,
+    steward: RwLock<Option<Arc<dyn Steward>>>,
+    roster: Arc<Roster>,
 }
 
 impl Transport {
@@ -60,7 +80,8 @@ impl Transport {
         cluster: u128,
         node: NodeId,
         boots: BootExchange,
-        peers: impl Iterator<Item = NodeId>,
+        roster: Arc<Roster>,
+        peers: impl IntoIterator<Item = NodeId>,
     ) -> Transport {
         let inner = Arc::new(Inner {
             net,
@@ -70,15 +91,28 @@ impl Transport {
             next: AtomicU64::new(1),
             waiting: Mutex::default(),
             groups: RwLock::new(None),
+            steward: RwLock::new(None),
+            roster,
         });
-        let mut tasks = vec![task::spawn(inner.clone().listen())];
-        for peer in peers.filter(|peer| *peer != node) {
-            let asking = Arc::new(Asking(inner.clone()));
-            tasks.push(task::spawn(inner.boots.clone().tell(peer, asking)));
-        }
-        Transport {
+        let tasks = vec![task::spawn(inner.clone().listen())];
+        let transport = Transport {
             inner,
             tasks: Mutex::new(tasks),
+            told: Mutex::default(),
+        };
+        transport.meet(peers);
+        transport
+    }
+
+    /// Tells these of this run from now on, too.
+    pub(super) fn meet(&self, peers: impl IntoIterator<Item = NodeId>) {
+        let mut told = self.told.lock();
+        for peer in peers {
+            if peer != self.inner.node && told.insert(peer) {
+                let asking = Arc::new(Asking(self.inner.clone()));
+                let tell = self.inner.boots.clone().tell(peer, asking);
+                self.tasks.lock().push(task::spawn(tell));
+            }
         }
     }
 
@@ -88,8 +122,9 @@ impl Transport {
     }
 
     /// From now on these answer.
-    pub(super) fn serve(&self, groups: Arc<Registry>) {
+    pub(super) fn serve(&self, groups: Arc<Registry>, steward: Arc<dyn Steward>) {
         *self.inner.groups.write() = Some(groups);
+        *self.inner.steward.write() = Some(steward);
     }
 
     /// What is known of who runs.
@@ -100,6 +135,7 @@ impl Transport {
     /// The node stops: nobody is answered any more.
     pub(super) fn close(&self) {
         *self.inner.groups.write() = None;
+        *self.inner.steward.write() = None;
         for task in self.tasks.lock().drain(..) {
             task.abort();
         }
@@ -149,6 +185,9 @@ impl Inner {
                     let _ = inner.send(from, number, asked_in_boot, reply);
                 });
             }
+            Some(Content::Reply(_)) if self.roster.with(|known| known.is_gone(from)) => {
+                tracing::debug!(from = from.0, "a removed node's answer was dropped");
+            }
             Some(Content::Reply(peer::Reply { what: Some(what) })) => {
                 let is_ours = message.asked_in_boot == self.boots.own().number;
                 if (is_ours || crate::planted!("reply-to-another-run"))
@@ -181,6 +220,17 @@ impl Inner {
     }
 }
 
+/// Whether somebody who was removed is answered: so that it learns of it.
+fn is_about_the_cluster(what: &ask::What) -> bool {
+    matches!(what, ask::What::Boot(_) | ask::What::Directory(_))
+}
+
+/// Whether it asks for a vote, or to campaign.
+fn is_about_votes(what: &ask::What) -> bool {
+    use ask::What::{PreVote, Transfer, Vote};
+    matches!(what, Vote(_) | PreVote(_) | Transfer(_))
+}
+
 /// Whether it asks who runs.
 fn is_about_boots(content: &Content) -> bool {
     matches!(
@@ -200,7 +250,7 @@ fn failed(why: impl Into<String>) -> reply::What {
 impl Inner {
     fn member(&self, group: GroupId) -> Option<Arc<Group>> {
         let groups = self.groups.read();
-        groups.as_ref()?.get(group).ok().cloned()
+        groups.as_ref()?.find(group)
     }
 
     /// Whether the member may vote, campaign and acknowledge.
@@ -217,10 +267,44 @@ impl Inner {
             let said = self.boots.answer(from, asked).await;
             return said.map_or_else(failed, reply::What::Booted);
         }
-        let group = u16::try_from(group).map(GroupId);
+        if self.roster.with(|known| known.is_gone(from)) && !is_about_the_cluster(&what) {
+            return failed(format!("node {} was removed from the cluster", from.0));
+        }
+        let Ok(group) = u16::try_from(group).map(GroupId) else {
+            return failed("there is no such group");
+        };
+        let steward = self.steward.read().clone();
+        let what = match (what, steward) {
+            (ask::What::Directory(_), _) => {
+                let known = self.roster.known();
+                return reply::What::Directory(known.to_wire());
+            }
+            (ask::What::Join(peer::Join { node: Some(node) }), Some(steward)) => {
+                let joined = steward.join(node).await;
+                return joined.map_or_else(failed, reply::What::Joined);
+            }
+            (ask::What::Host(asked), Some(steward)) => {
+                let hosted = steward.host(group, asked.floor).await;
+                return hosted.map_or_else(failed, |()| reply::What::Hosted(peer::Hosted {}));
+            }
+            (confirm @ ask::What::Confirm(_), Some(steward)) => {
+                // Before it says so: who confirmed may be admitted, and must be able to vote after any crash.
+                if let Err(why) = steward.caught_up(group).await {
+                    return failed(why);
+                }
+                confirm
+            }
+            (ask::What::Members(_), Some(steward)) => {
+                return reply::What::Members(steward.members(group).await);
+            }
+            (of_member, _) => of_member,
+        };
         // Without one: that is not an answer to the question.
-        let Some(member) = group.ok().and_then(|group| self.member(group)) else {
-            return failed("the group has no member here that runs");
+        let Some(member) = self.member(group) else {
+            return failed(format!(
+                "{group} has no member on node {} that runs",
+                self.node.0
+            ));
         };
         match what {
             ask::What::Propose(propose) => {
@@ -240,6 +324,14 @@ impl Inner {
             ask::What::FetchPayload(asked) => {
                 reply::What::Fetched(fetch::payload_for_peer(&member, asked).await)
             }
+            ask::What::Confirm(_) => {
+                if !self.takes_part(&member) {
+                    return failed("this boot is not confirmed yet");
+                }
+                let confirmed = confirm::for_leader(&member).await;
+                confirmed.map_or_else(failed, reply::What::Confirmed)
+            }
+            ask::What::Rows(asked) => reply::What::Rows(member.rows_for_peer(asked).await),
             ask::What::Touch(asked) => reply::What::Touched(touch::for_peer(&member, asked)),
             ask::What::Piece(asked) => {
                 let piece = member.replica.shipments.piece(asked).await;
@@ -270,6 +362,9 @@ impl Inner {
                 if !self.takes_part(&member) {
                     return failed("this boot is not confirmed yet");
                 }
+                if !member.may_vote() && is_about_votes(&of_raft) {
+                    return failed("this member has not caught up since it came");
+                }
                 match raft.answer(of_raft).await {
                     Some(Ok(what)) => what,
                     Some(Err(why)) => failed(why),
@@ -284,7 +379,7 @@ impl Inner {
         match what {
             ask::What::Vote(_) | ask::What::PreVote(_) | ask::What::BringBack(_) => {
                 let member = self.member(group);
-                member.is_some_and(|member| self.takes_part(&member))
+                member.is_some_and(|member| member.may_vote() && self.takes_part(&member))
             }
             _ => true,
         }

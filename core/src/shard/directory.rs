@@ -16,8 +16,8 @@ use minikv_proto::entry as wire;
 use minikv_proto::row;
 
 use super::router::Router;
+use crate::engine::View;
 use crate::group::Group;
-use crate::group::read::unreadable;
 use crate::ids::{BucketId, GroupId, TenantId};
 use crate::kv::{
     Bucket, BucketLock, CreateBucket, CreateBucketError, Credentials, KvError, Refusal,
@@ -34,25 +34,28 @@ const REPLANS: usize = 16;
 
 impl Router {
     pub(crate) async fn bucket(&self, name: &str) -> Result<Option<Bucket>, KvError> {
-        let view = self.directory()?.read().await?;
-        read::bucket_by_name(&*view, name).map_err(unreadable)
+        self.directory()?
+            .ask(|view| read::bucket_by_name(view, name))
+            .await
     }
 
     pub(crate) async fn bucket_by_id(&self, id: BucketId) -> Result<Option<Bucket>, KvError> {
-        let view = self.directory()?.read().await?;
-        read::bucket_by_id(&*view, id).map_err(unreadable)
+        self.directory()?
+            .ask(|view| read::bucket_by_id(view, id))
+            .await
     }
 
     /// All buckets of a tenant, by name.
     pub(crate) async fn buckets(&self, tenant: TenantId) -> Result<Vec<Bucket>, KvError> {
-        let view = self.directory()?.read().await?;
-        let all = read::buckets(&*view, "").map(|bucket| bucket.map_err(unreadable));
-        let own = all.filter(|bucket| {
-            bucket
-                .as_ref()
-                .map_or(true, |bucket| bucket.tenant == tenant)
-        });
-        own.collect()
+        let look = |view: &dyn View| {
+            let own = read::buckets(view, "").filter(|bucket| {
+                bucket
+                    .as_ref()
+                    .map_or(true, |bucket| bucket.tenant == tenant)
+            });
+            own.collect()
+        };
+        self.directory()?.ask(look).await
     }
 
     pub(crate) async fn create_bucket(
@@ -150,7 +153,7 @@ impl Router {
                 Answer::Done(done) => return Ok(Outcome::Done(done)),
                 Answer::Refused(refusal) => return Err(refusal.into()),
                 Answer::TryAgain(TryAgain::Blocked(txn)) => {
-                    driver::meet(self, directory, &txn).await?;
+                    driver::meet(self, &directory, &txn).await?;
                 }
                 Answer::TryAgain(TryAgain::StaleEpoch(_)) => return Ok(Outcome::Stale),
                 Answer::TryAgain(again) => {
@@ -167,12 +170,13 @@ impl Router {
 
     /// Brings the facts of a bucket to a group that lacks them.
     pub(crate) async fn push_to(&self, id: BucketId, group: &Group) -> Result<(), KvError> {
-        let view = self.directory()?.read().await?;
-        let facts = read::facts_to_push(&*view, id).map_err(unreadable)?;
+        let facts = self
+            .directory()?
+            .ask(|view| read::facts_to_push(view, id))
+            .await?;
         let Some(facts) = facts else {
             return Err(Refusal::NoSuchBucket.into());
         };
-        drop(view);
         self.push(facts, group).await
     }
 
@@ -196,16 +200,17 @@ impl Router {
 
     /// Brings a change of a bucket to every group and has each confirmed.
     pub(crate) async fn push_to_all(&self, id: BucketId) -> Result<(), KvError> {
-        let view = self.directory()?.read().await?;
-        let facts = read::facts_to_push(&*view, id).map_err(unreadable)?;
-        drop(view);
+        let facts = self
+            .directory()?
+            .ask(|view| read::facts_to_push(view, id))
+            .await?;
         // Deleted meanwhile: the deletion told the groups.
         let Some(facts) = facts else {
             return Ok(());
         };
-        let pushes = self
-            .groups
-            .data()
+        let groups = self.data()?;
+        let pushes = groups
+            .iter()
             .map(|group| self.push_and_confirm(facts, group));
         join_all(pushes).await.into_iter().collect()
     }
@@ -230,9 +235,7 @@ impl Router {
 
     /// Goes on with pushes that somebody began and did not end.
     pub(crate) async fn finish_pushes(&self) -> Result<(), KvError> {
-        let view = self.directory()?.read().await?;
-        let pushes = read::pushes(&*view).map_err(unreadable)?;
-        drop(view);
+        let pushes = self.directory()?.ask(read::pushes).await?;
         for (bucket, ..) in pushes {
             self.push_to_all(bucket).await?;
         }
@@ -244,9 +247,7 @@ impl Router {
     /// The tenant of this name, made if there is none.
     pub(crate) async fn tenant_named(self: &Arc<Self>, name: &str) -> Result<TenantId, KvError> {
         for _ in 0..REPLANS {
-            let view = self.directory()?.read().await?;
-            let tenants = read::tenants(&*view).map_err(unreadable)?;
-            drop(view);
+            let tenants = self.directory()?.ask(read::tenants).await?;
             if let Some(tenant) = tenants.iter().find(|tenant| tenant.name == name) {
                 return Ok(TenantId(tenant.id));
             }
@@ -273,13 +274,13 @@ impl Router {
         &self,
         access_key: &str,
     ) -> Result<Option<row::Credential>, KvError> {
-        let view = self.directory()?.read().await?;
-        read::credential(&*view, access_key).map_err(unreadable)
+        self.directory()?
+            .ask(|view| read::credential(view, access_key))
+            .await
     }
 
     pub(crate) async fn root_credentials(&self) -> Result<Credentials, KvError> {
-        let view = self.directory()?.read().await?;
-        let all = read::credentials(&*view).map_err(unreadable)?;
+        let all = self.directory()?.ask(read::credentials).await?;
         let root = all.into_iter().find(|(_, credential)| credential.root);
         let (access_key, credential) =
             root.ok_or_else(|| KvError::Unavailable("there is no root credential".to_owned()))?;
@@ -291,9 +292,7 @@ impl Router {
 
     /// Makes these the root credentials; older root credentials end.
     pub(crate) async fn set_root(self: &Arc<Self>, root: &Credentials) -> Result<(), KvError> {
-        let view = self.directory()?.read().await?;
-        let all = read::credentials(&*view).map_err(unreadable)?;
-        drop(view);
+        let all = self.directory()?.ask(read::credentials).await?;
         let is_same = |(key, found): &(String, row::Credential)| {
             *key == root.access_key && found.root && found.secret == root.secret_key
         };

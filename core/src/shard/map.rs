@@ -5,6 +5,8 @@
 //!
 //! Always true: every vshard has exactly one owner, and it is a data group.
 
+use std::collections::BTreeSet;
+
 use crate::ids::{BucketId, GroupId, VShard};
 
 /// The owner of one vshard.
@@ -47,6 +49,12 @@ impl ShardMap {
     pub(crate) fn home_of(&self, bucket: BucketId, key: &[u8]) -> (VShard, Home) {
         let vshard = VShard::of(bucket, key);
         (vshard, self.home(vshard))
+    }
+
+    /// The groups that own vshards, ascending.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = GroupId> + use<> {
+        let groups: BTreeSet<GroupId> = self.homes.iter().map(|home| home.group).collect();
+        groups.into_iter()
     }
 
     /// The vshards of a group, ascending.

@@ -7,4 +7,6 @@
 
 pub(crate) mod directory;
 mod map;
+pub(crate) mod planner;
+mod rendezvous;
 pub(crate) mod router;

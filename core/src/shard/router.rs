@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 
 use super::map::{Home, ShardMap};
 use crate::group::Group;
-use crate::group::read::unreadable;
 use crate::group::registry::Registry;
+use crate::group::roster::Roster;
 use crate::ids::{BucketId, GroupId, VShard};
 use crate::kv::{Bucket, KvError};
 use crate::state::read;
@@ -18,6 +18,8 @@ use crate::state::read;
 /// Groups and the map over them.
 pub(crate) struct Router {
     pub groups: Arc<Registry>,
+    /// What is known of the cluster.
+    pub roster: Arc<Roster>,
     map: RwLock<Arc<ShardMap>>,
     /// Work that nobody waits for, but that an orderly stop does.
     pub loose_ends: LooseEnds,
@@ -75,9 +77,10 @@ impl Route {
 }
 
 impl Router {
-    pub(crate) fn new(groups: Arc<Registry>, data_groups: u16) -> Router {
+    pub(crate) fn new(groups: Arc<Registry>, roster: Arc<Roster>, data_groups: u16) -> Router {
         Router {
             groups,
+            roster,
             map: RwLock::new(Arc::new(ShardMap::dealt(data_groups))),
             loose_ends: LooseEnds::default(),
         }
@@ -90,20 +93,35 @@ impl Router {
     pub(crate) fn route(&self, bucket: BucketId, key: &[u8]) -> Result<Route, KvError> {
         let (vshard, home) = self.map().home_of(bucket, key);
         Ok(Route {
-            group: self.groups.get(home.group)?.clone(),
+            group: self.groups.get(home.group)?,
             vshard,
             epoch: home.epoch,
         })
     }
 
-    pub(crate) fn directory(&self) -> Result<&Arc<Group>, KvError> {
+    pub(crate) fn directory(&self) -> Result<Arc<Group>, KvError> {
         self.groups.get(GroupId::DIRECTORY)
+    }
+
+    /// All groups that hold vshards. An error: one of them cannot be asked from here.
+    pub(crate) fn data(&self) -> Result<Vec<Arc<Group>>, KvError> {
+        let map = self.map();
+        map.groups().map(|group| self.groups.get(group)).collect()
+    }
+
+    /// The map that the cluster began with, as soon as its size is known. (Vshards do not move yet.)
+    pub(crate) fn deal_as_known(&self) -> Option<()> {
+        let data_groups = self.roster.with(|known| known.data_groups);
+        if data_groups == 0 {
+            return None;
+        }
+        *self.map.write() = Arc::new(ShardMap::dealt(data_groups));
+        Some(())
     }
 
     /// Reads the map from the directory: somebody was told that ours is old.
     pub(crate) async fn reload(&self) -> Result<(), KvError> {
-        let view = self.directory()?.read().await?;
-        let homes = read::vshard_homes(&*view).map_err(unreadable)?;
+        let homes = self.directory()?.ask(read::vshard_homes).await?;
         let homes = homes.iter().map(|home| {
             let group = u16::try_from(home.group).map(GroupId).ok()?;
             Some(Home {

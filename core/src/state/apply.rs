@@ -189,6 +189,8 @@ fn follow(applying: &mut Applying, body: &Body) -> Result<Done, Stop> {
         Body::PutNode(put) => applying.put_node(put),
         Body::PutPlacement(put) => applying.put_placement(put),
         Body::PutVshardHome(put) => applying.put_vshard_home(put),
+        Body::JoinNode(join) => applying.join_node(join),
+        Body::SetNodeState(set) => applying.set_node_state(set),
     }
 }
 

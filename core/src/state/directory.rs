@@ -371,7 +371,7 @@ impl Applying<'_> {
 
     // ---- rows ----
 
-    fn counters(&mut self) -> Result<row::Counters, Stop> {
+    pub(super) fn counters(&mut self) -> Result<row::Counters, Stop> {
         let key = keys::counters();
         self.ledger
             .row(&key)?

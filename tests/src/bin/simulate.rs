@@ -120,7 +120,7 @@ fn one(arguments: &Arguments) -> ExitCode {
         .iter()
         .for_each(|what| println!("BROKEN {what}"));
     println!(
-        "FIGURES {} {} {} {} {} {} {} {} {} {} {:016x}",
+        "FIGURES {} {} {} {} {} {} {} {} {} {} {} {:016x}",
         outcome.simulated.as_millis(),
         outcome.calls.0,
         outcome.calls.1,
@@ -131,6 +131,7 @@ fn one(arguments: &Arguments) -> ExitCode {
         outcome.installs,
         outcome.scrubbed.0,
         outcome.scrubbed.1,
+        outcome.removed,
         hash(&outcome.trace) ^ outcome.steps,
     );
     match failed {
@@ -218,6 +219,7 @@ struct Total {
     with_installs: u64,
     found_bad: u64,
     written_anew: u64,
+    removed: u64,
     different: Vec<u64>,
 }
 
@@ -258,7 +260,7 @@ fn all(arguments: &Arguments) -> ExitCode {
                     .get(at)
                     .and_then(|text| text.parse::<u64>().ok())
             };
-            let figures: Vec<u64> = (0..10).map(|at| figure(at).unwrap_or(0)).collect();
+            let figures: Vec<u64> = (0..11).map(|at| figure(at).unwrap_or(0)).collect();
             total.simulated_ms += figures[0];
             total.calls += figures[1];
             total.unknown += figures[2];
@@ -271,6 +273,7 @@ fn all(arguments: &Arguments) -> ExitCode {
             total.with_installs += u64::from(figures[7] > 0);
             total.found_bad += figures[8];
             total.written_anew += figures[9];
+            total.removed += figures[10];
             if let Some(Ok(again)) = again
                 && again.figures != ran.figures
             {
@@ -326,7 +329,7 @@ fn line(total: &Total, took: Duration) -> String {
         format!(", {:.0} per CPU second", simulated / cpu)
     });
     format!(
-        "{} seeds in {seconds:.0} s ({:.2} seeds/s), {:.2} simulated hours ({:.0} simulated s per s{per_cpu}), {} calls ({} of unknown outcome), {} keys undecided, {} copies compared, {} messages, {} lost disks refused, {} whole states installed in {} seeds, {} things found bad by scrubbers and {} contents written anew, {} failed, {} run twice, {} differ",
+        "{} seeds in {seconds:.0} s ({:.2} seeds/s), {:.2} simulated hours ({:.0} simulated s per s{per_cpu}), {} calls ({} of unknown outcome), {} keys undecided, {} copies compared, {} messages, {} lost disks refused, {} whole states installed in {} seeds, {} things found bad by scrubbers and {} contents written anew, {} nodes removed, {} failed, {} run twice, {} differ",
         total.seeds,
         total.seeds as f64 / seconds,
         total.simulated_ms as f64 / 3_600_000.0,
@@ -341,6 +344,7 @@ fn line(total: &Total, took: Duration) -> String {
         total.with_installs,
         total.found_bad,
         total.written_anew,
+        total.removed,
         total.failed.len(),
         total.compared_twice,
         total.different.len()

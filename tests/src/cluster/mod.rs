@@ -12,11 +12,12 @@ pub mod clients;
 pub mod disks;
 pub mod history;
 pub mod nodes;
+pub mod operator;
 pub mod storm;
 pub mod three;
 pub mod trace;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -31,7 +32,8 @@ use parking_lot::Mutex;
 use self::aim::Aim;
 use self::clients::{BUCKET, Clients};
 use self::nodes::Nodes;
-use self::storm::{Faults, Storm};
+use self::operator::Operator;
+use self::storm::{Fault, Faults, Storm};
 use self::trace::{Trace, now, seconds};
 use crate::client::TENANT;
 use crate::dice::Dice;
@@ -39,6 +41,7 @@ use crate::invariants::agreement::Agreement;
 use crate::invariants::boots::Boots;
 use crate::invariants::copies::Copies;
 use crate::invariants::linearizable::{self, Found};
+use crate::invariants::memberships::Memberships;
 use crate::invariants::{chunks, elections, leftovers, pairs, progress, usage};
 use crate::observe;
 
@@ -91,6 +94,8 @@ pub struct Outcome {
     pub installs: u64,
     /// What scrubbers found bad, and payloads and frames that were written anew, on nodes that live at the end.
     pub scrubbed: (u64, u64),
+    /// Nodes that were removed from the cluster.
+    pub removed: usize,
 }
 
 /// Few clients over many keys, or so many over so few that reads of a group overlap on every node.
@@ -123,10 +128,12 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
     let began = now();
     let trace = Trace::default();
     let net = SimNet::new(seed);
-    let agreement = Agreement::new(plan.nodes);
-    let (aim, boots) = (Aim::default(), Boots::new(plan.nodes));
+    let memberships = Memberships::new(1..=plan.nodes);
+    let agreement = Agreement::new(memberships.clone());
+    let (aim, boots) = (Aim::default(), Boots::new(memberships.clone()));
     let watchers = (agreement.clone(), boots.clone(), aim.clone());
     net.tap(move |flight| {
+        memberships.watch(flight);
         watchers.0.watch(flight);
         watchers.1.watch(flight);
         watchers.2.watch(flight);
@@ -265,15 +272,36 @@ impl World {
             aim: self.aim.clone(),
             rotten: None,
         };
+        let operator = Operator {
+            nodes: self.nodes.clone(),
+            trace: self.trace.clone(),
+            target: self.plan.nodes.max(3) as usize,
+        };
+        let mut changes = dice.fork();
+        let operated = self.plan.faults.has(Fault::Membership) && changes.percent(50);
+        let working_operator = operated.then(|| {
+            let work = operator.clone().work(changes.fork());
+            task::spawn(work)
+        });
         storm.rage(self.plan.storm).await;
+        if let Some(working) = working_operator {
+            working.abort();
+        }
         storm.heal();
         self.until("every node has started", || self.all_running())
             .await?;
+        if operated {
+            operator.finish(&mut changes).await?;
+            self.until("every node has started", || self.all_running())
+                .await?;
+        }
         self.until("who lost its disk is refused", || {
             let mut out = self.nodes.out().into_iter();
             out.all(|node| self.nodes.is_refused(node))
         })
         .await?;
+        let removed = (1..=self.nodes.count()).filter(|node| self.nodes.is_removed(*node));
+        self.outcome.removed = removed.count();
         self.outcome.refused = self.nodes.out().len();
         let healed = now();
         for node in self.nodes.whole() {
@@ -407,7 +435,9 @@ impl World {
     async fn chunks_come_to_rest(&self) -> Result<(), String> {
         let deadline = now() + chunks::BOUND.as_nanos() as u64;
         loop {
-            let gone = self.nodes.out();
+            let count = self.nodes.count();
+            let mut gone = self.nodes.out();
+            gone.extend((1..=count).filter(|node| self.nodes.is_removed(*node)));
             let nodes = self.nodes.whole().into_iter().zip(self.running());
             let loose: Vec<String> = nodes
                 .flat_map(|(node, running)| chunks::check(node, &running, &gone))
@@ -453,7 +483,7 @@ impl World {
     }
 
     fn all_running(&self) -> bool {
-        (1..=self.plan.nodes).all(|node| self.nodes.running(node).is_some())
+        (1..=self.nodes.count()).all(|node| self.nodes.running(node).is_some())
     }
 
     fn all_ready(&self) -> bool {
@@ -465,20 +495,19 @@ impl World {
 
     /// Nobody works any more, so copies that get there stay there.
     fn same_index(&self) -> bool {
-        let copies = self.nodes.copies();
-        let places = |copies: &[minikv_core::node::CopyStatus]| -> Vec<(u16, u64)> {
-            copies
-                .iter()
-                .map(|copy| (copy.group.0, copy.applied))
-                .collect()
-        };
-        let Some((_, first)) = copies.first() else {
-            return false;
-        };
-        copies.len() == self.nodes.whole().len()
-            && copies
-                .iter()
-                .all(|(_, other)| places(other) == places(first))
+        let whole = self.nodes.whole();
+        let mut copies = self.nodes.copies();
+        copies.retain(|(node, _)| whole.contains(node));
+        let mut applied: BTreeMap<u16, BTreeSet<u64>> = BTreeMap::new();
+        for copy in copies.iter().flat_map(|(_, copies)| copies) {
+            applied
+                .entry(copy.group.0)
+                .or_default()
+                .insert(copy.applied);
+        }
+        copies.len() == whole.len()
+            && applied.len() == self.nodes.groups()
+            && applied.values().all(|indexes| indexes.len() == 1)
     }
 
     async fn until(&self, what: &str, is_so: impl Fn() -> bool) -> Result<(), String> {

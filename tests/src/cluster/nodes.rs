@@ -11,7 +11,9 @@ use minikv_core::env::clock;
 use minikv_core::env::sim::{Choice, Fault, Latency, OpKind, Scope, SimDisk, SimNet};
 use minikv_core::env::{Env, task};
 use minikv_core::kv::Kv;
-use minikv_core::node::{CopyStatus, Founders, Limits, Node, NodeOptions};
+use minikv_core::node::{
+    Cluster, CopyStatus, Founders, Joining, Limits, MemberRole, Node, NodeOptions,
+};
 use parking_lot::Mutex;
 
 use super::trace::Trace;
@@ -41,9 +43,14 @@ struct Member {
     ails: bool,
     /// Something of what lies on it was damaged.
     rotten: bool,
+    /// It was removed from the cluster: the same.
+    removed: bool,
 }
 
 struct Shared {
+    seed: u64,
+    /// So many founded the cluster; the others joined it.
+    founders: u64,
     members: Mutex<Vec<Member>>,
     net: SimNet,
     trace: Trace,
@@ -72,6 +79,22 @@ pub fn usual() -> Latency {
 /// Until a node that could not start is started again.
 const AGAIN: Duration = Duration::from_millis(300);
 
+fn new_member(seed: u64, node: u64) -> Member {
+    Member {
+        disk: empty_disk(seed.wrapping_mul(1000) + node),
+        scope: Scope::new(format!("node {node}")),
+        node: None,
+        life: 0,
+        alive: false,
+        drift: 0,
+        earlier: None,
+        out: false,
+        ails: false,
+        rotten: false,
+        removed: false,
+    }
+}
+
 fn empty_disk(seed: u64) -> SimDisk {
     let disk = SimDisk::new(seed);
     disk.set_capacity(CAPACITY);
@@ -79,14 +102,23 @@ fn empty_disk(seed: u64) -> SimDisk {
     disk
 }
 
-fn options(this: u64, count: u64) -> NodeOptions {
+fn options(this: u64, founders: u64) -> NodeOptions {
     let small = small_options();
     NodeOptions {
         data_groups: DATA_GROUPS,
-        cluster: Some(Founders {
-            cluster: CLUSTER,
-            this,
-            nodes: (1..=count).collect(),
+        cluster: Some(match this <= founders {
+            true => Cluster::Found(Founders {
+                cluster: CLUSTER,
+                this,
+                nodes: (1..=founders).collect(),
+            }),
+            false => Cluster::Join(Joining {
+                cluster: CLUSTER,
+                this,
+                seeds: (1..=founders).collect(),
+                zone: String::new(),
+                weight: 1,
+            }),
         }),
         limits: Limits {
             // So that a node comes back from a checkpoint and a tail of its log, not always from all of it.
@@ -113,20 +145,11 @@ fn options(this: u64, count: u64) -> NodeOptions {
 impl Nodes {
     /// Nodes with empty disks; none is started.
     pub fn new(seed: u64, count: u64, net: SimNet, trace: Trace) -> Nodes {
-        let member = |node| Member {
-            disk: empty_disk(seed.wrapping_mul(1000) + node),
-            scope: Scope::new(format!("node {node}")),
-            node: None,
-            life: 0,
-            alive: false,
-            drift: 0,
-            earlier: None,
-            out: false,
-            ails: false,
-            rotten: false,
-        };
+        let member = |node| new_member(seed, node);
         Nodes {
             shared: Arc::new(Shared {
+                seed,
+                founders: count,
                 members: Mutex::new((1..=count).map(member).collect()),
                 net,
                 trace,
@@ -137,8 +160,52 @@ impl Nodes {
         }
     }
 
+    /// A node with an empty disk and an id that nobody had joins the cluster; its number.
+    pub fn join(&self) -> u64 {
+        let node = {
+            let mut members = self.shared.members.lock();
+            let node = members.len() as u64 + 1;
+            members.push(new_member(self.shared.seed, node));
+            node
+        };
+        self.shared.trace.say(format!("node {node} joins"));
+        self.start(node);
+        node
+    }
+
+    /// It was removed from the cluster: nobody expects anything of it any more.
+    pub fn removed(&self, node: u64) {
+        self.with(node, |member| member.removed = true);
+        self.shared.trace.say(format!("node {node} is removed"));
+    }
+
+    /// Whether it was.
+    pub fn is_removed(&self, node: u64) -> bool {
+        self.with(node, |member| member.removed)
+    }
+
     fn with<T>(&self, node: u64, ask: impl FnOnce(&mut Member) -> T) -> T {
         ask(&mut self.shared.members.lock()[node as usize - 1])
+    }
+
+    /// How many groups there are, with group 0.
+    pub fn groups(&self) -> usize {
+        usize::from(DATA_GROUPS) + 1
+    }
+
+    /// Whether every group has its members, all of which run on disks of their own: no change is under way, nobody is lost.
+    pub fn is_settled(&self) -> bool {
+        let whole = self.whole();
+        (0..=DATA_GROUPS).all(|group| {
+            let leader = self.leader(group).and_then(|leader| self.running(leader));
+            let members = leader.and_then(|leader| leader.members().remove(&group));
+            members.is_some_and(|members| {
+                members.iter().all(|(node, role)| {
+                    let here = whole.contains(node) && self.running(*node).is_some();
+                    here && *role == MemberRole::Member
+                })
+            })
+        })
     }
 
     /// How many there are.
@@ -148,7 +215,7 @@ impl Nodes {
 
     /// Starts a node on its disk, if it does not run.
     pub fn start(&self, node: u64) {
-        let count = self.count();
+        let founders = self.shared.founders;
         let begun = self.with(node, |member| {
             if member.alive {
                 return None;
@@ -172,7 +239,7 @@ impl Nodes {
             .say(format!("node {node} starts (life {life})"));
         let nodes = self.clone();
         scope.spawn(async move {
-            let started = Node::start(env, options(node, count)).await;
+            let started = Node::start(env, options(node, founders)).await;
             match started {
                 Ok(started) => nodes.with(node, |member| {
                     if member.life == life && member.alive {
@@ -262,19 +329,19 @@ impl Nodes {
         running.is_some_and(|node| node.refused().is_some())
     }
 
-    /// Nodes whose disks are still their own.
+    /// Nodes of the cluster whose disks are still their own.
     pub fn whole(&self) -> Vec<u64> {
         let members = self.shared.members.lock();
-        let whole = (1..).zip(members.iter()).filter(|(_, member)| !member.out);
+        let whole = (1..).zip(members.iter());
+        let whole = whole.filter(|(_, member)| !member.out && !member.removed);
         whole.map(|(node, _)| node).collect()
     }
 
-    /// The others: they must be refused.
+    /// Nodes whose disks are not: they must be refused.
     pub fn out(&self) -> Vec<u64> {
-        let whole = self.whole();
-        (1..=self.count())
-            .filter(|node| !whole.contains(node))
-            .collect()
+        let members = self.shared.members.lock();
+        let out = (1..).zip(members.iter()).filter(|(_, member)| member.out);
+        out.map(|(node, _)| node).collect()
     }
 
     /// Whether it was started and has not died.

@@ -58,9 +58,11 @@ pub enum Fault {
     Rot,
     /// Some reads of a disk return the bytes of another place.
     Misdirected,
+    /// Nodes join, drain, are removed and replaced all the while (`operator`).
+    Membership,
 }
 
-const ALL: [(&str, Fault); 21] = [
+const ALL: [(&str, Fault); 22] = [
     ("kill", Fault::Kill),
     ("power", Fault::Power),
     ("power-all", Fault::PowerAll),
@@ -82,6 +84,7 @@ const ALL: [(&str, Fault); 21] = [
     ("hang", Fault::Hang),
     ("rot", Fault::Rot),
     ("misdirected", Fault::Misdirected),
+    ("membership", Fault::Membership),
 ];
 
 /// In so long every node has told every other one of its last start, and one that is not welcome hears it.
@@ -100,6 +103,11 @@ impl Faults {
     /// None.
     pub fn none() -> Faults {
         Faults(BTreeSet::new())
+    }
+
+    /// Whether this one may happen.
+    pub fn has(&self, fault: Fault) -> bool {
+        self.0.contains(&fault)
     }
 
     /// Nothing happens.
@@ -154,7 +162,9 @@ pub struct Storm {
 impl Storm {
     /// Rages for so long; heals nothing.
     pub async fn rage(&mut self, how_long: Duration) {
-        let kinds: Vec<Fault> = self.faults.0.iter().copied().collect();
+        let mut kinds: Vec<Fault> = self.faults.0.iter().copied().collect();
+        // Another one's affair.
+        kinds.retain(|kind| *kind != Fault::Membership);
         if kinds.is_empty() {
             clock::sleep(how_long).await;
             return;
@@ -356,6 +366,7 @@ impl Storm {
                 self.ail(node, &hangs, "does not finish its fsyncs");
             }
             Fault::Rot => self.rot(),
+            Fault::Membership => {}
             Fault::Misdirected => {
                 let node = self.victim();
                 let Some(by) = disks::astray(&self.nodes.disk(node), &mut self.dice) else {
@@ -453,17 +464,25 @@ impl Storm {
     /// One node loses what it knew. A group of three survives that in calm weather only: what the node acknowledged must be
     /// on another one that runs, and those that run must have heard of its last start.
     async fn lose_a_disk(&mut self, fault: Fault) {
-        let count = self.nodes.count();
-        let all_run = (1..=count).all(|node| self.nodes.running(node).is_some());
+        let present = |node: &u64| !self.nodes.is_removed(*node);
+        let whole = self.nodes.whole();
+        let all_run = whole.iter().all(|node| self.nodes.running(*node).is_some());
         // What one lost the others must have: one that rots may have lost the same.
-        let one_is_out = !self.nodes.out().is_empty() || self.rotten.is_some();
-        if count < 3 || !all_run || one_is_out || self.dice.percent(60) {
+        let one_is_out = self.nodes.out().iter().any(present) || self.rotten.is_some();
+        if whole.len() < 3 || !all_run || one_is_out || self.dice.percent(60) {
             return;
         }
         self.clear_up();
         self.nodes.resume_all();
         clock::sleep(CALM).await;
+        // While members change, fewer copies than usual are certain.
+        if self.faults.has(Fault::Membership) && !self.nodes.is_settled() {
+            return;
+        }
         let node = self.victim();
+        if self.nodes.is_removed(node) {
+            return;
+        }
         if self.nodes.is_alive(node) {
             self.nodes.crash(node, None);
         }

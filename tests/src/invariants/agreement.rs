@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::memberships::Memberships;
 use minikv_core::env::sim::Flight;
 use minikv_proto::peer::{self, appended, ask, message::Content, reply};
 use parking_lot::Mutex;
@@ -30,7 +31,6 @@ struct Seen {
     asked: BTreeMap<(u64, u64, u64), (u32, Option<u64>)>,
     /// Who would vote for a node in a term of a group.
     promises: BTreeMap<(u32, u64, u64), BTreeSet<u64>>,
-    nodes: usize,
     broken: Vec<String>,
     highest_term: BTreeMap<u32, u64>,
 }
@@ -39,17 +39,15 @@ struct Seen {
 #[derive(Clone)]
 pub struct Agreement {
     seen: Arc<Mutex<Seen>>,
+    memberships: Memberships,
 }
 
 impl Agreement {
-    /// Among so many nodes, all of which vote.
-    pub fn new(nodes: u64) -> Agreement {
-        let seen = Seen {
-            nodes: nodes as usize,
-            ..Seen::default()
-        };
+    /// Among those who vote by these.
+    pub fn new(memberships: Memberships) -> Agreement {
         Agreement {
-            seen: Arc::new(Mutex::new(seen)),
+            seen: Arc::default(),
+            memberships,
         }
     }
 
@@ -73,7 +71,7 @@ impl Agreement {
                 ask::What::Vote(vote) => {
                     seen.asked
                         .insert((flight.from, boot, number), (group, None));
-                    seen.campaign(flight.from, group, vote);
+                    seen.campaign(flight.from, group, vote, &self.memberships);
                 }
                 ask::What::PreVote(vote) => {
                     let term = vote.vote.map_or(0, |vote| vote.term);
@@ -163,16 +161,25 @@ impl Seen {
     }
 
     /// Who campaigns has a majority that would vote for it; else a node that was cut off disturbs the others.
-    fn campaign(&mut self, from: u64, group: u32, vote: peer::Vote) {
+    fn campaign(&mut self, from: u64, group: u32, vote: peer::Vote, memberships: &Memberships) {
         let Some(term) = vote.vote.map(|vote| vote.term) else {
             return;
         };
-        let for_it = self.promises.get(&(group, from, term));
-        let votes = 1 + for_it.map_or(0, BTreeSet::len);
         // The first election of a group, and one that a leader asked for, need none.
-        if term > 1 && !vote.transfer && votes * 2 <= self.nodes {
+        if term <= 1 || vote.transfer {
+            return;
+        }
+        let mut for_it = self
+            .promises
+            .get(&(group, from, term))
+            .cloned()
+            .unwrap_or_default();
+        for_it.insert(from);
+        let voters = memberships.of_log(group, vote.last.unwrap_or_default());
+        let is_enough = |set: &BTreeSet<u64>| set.intersection(&for_it).count() * 2 > set.len();
+        if !voters.iter().all(is_enough) {
             self.broken.push(format!(
-                "group {group}: node {from} campaigns for term {term} with {votes} votes promised"
+                "group {group}: node {from} campaigns for term {term}; of {voters:?} {for_it:?} promised their votes"
             ));
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::memberships::Memberships;
 use bytes::Bytes;
 use minikv_core::env::sim::Flight;
 use minikv_proto::peer::{self, appended::Outcome, ask, message::Content, reply};
@@ -23,24 +24,22 @@ struct Run {
 #[derive(Clone)]
 pub struct Boots {
     seen: Arc<Mutex<Seen>>,
+    memberships: Memberships,
 }
 
+#[derive(Default)]
 struct Seen {
-    needed: usize,
     /// By node and number.
     runs: BTreeMap<(u64, u64), Run>,
     broken: Vec<String>,
 }
 
 impl Boots {
-    /// Among so many nodes, all of which vote.
-    pub fn new(nodes: u64) -> Boots {
+    /// Among those who vote by these.
+    pub fn new(memberships: Memberships) -> Boots {
         Boots {
-            seen: Arc::new(Mutex::new(Seen {
-                needed: nodes as usize / 2,
-                runs: BTreeMap::new(),
-                broken: Vec::new(),
-            })),
+            seen: Arc::default(),
+            memberships,
         }
     }
 
@@ -51,11 +50,12 @@ impl Boots {
             return;
         };
         let mut seen = self.seen.lock();
+        let memberships = &self.memberships;
         let this = (flight.from, message.boot);
         match message.content {
             Some(Content::Ask(peer::Ask { what, .. })) => match what {
                 Some(ask::What::Boot(boot)) => seen.runs(this, boot.nonce),
-                Some(ask::What::Vote(_)) => seen.counts(this, "campaigns"),
+                Some(ask::What::Vote(_)) => seen.counts(this, "campaigns", memberships),
                 _ => {}
             },
             Some(Content::Reply(peer::Reply { what })) => match what {
@@ -64,11 +64,13 @@ impl Boots {
                     let run = seen.runs.entry(asker).or_default();
                     run.confirmed_by.insert(flight.from);
                 }
-                Some(reply::What::Voted(voted)) if voted.granted => seen.counts(this, "votes"),
+                Some(reply::What::Voted(voted)) if voted.granted => {
+                    seen.counts(this, "votes", memberships)
+                }
                 Some(reply::What::Appended(said))
                     if matches!(said.outcome(), Outcome::All | Outcome::Some) =>
                 {
-                    seen.counts(this, "acknowledges");
+                    seen.counts(this, "acknowledges", memberships);
                 }
                 _ => {}
             },
@@ -94,11 +96,23 @@ impl Seen {
         }
     }
 
-    fn counts(&mut self, this: (u64, u64), what: &str) {
-        let confirmed = self.runs.get(&this).map_or(0, |run| run.confirmed_by.len());
-        if confirmed < self.needed && self.broken.len() < 10 {
+    /// Enough are half of the others, of both sets while joint: of some membership that there was, because a node may not
+    /// have heard of the newest.
+    fn counts(&mut self, this: (u64, u64), what: &str, memberships: &Memberships) {
+        let nobody = BTreeSet::new();
+        let confirmed = self
+            .runs
+            .get(&this)
+            .map_or(&nobody, |run| &run.confirmed_by);
+        let is_enough = memberships.any(|voters| {
+            voters.iter().all(|set| {
+                let others = set.intersection(confirmed).filter(|node| **node != this.0);
+                others.count() >= set.len() / 2
+            })
+        });
+        if !is_enough && self.broken.len() < 10 {
             self.broken.push(format!(
-                "node {} {what} in boot {} that {confirmed} have confirmed",
+                "node {} {what} in boot {} that only {confirmed:?} have confirmed",
                 this.0, this.1
             ));
         }

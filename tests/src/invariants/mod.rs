@@ -1,6 +1,6 @@
 //! What must hold in a cluster whatever happens: one file each.
 //!
-//! `agreement`, `boots` and `copies` look on while it happens; `linearizable` judges what clients were told; `leftovers`, `pairs`,
+//! `agreement`, `boots` and `copies` look on while it happens (`memberships` tells them who votes); `linearizable` judges what clients were told; `leftovers`, `pairs`,
 //! `chunks`, `usage` and `progress` look at what is there after everything has healed; `elections` at a cluster that nothing happened to.
 
 pub mod agreement;
@@ -10,6 +10,7 @@ pub mod copies;
 pub mod elections;
 pub mod leftovers;
 pub mod linearizable;
+pub mod memberships;
 pub mod pairs;
 pub mod progress;
 pub mod usage;

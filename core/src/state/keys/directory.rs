@@ -134,6 +134,13 @@ pub fn placements() -> KeyRange {
     Key::new(SPACE, PLACEMENT, 0).range()
 }
 
+/// The group of a `placement` row.
+pub fn parse_placement(row_key: &[u8]) -> Option<GroupId> {
+    let kind = Key::new(SPACE, PLACEMENT, 0).0;
+    let group = row_key.strip_prefix(kind.as_slice())?.try_into().ok()?;
+    Some(GroupId(u16::from_be_bytes(group)))
+}
+
 /// The group of a vshard.
 pub fn vshard_home(vshard: VShard) -> Bytes {
     Key::new(SPACE, VSHARD_HOME, 1).u8(vshard.0).done()

@@ -128,6 +128,14 @@ pub fn placement(view: &dyn View, group: GroupId) -> Result<Option<row::Placemen
     row(view, &keys::placement(group))
 }
 
+/// The nodes of all groups.
+pub fn placements(view: &dyn View) -> Result<Vec<(GroupId, row::Placement)>, EngineError> {
+    rows(view, keys::placements(), |key, placement| {
+        Some((keys::parse_placement(key)?, placement))
+    })
+    .collect()
+}
+
 /// The groups of all vshards, in the order of vshards.
 pub fn vshard_homes(view: &dyn View) -> Result<Vec<row::VshardHome>, EngineError> {
     rows(view, keys::vshard_homes(), |_, home| Some(home)).collect()

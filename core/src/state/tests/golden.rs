@@ -281,6 +281,7 @@ fn node() -> row::Node {
         incarnation: 3,
         joined_ms: 4,
         removed: true,
+        ..row::Node::default()
     }
 }
 
@@ -674,10 +675,12 @@ fn file_of(body: &Body) -> &'static str {
         Body::PutNode(_) => "put_node",
         Body::PutPlacement(_) => "put_placement",
         Body::PutVshardHome(_) => "put_vshard_home",
+        Body::JoinNode(_) => "join_node",
+        Body::SetNodeState(_) => "set_node_state",
     }
 }
 
-const KINDS: usize = 53;
+const KINDS: usize = 55;
 
 pub(super) fn target() -> Option<wire::Target> {
     Some(wire::Target {
@@ -917,8 +920,8 @@ pub(super) fn all_entries() -> Vec<Body> {
             retire: 2,
             confirmed_index: 3,
         }),
-        Body::Retired(wire::Retired { node: 1 }),
-        Body::CancelAdmit(wire::CancelAdmit { node: 1 }),
+        Body::Retired(wire::Retired { node: 1, term: 0 }),
+        Body::CancelAdmit(wire::CancelAdmit { node: 1, term: 0 }),
         Body::ShortAdd(wire::ShortAdd {
             vshard,
             stage,
@@ -930,6 +933,7 @@ pub(super) fn all_entries() -> Vec<Body> {
             stage,
             first: 2,
             node: 3,
+            gone: false,
         }),
         Body::SetLimited(wire::SetLimited {
             account: of_tenant,
@@ -1028,6 +1032,15 @@ pub(super) fn all_entries() -> Vec<Body> {
         Body::PutVshardHome(wire::PutVshardHome {
             vshard,
             home: Some(row::VshardHome { group: 1, epoch: 2 }),
+        }),
+        Body::JoinNode(wire::JoinNode {
+            node: Some(super::golden_cluster::joined()),
+        }),
+        Body::SetNodeState(wire::SetNodeState {
+            node: 4,
+            revision: 2,
+            state: row::NodeState::Draining as i32,
+            forced: true,
         }),
     ]
 }

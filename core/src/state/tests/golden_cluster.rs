@@ -53,3 +53,59 @@ fn golden_short_list_with_its_run() {
     };
     check_row("short_with_run", keys::short(stage_id(), 5), &short);
 }
+
+/// A node that joined, with all that this added to its row.
+pub(super) fn joined() -> row::Node {
+    row::Node {
+        id: 4,
+        address: "10.0.0.4:9002".into(),
+        zone: "b".into(),
+        weight: 2,
+        incarnation: 1,
+        joined_ms: 4,
+        removed: false,
+        state: row::NodeState::Draining as i32,
+        join: Bytes::from_static(b"disk"),
+        revision: 3,
+    }
+}
+
+#[test]
+fn golden_row_of_a_node_that_joined() {
+    check_row("directory_node_joined", keys::node(4), &joined());
+}
+
+/// What a leader says of a change names its term since then; a copy that nobody needs any more is no copy.
+#[test]
+fn golden_entries_of_a_change_of_members() {
+    let bodies = [
+        (
+            "retired_in_a_term",
+            Body::Retired(wire::Retired { node: 1, term: 7 }),
+        ),
+        (
+            "cancel_admit_in_a_term",
+            Body::CancelAdmit(wire::CancelAdmit { node: 1, term: 7 }),
+        ),
+        (
+            "short_done_of_a_node_that_is_gone",
+            Body::ShortDone(wire::ShortDone {
+                stage: Some(stage_id().to_row()),
+                first: 1,
+                node: 2,
+                gone: true,
+            }),
+        ),
+    ];
+    for (name, body) in bodies {
+        let entry = Entry {
+            now_ms: 1_700_000_000_123,
+            command: None,
+            payload_len: 0,
+            body: Some(body),
+        };
+        let bytes = entry::encode(entry.clone(), b"");
+        assert_eq!(entry::decode(&bytes).unwrap().entry, entry);
+        check("entries", name, &[("entry", &bytes)]);
+    }
+}

@@ -51,7 +51,7 @@ fn three_members(w: &mut World) {
             Answer::Done(crate::state::answer::Done::Nothing)
         );
     }
-    w.done(Body::Retired(wire::Retired { node: 0 }));
+    w.done(Body::Retired(wire::Retired { node: 0, term: 0 }));
     let roles: Vec<(u64, i32)> = read::members(&w.rows)
         .unwrap()
         .iter()
@@ -79,6 +79,7 @@ fn a_claim_needs_a_majority_and_the_rest_goes_on_the_short_list() {
         stage: Some(stage.to_row()),
         first: 0,
         node: 2,
+        gone: false,
     };
     w.done(Body::ShortDone(done));
     assert_eq!(short_items(&w), []);
@@ -116,6 +117,7 @@ fn a_replacement_counts_only_after_it_has_everything() {
         stage: Some(stage.to_row()),
         first: 0,
         node: 4,
+        gone: false,
     }));
     assert_eq!(
         admit(&mut w, 4, 1, entered - 1),
@@ -130,6 +132,7 @@ fn a_replacement_counts_only_after_it_has_everything() {
         stage: Some(thin.to_row()),
         first: 0,
         node: 4,
+        gone: false,
     }));
     assert!(matches!(admit(&mut w, 4, 1, entered), Answer::Done(_)));
     // Both memberships count now: {1, 2, 3} and {2, 3, 4}.
@@ -139,7 +142,7 @@ fn a_replacement_counts_only_after_it_has_everything() {
     );
     assert!(matches!(claim(&mut w, b, "y", &[2, 3]).1, Answer::Done(_)));
     let mut cancelled = w.clone();
-    w.done(Body::Retired(wire::Retired { node: 1 }));
+    w.done(Body::Retired(wire::Retired { node: 1, term: 0 }));
     let nodes = |w: &World| {
         read::members(&w.rows)
             .unwrap()
@@ -153,7 +156,7 @@ fn a_replacement_counts_only_after_it_has_everything() {
         Answer::TryAgain(TryAgain::StalePlacement),
         "1 is no member"
     );
-    cancelled.done(Body::CancelAdmit(wire::CancelAdmit { node: 4 }));
+    cancelled.done(Body::CancelAdmit(wire::CancelAdmit { node: 4, term: 0 }));
     assert_eq!(nodes(&cancelled), [1, 2, 3]);
     let is_member = |m: &row::Member| m.role == row::MemberRole::Member as i32;
     assert!(
@@ -166,5 +169,57 @@ fn a_replacement_counts_only_after_it_has_everything() {
         claim(&mut cancelled, b, "w", &[1, 2]).1,
         Answer::Done(_)
     ));
+    w.check();
+}
+
+/// A leader that was cut off for long still has a proposal on its way: another leader has changed openraft's membership
+/// since, and the members of the state must not go back.
+#[test]
+fn what_a_leader_saw_counts_in_its_term_only() {
+    let mut w = World::new();
+    three_members(&mut w);
+    let entered = learner(&mut w, 4);
+    assert!(matches!(admit(&mut w, 4, 1, entered), Answer::Done(_)));
+    let not_yet = Answer::TryAgain(TryAgain::NotYet);
+    // Entries of this world are of term 7.
+    let (this, other) = (7, 8);
+    let cancel = |term| Body::CancelAdmit(wire::CancelAdmit { node: 4, term });
+    let retired = |term| Body::Retired(wire::Retired { node: 1, term });
+    assert_eq!(w.answer(cancel(other)), not_yet);
+    assert_eq!(w.answer(retired(other)), not_yet);
+    assert!(matches!(w.answer(retired(this)), Answer::Done(_)));
+}
+
+/// Its copies count for nothing, and nobody waits for those that it lacks.
+#[test]
+fn the_short_list_forgets_a_node_that_left() {
+    let mut w = World::new();
+    let b = w.bucket(1, Versioning::Off);
+    three_members(&mut w);
+    let entered = learner(&mut w, 4);
+    let (stage, _) = claim(&mut w, b, "k", &[2, 3, 4]);
+    assert!(matches!(admit(&mut w, 4, 1, entered), Answer::Done(_)));
+    let gone = |node| {
+        Body::ShortDone(wire::ShortDone {
+            stage: Some(stage.to_row()),
+            first: 0,
+            node,
+            gone: true,
+        })
+    };
+    w.done(Body::Retired(wire::Retired { node: 1, term: 0 }));
+    assert_eq!(short_items(&w), [(stage.index, vec![1])]);
+    w.done(gone(1));
+    assert_eq!(short_items(&w), []);
+    // Of a member it says nothing.
+    let (other, _) = claim(&mut w, b, "x", &[2, 3]);
+    assert_eq!(short_items(&w), [(other.index, vec![4])]);
+    w.done(Body::ShortDone(wire::ShortDone {
+        stage: Some(other.to_row()),
+        first: 0,
+        node: 4,
+        gone: true,
+    }));
+    assert_eq!(short_items(&w), [(other.index, vec![4])]);
     w.check();
 }
