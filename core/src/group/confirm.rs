@@ -62,6 +62,9 @@ pub(crate) async fn for_leader(group: &Group) -> Result<peer::Confirmed, String>
     }
     // Before the look: what it finds is of this entry or a later one.
     let applied = group.replica.applied();
+    if crate::planted!("admit-without-confirmation") {
+        return Ok(peer::Confirmed { index: applied });
+    }
     let gaps = gaps(group, 1).await.map_err(|error| error.to_string())?;
     if let Some(gap) = gaps.first() {
         tracing::debug!(group = %group.id, %gap, "not everything is here yet");

@@ -52,8 +52,14 @@ impl Membership {
         };
         use row::MemberRole::*;
         Membership {
-            old: with(&[Member, Retiring]),
-            new: with(&[Member, Admitted]),
+            old: match crate::planted!("learner-counts-as-member") {
+                true => with(&[Member, Retiring, Learner]),
+                false => with(&[Member, Retiring]),
+            },
+            new: match crate::planted!("learner-counts-as-member") {
+                true => with(&[Member, Admitted, Learner]),
+                false => with(&[Member, Admitted]),
+            },
             wanted: with(&[Member, Admitted, Learner]),
         }
     }
@@ -62,6 +68,7 @@ impl Membership {
     pub(crate) fn enough(&self, nodes: &BTreeSet<u64>) -> bool {
         let majority_of = |set: &BTreeSet<u64>| match crate::planted!("claim-below-majority") {
             true => !set.is_disjoint(nodes),
+            false if crate::planted!("claim-counts-strangers") => nodes.len() * 2 > set.len(),
             false => set.intersection(nodes).count() * 2 > set.len(),
         };
         majority_of(&self.old) && majority_of(&self.new)
@@ -253,7 +260,8 @@ impl Applying<'_> {
     /// What a leader saw of openraft's membership counts in the term in which it saw it: another leader may have changed
     /// it since, and a proposal may have been on its way for long.
     fn of_this_term(&self, term: u64) -> Result<(), Stop> {
-        match term == 0 || term == self.group.term {
+        let any = term == 0 || crate::planted!("change-over-in-any-term");
+        match any || term == self.group.term {
             true => Ok(()),
             false => Err(TryAgain::NotYet.into()),
         }

@@ -469,11 +469,9 @@ pub(crate) async fn delete_bucket(router: &Arc<Router>, name: &str) -> Result<()
     let deleted = run(router, GroupId::DIRECTORY, || async {
         let bucket = router.bucket(name).await?;
         let bucket = bucket.ok_or(Refusal::NoSuchBucket)?;
-        let groups = router
-            .groups
-            .all()
-            .map(|group| (group.id, close(bucket.id)));
-        Ok(groups.collect())
+        // All of them, also those that have no member here.
+        let groups = router.map().groups().chain([GroupId::DIRECTORY]);
+        Ok(groups.map(|group| (group, close(bucket.id))).collect())
     });
     match deleted.await {
         Ok(_) => Ok(()),
