@@ -11,8 +11,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use minikv_core::ids::TenantId;
 use minikv_core::kv::{
-    Bucket, Completed, Conditions, CreateBucket, CreateBucketError, Kv, KvError, NewContent,
-    NewPart, NewVersion, UploadId, VersionSelector, Versioning,
+    Bucket, Change, Completed, Conditions, CreateBucket, CreateBucketError, Kv, KvError,
+    NewContent, NewPart, NewVersion, TransactWrite, UploadId, VersionSelector, Versioning,
 };
 use parking_lot::Mutex;
 
@@ -86,17 +86,51 @@ impl Client {
         }
     }
 
+    /// Deletes an empty bucket.
+    pub async fn drop_bucket(&self, name: &str) -> Result<(), KvError> {
+        self.ledger.lock().begin_drop(name);
+        let answer = self.kv.delete_bucket(name).await;
+        match &answer {
+            Ok(()) => self.ledger.lock().end_drop(name, true),
+            Err(KvError::Unknown(_) | KvError::Damaged(_)) => {}
+            Err(_) => self.ledger.lock().end_drop(name, false),
+        }
+        answer
+    }
+
+    /// Writes keys in one transaction; the first one in chunks under a stage if it is large.
+    pub async fn put_together(&self, bucket: &str, puts: &[(&str, Piece)]) -> Result<(), KvError> {
+        let ops: Vec<(Name, Op)> = puts
+            .iter()
+            .map(|(key, piece)| (Name::new(bucket, *key), Op::Put((*piece).into())))
+            .collect();
+        // The bodies come first: until the transaction nothing of them is there.
+        let bucket = self.bucket(bucket).await?;
+        let mut writes = Vec::new();
+        for (key, piece) in puts {
+            let content = Content::from(*piece);
+            let key = Bytes::copy_from_slice(key.as_bytes());
+            let staged = self.content_of(&bucket, &key, &content).await?;
+            writes.push(TransactWrite {
+                bucket: bucket.clone(),
+                key,
+                change: Change::Put(version_of(&content), staged),
+            });
+        }
+        self.ledger.lock().begin_together(&ops);
+        let answer = self.kv.transact(Vec::new(), writes).await.map(drop);
+        if let Err(broken) = self.ledger.lock().end_together(outcome(&answer)) {
+            let told = format!("{broken}; it said {answer:?}");
+            self.wrong.lock().push(Broken::Contradiction(told));
+        }
+        answer
+    }
+
     /// Does one operation and writes it down. The error is the store's own, for tests that look closer.
     pub async fn run(&self, name: &Name, op: Op) -> Result<(), KvError> {
         self.ledger.lock().begin(name, op.clone());
         let answer = self.send(name, &op).await;
-        let outcome = match &answer {
-            Ok(()) => Outcome::Done,
-            Err(KvError::Refused(_)) => Outcome::Refused,
-            Err(KvError::Unavailable(_) | KvError::NoRoom(_)) => Outcome::NotDone,
-            Err(KvError::Unknown(_) | KvError::Damaged(_)) => Outcome::Unknown,
-        };
-        if let Err(broken) = self.ledger.lock().end(name, outcome) {
+        if let Err(broken) = self.ledger.lock().end(name, outcome(&answer)) {
             let told = format!("{broken}; it said {answer:?}");
             self.wrong.lock().push(Broken::Contradiction(told));
         }
@@ -145,7 +179,8 @@ impl Client {
         }
     }
 
-    async fn bucket(&self, name: &str) -> Result<Bucket, KvError> {
+    /// A bucket that is there.
+    pub async fn bucket(&self, name: &str) -> Result<Bucket, KvError> {
         let found = self.kv.bucket(name).await?;
         found.ok_or(KvError::Refused(minikv_core::kv::Refusal::NoSuchBucket))
     }
@@ -176,13 +211,7 @@ impl Client {
         content: &Content,
         conditions: Conditions,
     ) -> Result<(), KvError> {
-        let new = NewVersion {
-            etag: content.etag(),
-            size: content.len(),
-            meta: Bytes::from_static(b"meta"),
-            tags: Bytes::new(),
-            lock: Default::default(),
-        };
+        let new = version_of(content);
         let bytes = content.bytes();
         let content = if bytes.len() <= self.kv.inline_limit() {
             NewContent::Inline(bytes)
@@ -197,6 +226,22 @@ impl Client {
             .put(bucket, key, new, content, conditions)
             .await
             .map(drop)
+    }
+
+    /// The bytes as a transaction carries them: with it, or under a stage that it claims.
+    async fn content_of(
+        &self,
+        bucket: &Bucket,
+        key: &Bytes,
+        content: &Content,
+    ) -> Result<NewContent, KvError> {
+        let bytes = content.bytes();
+        if bytes.len() <= self.kv.inline_limit() {
+            return Ok(NewContent::Inline(bytes));
+        }
+        let (any, declared) = (Conditions::default(), Some(bytes.len() as u64));
+        let open = self.kv.open_stage(bucket, key.clone(), declared, &any);
+        self.fill(open.await?, bytes).await
     }
 
     async fn fill(
@@ -253,13 +298,7 @@ impl Client {
                 Piece::of_etag(&part.etag)
             });
             let content = Content(listed.collect());
-            let new = NewVersion {
-                etag: content.etag(),
-                size: content.len(),
-                meta: Bytes::from_static(b"meta"),
-                tags: Bytes::new(),
-                lock: Default::default(),
-            };
+            let new = version_of(&content);
             let complete = self.kv.complete_upload(
                 bucket,
                 key.clone(),
@@ -274,5 +313,25 @@ impl Client {
                 Completed::PartsChanged => continue,
             }
         }
+    }
+}
+
+fn version_of(content: &Content) -> NewVersion {
+    NewVersion {
+        etag: content.etag(),
+        size: content.len(),
+        meta: Bytes::from_static(b"meta"),
+        tags: Bytes::new(),
+        lock: Default::default(),
+    }
+}
+
+/// What an answer says of what happened.
+fn outcome(answer: &Result<(), KvError>) -> Outcome {
+    match answer {
+        Ok(()) => Outcome::Done,
+        Err(KvError::Refused(_)) => Outcome::Refused,
+        Err(KvError::Unavailable(_) | KvError::NoRoom(_)) => Outcome::NotDone,
+        Err(KvError::Unknown(_) | KvError::Damaged(_)) => Outcome::Unknown,
     }
 }

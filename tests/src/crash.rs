@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use crate::client::Ledger;
 use crate::life::{self, Furnished};
 use crate::oracle::Oracle;
-use crate::steps::Step;
+use crate::steps::{Shape, Step};
 
 /// A moment of a run: the disk as a kill right then would leave it, and what clients had been told.
 struct Moment {
@@ -156,6 +156,8 @@ pub struct Walk<'a> {
     judged: HashSet<(u128, u64)>,
     tally: Tally,
     lie: Option<&'static str>,
+    /// Of the store that is walked over.
+    shape: Shape,
 }
 
 impl<'a> Walk<'a> {
@@ -166,6 +168,7 @@ impl<'a> Walk<'a> {
             judged: HashSet::new(),
             tally: Tally::default(),
             lie: None,
+            shape: Shape::ONE_GROUP,
         }
     }
 
@@ -192,7 +195,8 @@ impl<'a> Walk<'a> {
         let (disk, ledger) = store.copy();
         let moments = Moments::default();
         // From the first step on: crashes of the start belong to recoveries.
-        let worked = life::work(&disk, &ledger, steps, || {
+        self.shape = store.shape();
+        let worked = life::work(&disk, &ledger, steps, self.shape, || {
             record(&moments, &disk, &ledger, self.lie)
         });
         self.all(label, moments, worked, true);
@@ -261,7 +265,7 @@ impl<'a> Walk<'a> {
         if again {
             record(&moments, &disk, &ledger, self.lie);
         }
-        let recovered = life::recover(&disk, &ledger);
+        let recovered = life::recover(&disk, &ledger, self.shape);
         self.all(label, moments, recovered, false);
     }
 }

@@ -10,6 +10,16 @@ impl Dice {
         Dice(seed ^ 0x6d69_6e69_6b76)
     }
 
+    /// The part of a seed that belongs to whoever has this name. What others draw, or how many they are, changes nothing in it.
+    pub fn of(seed: u64, name: &str) -> Dice {
+        let named = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        // Mixed, so that neighbours among seeds and names share nothing.
+        let mixed = Dice::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ named).roll();
+        Dice(mixed)
+    }
+
     /// Any number.
     pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -32,5 +42,24 @@ impl Dice {
     /// Dice for somebody else.
     pub fn fork(&mut self) -> Dice {
         Dice(self.roll())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fault or a client that is added must not change what the others do.
+    #[test]
+    fn everybody_draws_from_a_part_of_the_seed_of_their_own() {
+        let first: Vec<u64> = (0..100)
+            .map(|n| Dice::of(7, &format!("client {n}")).roll())
+            .collect();
+        let mut sorted = first.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted.len(), 100);
+        assert_eq!(Dice::of(7, "client 3").roll(), first[3]);
+        assert_ne!(Dice::of(8, "client 3").roll(), first[3]);
     }
 }

@@ -19,8 +19,11 @@ use crate::content::Piece;
 use crate::model::{Name, Op};
 use crate::observe;
 use crate::oracle::Oracle;
-use crate::steps::{self, Step};
-use crate::world::{World, small_options};
+use crate::steps::{self, Shape, Step};
+use crate::world::{World, small_options, small_options_of};
+
+/// A transaction whose driver is gone is over by then.
+const STUCK: Duration = Duration::from_secs(60);
 
 /// No stage of a small world takes this long, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -29,21 +32,31 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 pub struct Furnished {
     disk: SimDisk,
     known: Oracle,
+    shape: Shape,
 }
 
 impl Furnished {
-    /// Makes one: see [`steps::furnish`]. Everything in it is durable.
+    /// Makes one of one group for sequences of two steps.
     pub fn new() -> Result<Furnished, String> {
+        Furnished::shaped(Shape::ONE_GROUP)
+    }
+
+    /// Makes one: see [`steps::furnish`]. Everything in it is durable.
+    pub fn shaped(shape: Shape) -> Result<Furnished, String> {
         let (disk, ledger) = (SimDisk::new(1), Ledger::default());
         disk.set_capacity(1 << 30);
         stage(1, async {
-            let world = World::start(&disk, &small_options(), ledger.clone()).await;
+            let options = small_options_of(shape.groups);
+            let world = World::start(&disk, &options, ledger.clone()).await;
             let world = world.map_err(|error| format!("a new node does not start: {error}"))?;
-            let furnished = steps::furnish(&world).await;
+            let furnished = steps::furnish(&world, shape).await;
             furnished.map_err(|error| format!("a new node refuses to work: {error}"))?;
             honest(&world.client)
         })?;
-        Ok(Furnished::of(&disk, &ledger))
+        Ok(Furnished {
+            shape,
+            ..Furnished::of(&disk, &ledger)
+        })
     }
 
     /// One that has lived on: compacted, checkpointed, restarted, with entries behind the checkpoint. It holds every kind of
@@ -67,12 +80,18 @@ impl Furnished {
         Ok(Furnished::of(&disk, &ledger))
     }
 
-    /// What is on a disk now, all of it durable.
+    /// What is on a disk of one group now, all of it durable.
     pub fn of(disk: &SimDisk, ledger: &Ledger) -> Furnished {
         Furnished {
             disk: disk.after_power_cut(&Choice::All),
             known: ledger.lock().clone(),
+            shape: Shape::ONE_GROUP,
         }
+    }
+
+    /// What it was made for.
+    pub fn shape(&self) -> Shape {
+        self.shape
     }
 
     /// One of one's own.
@@ -96,14 +115,16 @@ pub fn work(
     disk: &SimDisk,
     ledger: &Ledger,
     steps: &[Step],
+    shape: Shape,
     ready: impl FnOnce(),
 ) -> Result<(), String> {
     stage(2, async {
-        let world = World::start(disk, &small_options(), ledger.clone()).await;
+        let options = small_options_of(shape.groups);
+        let world = World::start(disk, &options, ledger.clone()).await;
         let world = world.map_err(|error| format!("it does not start: {error}"))?;
         ready();
         for (place, step) in steps.iter().enumerate() {
-            let done = step.run(&world, place).await;
+            let done = step.run(&world, place, shape).await;
             done.map_err(|error| format!("{step:?} is refused: {error}"))?;
         }
         // What goes on in the background after the last answer is cut, too.
@@ -113,11 +134,15 @@ pub fn work(
 }
 
 /// Starts on what a crash left, reads everything, judges it, and uses the store.
-pub fn recover(disk: &SimDisk, ledger: &Ledger) -> Result<(), String> {
+pub fn recover(disk: &SimDisk, ledger: &Ledger, shape: Shape) -> Result<(), String> {
     stage(3, async {
-        let world = World::start(disk, &small_options(), ledger.clone()).await;
+        let options = small_options_of(shape.groups);
+        let world = World::start(disk, &options, ledger.clone()).await;
         let world = world.map_err(|error| format!("it does not start: {error}"))?;
         judge(&world).await?;
+        if shape.groups > 1 {
+            end_in_time(&world).await?;
+        }
         let damage = world.node.status().await.damage;
         if !damage.is_empty() {
             return Err(format!("nothing was damaged, and status says {damage:?}"));
@@ -137,6 +162,26 @@ pub async fn judge(world: &World) -> Result<(), String> {
         oracle.settle(&seen);
     }
     crate::counts::check(world, &seen).await
+}
+
+/// Transactions that the crash cut short end, and nothing that was seen changes by that.
+async fn end_in_time(world: &World) -> Result<(), String> {
+    let open = || world.node.loose_ends().map_err(|error| error.to_string());
+    let mut waited = false;
+    let deadline = clock::now() + STUCK;
+    while !open()?.is_empty() {
+        if clock::now() > deadline {
+            return Err(format!("{:?} are stuck after {STUCK:?}", open()?));
+        }
+        waited = true;
+        clock::sleep(Duration::from_secs(5)).await;
+        let swept = world.node.sweep_now().await;
+        swept.map_err(|error| format!("a sweep is refused: {error}"))?;
+    }
+    match waited {
+        true => judge(world).await,
+        false => Ok(()),
+    }
 }
 
 /// A recovered store must work, too: a bucket, an object, another one over it.

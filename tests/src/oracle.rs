@@ -102,6 +102,8 @@ pub struct Oracle {
     /// Whether the bucket keeps versions, and whether it is known to exist.
     buckets: BTreeMap<String, BucketRecord>,
     keys: BTreeMap<Name, KeyRecord>,
+    /// A transaction that is in flight or was never answered: all of it happened, or nothing.
+    together: Vec<(Name, Op)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -153,6 +155,78 @@ impl Oracle {
         }
     }
 
+    /// A bucket is about to be deleted.
+    pub fn begin_drop(&mut self, bucket: &str) {
+        if let Some(record) = self.buckets.get_mut(bucket) {
+            record.may_lack = true;
+        }
+    }
+
+    /// The deletion was acknowledged, or certainly did not happen.
+    pub fn end_drop(&mut self, bucket: &str, done: bool) {
+        if let Some(record) = self.buckets.get_mut(bucket) {
+            record.may_exist = !done;
+            record.may_lack = done;
+        }
+    }
+
+    /// A transaction is about to be sent. One at a time, of keys that nothing else is in flight for.
+    pub fn begin_together(&mut self, ops: &[(Name, Op)]) {
+        assert!(self.together.is_empty(), "two transactions at a time");
+        for (name, op) in ops {
+            let record = self.keys.entry(name.clone()).or_default();
+            assert!(
+                record.open.is_none(),
+                "two operations at a time on {name:?}"
+            );
+            record.history.push((op.clone(), None));
+        }
+        self.together = ops.to_vec();
+    }
+
+    /// Its outcome is known; without one it stays in doubt until somebody looks.
+    pub fn end_together(&mut self, outcome: Outcome) -> Result<(), Broken> {
+        if outcome == Outcome::Unknown {
+            return Ok(());
+        }
+        for (name, op) in std::mem::take(&mut self.together) {
+            let record = self.keys.entry(name.clone()).or_default();
+            record.open = Some(op);
+            self.end(&name, outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a transaction in doubt is there as a whole or not at all.
+    fn check_together(&self, seen: &Seen) -> Result<(), Broken> {
+        let shows = |outcome: Outcome| {
+            self.together.iter().all(|(name, op)| {
+                let versioned = self.is_versioned(&name.bucket);
+                let record = self.keys.get(name).cloned().unwrap_or_default();
+                let after = record.after(op, outcome, versioned);
+                after.contains(&seen.key(name))
+            })
+        };
+        if shows(Outcome::Done) || shows(Outcome::NotDone) {
+            return Ok(());
+        }
+        let shown: Vec<(&Name, KeyState)> = self
+            .together
+            .iter()
+            .map(|(name, _)| (name, seen.key(name)))
+            .collect();
+        Err(Broken::Contradiction(format!(
+            "a transaction of {:?} is neither there nor not there: {shown:?}",
+            self.together
+        )))
+    }
+
+    fn is_versioned(&self, bucket: &str) -> bool {
+        self.buckets
+            .get(bucket)
+            .is_some_and(|bucket| bucket.versioned)
+    }
+
     /// An operation is about to be sent.
     pub fn begin(&mut self, name: &Name, op: Op) {
         let record = self.keys.entry(name.clone()).or_default();
@@ -166,10 +240,7 @@ impl Oracle {
 
     /// Its outcome is known. An answer that cannot be right is an error.
     pub fn end(&mut self, name: &Name, outcome: Outcome) -> Result<(), Broken> {
-        let versioned = self
-            .buckets
-            .get(&name.bucket)
-            .is_some_and(|bucket| bucket.versioned);
+        let versioned = self.is_versioned(&name.bucket);
         let record = self.keys.entry(name.clone()).or_default();
         let Some(op) = record.open.take() else {
             panic!("{name:?}: an outcome without an operation");
@@ -228,8 +299,11 @@ impl Oracle {
                 )));
             }
         }
+        self.check_together(seen)?;
         for (name, record) in &self.keys {
-            self.check_key(name, record, seen.key(name))?;
+            if !self.together.iter().any(|(together, _)| together == name) {
+                self.check_key(name, record, seen.key(name))?;
+            }
         }
         for (bucket, keys) in &seen.buckets {
             for (key, state) in keys {
@@ -249,10 +323,7 @@ impl Oracle {
     }
 
     fn check_key(&self, name: &Name, record: &KeyRecord, seen: KeyState) -> Result<(), Broken> {
-        let versioned = self
-            .buckets
-            .get(&name.bucket)
-            .is_some_and(|bucket| bucket.versioned);
+        let versioned = self.is_versioned(&name.bucket);
         let possible = match &record.open {
             Some(op) => record.after(op, Outcome::Unknown, versioned),
             None => record.possible.clone(),
@@ -274,6 +345,7 @@ impl Oracle {
             record.may_exist = seen.buckets.contains_key(bucket);
             record.may_lack = !record.may_exist;
         }
+        self.together.clear();
         for (name, record) in &mut self.keys {
             record.settle(seen.key(name));
         }
@@ -429,6 +501,37 @@ mod tests {
         let mut oracle = oracle(&[]);
         oracle.begin(&name, Op::PutIfAbsent(content(1)));
         assert!(oracle.end(&name, Outcome::Refused).is_err());
+    }
+
+    /// A transaction that was cut short is there with all it wrote, or with nothing of it.
+    #[test]
+    fn half_a_transaction_is_reported() {
+        let mut oracle = oracle(&[(Op::Put(content(1)), Some(Outcome::Done))]);
+        let other = Name::new("b", "other");
+        let both = [
+            (Name::new("b", "k"), Op::Put(content(2))),
+            (other.clone(), Op::Put(content(3))),
+        ];
+        oracle.begin_together(&both);
+        oracle.crash();
+        let with = |k: u64, other: Option<u64>| {
+            let mut seen = shows(Some(content(k)));
+            if let Some(seed) = other {
+                let state = KeyState {
+                    versions: vec![Some(content(seed))],
+                    ..KeyState::default()
+                };
+                let keys = seen.buckets.entry("b".to_owned()).or_default();
+                keys.insert("other".to_owned(), state);
+            }
+            seen
+        };
+        assert!(oracle.check(&with(1, None)).is_ok());
+        assert!(oracle.check(&with(2, Some(3))).is_ok());
+        assert!(oracle.check(&with(1, Some(3))).is_err());
+        assert!(oracle.check(&with(2, None)).is_err());
+        oracle.settle(&with(2, Some(3)));
+        assert!(oracle.check(&with(1, None)).is_err(), "it was there");
     }
 
     /// An upload is invisible until it completes, then it is its listed parts and nothing else.

@@ -1,14 +1,20 @@
-//! The ten things that a node does, as steps that can be put in any order, and the store that they are done to.
+//! The things that a node does, as steps that can be put in any order, and the store that they are done to.
 //!
 //! All steps that change a key change the same one, "k", so that any two of them meet. What a client does is written
 //! down; what the node does for itself (roll, compaction, checkpoint, release) must be invisible.
+//!
+//! Ten of them concern one group. The others are two-phase commits between groups of one node (pending, prepare, commit,
+//! abort, finish and drop, each an entry of its own), and a stage that is given up: they need a store of two data groups.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use minikv_core::env::clock;
 use minikv_core::env::sim::SimDisk;
-use minikv_core::kv::KvError;
+use minikv_core::ids::VShard;
+use minikv_core::kv::{
+    Change, Check, Conditions, KvError, Must, NewContent, NewVersion, Refusal, TransactWrite,
+};
 
 use crate::client::Client;
 use crate::content::Piece;
@@ -29,11 +35,48 @@ pub enum Step {
     Compaction,
     Checkpoint,
     Release,
+    /// A transaction writes a key of each group.
+    Transact,
+    /// The same, and one of the two is large: its stage is held by the prepared part, and claimed by the commit.
+    TransactChunked,
+    /// One group refuses, so what the other one prepared is taken away.
+    TransactRefused,
+    /// An empty bucket goes: prepared in the directory and in every group.
+    DropBucket,
+    /// A stage with a body is given up.
+    Abandon,
+}
+
+/// What a store must be like for the steps that are done to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// Data groups.
+    pub groups: u16,
+    /// Steps of a sequence, at most.
+    pub places: usize,
+}
+
+impl Shape {
+    /// For sequences of one and two steps that concern one group.
+    pub const ONE_GROUP: Shape = Shape {
+        groups: 1,
+        places: 2,
+    };
+    /// For others of one and two.
+    pub const TWO_GROUPS: Shape = Shape {
+        groups: 2,
+        places: 2,
+    };
+    /// For all of three.
+    pub const THREE_STEPS: Shape = Shape {
+        groups: 2,
+        places: 3,
+    };
 }
 
 impl Step {
-    /// All of them.
-    pub const ALL: [Step; 10] = [
+    /// Those that concern one group.
+    pub const OF_ONE_GROUP: [Step; 10] = [
         Step::PutInline,
         Step::PutChunked,
         Step::Overwrite,
@@ -46,17 +89,42 @@ impl Step {
         Step::Release,
     ];
 
-    /// All sequences of one and of two steps.
+    /// The others.
+    pub const OF_TWO_GROUPS: [Step; 5] = [
+        Step::Transact,
+        Step::TransactChunked,
+        Step::TransactRefused,
+        Step::DropBucket,
+        Step::Abandon,
+    ];
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Step> + Clone {
+        Step::OF_ONE_GROUP.into_iter().chain(Step::OF_TWO_GROUPS)
+    }
+
+    /// All sequences of one and of two steps of one group.
     pub fn sequences() -> Vec<Vec<Step>> {
-        let one = Step::ALL.iter().map(|first| vec![*first]);
-        let two = Step::ALL
-            .iter()
-            .flat_map(|first| Step::ALL.iter().map(|second| vec![*first, *second]));
-        one.chain(two).collect()
+        one_and_two(Step::OF_ONE_GROUP.into_iter()).collect()
+    }
+
+    /// All sequences of one and of two steps with one in it that needs two groups.
+    pub fn sequences_of_two_groups() -> Vec<Vec<Step>> {
+        let needs_two = |step: &Step| Step::OF_TWO_GROUPS.contains(step);
+        one_and_two(Step::all())
+            .filter(|steps| steps.iter().any(needs_two))
+            .collect()
+    }
+
+    /// All sequences of three steps.
+    pub fn sequences_of_three() -> Vec<Vec<Step>> {
+        let two = one_and_two(Step::all()).filter(|steps| steps.len() == 2);
+        two.flat_map(|two| Step::all().map(move |third| vec![two[0], two[1], third]))
+            .collect()
     }
 
     /// Does it, as the step at this place of a sequence.
-    pub async fn run(self, world: &World, place: usize) -> Result<(), KvError> {
+    pub async fn run(self, world: &World, place: usize, shape: Shape) -> Result<(), KvError> {
         let client = &world.client;
         let seed = 1000 + place as u64;
         match self {
@@ -69,12 +137,80 @@ impl Step {
                     .run(&key("k"), Op::Complete(upload(place), vec![1, 2]))
                     .await
             }
-            Step::Abort => client.run(&key("k"), Op::Abort(upload(2 + place))).await,
+            Step::Abort => {
+                let upload = upload(shape.places + place);
+                client.run(&key("k"), Op::Abort(upload)).await
+            }
             Step::Roll => roll(client, &world.disk, seed).await,
             Step::Compaction => world.node.compact_now().await,
             Step::Checkpoint => world.node.checkpoint_now().await,
             Step::Release => world.node.sweep_now().await,
+            Step::Transact => {
+                let puts = [("k", inline(seed)), (OTHER, inline(seed + 500))];
+                client.put_together("b", &puts).await
+            }
+            Step::TransactChunked => {
+                let puts = [("k", chunked(seed)), (OTHER, inline(seed + 500))];
+                client.put_together("b", &puts).await
+            }
+            Step::TransactRefused => refused(client, seed).await,
+            Step::DropBucket => client.drop_bucket(&empty_bucket(place)).await,
+            Step::Abandon => {
+                let bucket = client.bucket("b").await?;
+                let bytes = chunked(seed).bytes();
+                let (any, declared) = (Conditions::default(), Some(bytes.len() as u64));
+                let stage = client.kv().open_stage(&bucket, "k".into(), declared, &any);
+                let mut stage = stage.await?;
+                // A chunk is on its way, and a little of the next one.
+                stage.write(bytes.slice(..70_000)).await?;
+                stage.abandon().await;
+                Ok(())
+            }
         }
+    }
+}
+
+/// Sequences of one and of two of these.
+fn one_and_two(steps: impl Iterator<Item = Step> + Clone) -> impl Iterator<Item = Vec<Step>> {
+    let one = steps.clone().map(|first| vec![first]);
+    let two = steps
+        .clone()
+        .flat_map(move |first| steps.clone().map(move |second| vec![first, second]));
+    one.chain(two)
+}
+
+/// A key of the other group than "k".
+const OTHER: &str = "other";
+
+/// Each place in a sequence has its own to delete.
+fn empty_bucket(place: usize) -> String {
+    format!("empty-{place}")
+}
+
+/// A transaction that is always refused, after one of its two groups was prepared. Nothing of it may ever be there.
+async fn refused(client: &Client, seed: u64) -> Result<(), KvError> {
+    let bucket = client.bucket("b").await?;
+    let writes = ["k", OTHER].map(|key| TransactWrite {
+        bucket: bucket.clone(),
+        key: key.into(),
+        change: Change::Put(
+            NewVersion {
+                etag: "refused".to_owned(),
+                size: 300,
+                ..NewVersion::default()
+            },
+            NewContent::Inline(inline(seed).bytes()),
+        ),
+    });
+    let check = Check {
+        bucket: bucket.clone(),
+        key: "kept".into(),
+        must: Must::BeAbsent,
+    };
+    match client.kv().transact(vec![check], Vec::from(writes)).await {
+        Err(KvError::Refused(Refusal::CheckFailed(0))) => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => panic!("a transaction went past a check that does not hold"),
     }
 }
 
@@ -120,7 +256,7 @@ fn newest_segment(disk: &SimDisk) -> Option<PathBuf> {
 }
 
 /// Puts something into a new store for every step to work on, and for none.
-pub async fn furnish(world: &World) -> Result<(), KvError> {
+pub async fn furnish(world: &World, shape: Shape) -> Result<(), KvError> {
     let client = &world.client;
     client.create_bucket("b", false).await?;
     client.run(&key("kept"), Op::Put(inline(1).into())).await?;
@@ -133,7 +269,7 @@ pub async fn furnish(world: &World) -> Result<(), KvError> {
     roll(client, &world.disk, 5).await?;
     world.node.checkpoint_now().await?;
     client.run(&key("k"), Op::Put(chunked(6).into())).await?;
-    for number in 0..4 {
+    for number in 0..2 * shape.places {
         let label = upload(number);
         let seed = 10 * (number as u64 + 1);
         client
@@ -147,7 +283,26 @@ pub async fn furnish(world: &World) -> Result<(), KvError> {
             .await?;
     }
     client.run(&key("k"), Op::Put(chunked(7).into())).await?;
+    if shape.groups > 1 {
+        client.run(&key(OTHER), Op::Put(inline(8).into())).await?;
+        in_two_groups(client).await?;
+        for place in 0..shape.places {
+            client.create_bucket(&empty_bucket(place), false).await?;
+        }
+    }
     clock::sleep(Duration::from_secs(2)).await;
+    Ok(())
+}
+
+/// The two keys of transactions lie in two groups.
+async fn in_two_groups(client: &Client) -> Result<(), KvError> {
+    let bucket = client.bucket("b").await?;
+    let vshard = |key: &str| VShard::of(bucket.id, key.as_bytes()).0;
+    assert_ne!(
+        vshard("k") % 2,
+        vshard(OTHER) % 2,
+        "both keys lie in one group"
+    );
     Ok(())
 }
 

@@ -91,6 +91,14 @@ pub fn small_options() -> NodeOptions {
     }
 }
 
+/// The same with so many data groups, so that transactions over several of them run on one node.
+pub fn small_options_of(data_groups: u16) -> NodeOptions {
+    NodeOptions {
+        data_groups,
+        ..small_options()
+    }
+}
+
 /// Bytes of a log segment in small worlds: the least there is.
 pub const SEGMENT: u32 = 256 << 10;
 /// The largest inline object in small worlds.

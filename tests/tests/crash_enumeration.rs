@@ -7,7 +7,7 @@
 
 use minikv_tests::crash::{Selection, Tally, Walk};
 use minikv_tests::life::Furnished;
-use minikv_tests::steps::Step;
+use minikv_tests::steps::{Shape, Step};
 
 fn selection(once: u64, twice: u64) -> Selection {
     let factor = std::env::var("MINIKV_CRASH_STRIDE")
@@ -85,6 +85,21 @@ fn a_crash_anywhere_loses_nothing_acknowledged() {
     let selection = selection(97, 997);
     let mut tally = Tally::default();
     for steps in Step::sequences() {
+        let mut walk = Walk::new(&selection);
+        walk.sequence(&store, &steps);
+        tally.add(walk.finish());
+    }
+    assert_clean(&tally);
+}
+
+/// The same of transactions between groups of one node: a crash at any moment of prepare, commit, abort, finish and drop
+/// leaves all of a transaction or nothing, and what was cut short ends.
+#[test]
+fn a_crash_anywhere_leaves_no_half_of_a_transaction() {
+    let store = Furnished::shaped(Shape::TWO_GROUPS).unwrap();
+    let selection = selection(397, 4001);
+    let mut tally = Tally::default();
+    for steps in Step::sequences_of_two_groups() {
         let mut walk = Walk::new(&selection);
         walk.sequence(&store, &steps);
         tally.add(walk.finish());

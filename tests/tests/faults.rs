@@ -16,7 +16,7 @@ use minikv_tests::content::{Content, Piece};
 use minikv_tests::life::{self, Furnished};
 use minikv_tests::model::{Name, Op};
 use minikv_tests::observe;
-use minikv_tests::steps::Step;
+use minikv_tests::steps::{Shape, Step};
 use minikv_tests::world::{World, small_options};
 
 /// Longer than anything a node waits for before it says that it cannot.
@@ -28,8 +28,11 @@ fn stride(default: usize) -> usize {
 
 /// Does all ten steps, whatever they are answered, until one gets no answer at all.
 async fn all_steps(world: &World) {
-    for step in Step::ALL {
-        if clock::timeout(PATIENCE, step.run(world, 0)).await.is_err() {
+    for step in Step::OF_ONE_GROUP {
+        if clock::timeout(PATIENCE, step.run(world, 0, Shape::ONE_GROUP))
+            .await
+            .is_err()
+        {
             return;
         }
     }
@@ -76,13 +79,16 @@ fn survives(store: &Furnished, number: usize, kind: OpKind, fault: Fault) -> Res
 fn recovers(disk: &SimDisk, ledger: &Ledger) -> Result<(), String> {
     let again = |known: &Ledger| Arc::new(parking_lot::Mutex::new(known.lock().clone()));
     let cut = disk.after_power_cut(&Choice::None);
-    life::recover(&cut, &again(ledger)).map_err(|what| format!("after a power cut: {what}"))?;
+    life::recover(&cut, &again(ledger), Shape::ONE_GROUP)
+        .map_err(|what| format!("after a power cut: {what}"))?;
     // What a failed sync lost is still in the cache now; recovery must not believe it to be safe.
     let killed = disk.after_kill();
-    life::recover(&killed, ledger).map_err(|what| format!("after a kill: {what}"))?;
+    life::recover(&killed, ledger, Shape::ONE_GROUP)
+        .map_err(|what| format!("after a kill: {what}"))?;
     ledger.lock().crash();
     let cut = killed.after_power_cut(&Choice::None);
-    life::recover(&cut, ledger).map_err(|what| format!("after a kill and a power cut: {what}"))
+    life::recover(&cut, ledger, Shape::ONE_GROUP)
+        .map_err(|what| format!("after a kill and a power cut: {what}"))
 }
 
 fn every_operation(pick: impl Fn(OpKind) -> bool, fault: Fault, default_stride: usize) {

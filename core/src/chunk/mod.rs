@@ -19,3 +19,4 @@ pub(crate) mod replicate;
 pub(crate) mod store;
 pub(crate) mod tally;
 pub(crate) mod wants;
+mod window;

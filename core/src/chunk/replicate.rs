@@ -16,7 +16,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,13 +23,12 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use minikv_proto::peer::{self, ask, frame_stored::Outcome, reply};
-use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::frames::{Cut, FrameAt};
 use super::receive::{self, name_of};
 use super::store::NotKept;
-use super::tally::{Tally, join};
+use super::tally::join;
+use super::window::{Place, Window};
 use super::{fetch, store};
 use crate::env::clock;
 use crate::env::task::{self, JoinHandle};
@@ -62,23 +60,13 @@ async fn membership(group: &Group) -> Result<Membership, KvError> {
     Ok(Membership::of(&members))
 }
 
-/// Frames under way to one member.
-struct Lane {
-    node: NodeId,
-    room: Arc<Semaphore>,
-    /// Its last answer did not come, or its lane was full for too long.
-    is_behind: Arc<AtomicBool>,
-}
-
 /// See the file's header.
 pub(super) struct Replicator {
     group: Arc<Group>,
     vshard: VShard,
     stage: StageId,
     membership: Membership,
-    lanes: Vec<Lane>,
-    tally: Arc<Mutex<Tally>>,
-    answered: Arc<Notify>,
+    window: Arc<Window>,
 }
 
 impl Replicator {
@@ -94,19 +82,12 @@ impl Replicator {
             group.until_applied(stage.index, patience).await?;
         }
         let membership = membership(&group).await?;
-        let lane = |node| Lane {
-            node: NodeId(node),
-            room: Arc::new(Semaphore::new(LANE)),
-            is_behind: Arc::default(),
-        };
         Ok(Replicator {
-            lanes: membership.receivers().into_iter().map(lane).collect(),
+            window: Window::new(membership.receivers(), LANE),
             group,
             vshard,
             stage,
             membership,
-            tally: Arc::default(),
-            answered: Arc::default(),
         })
     }
 
@@ -117,8 +98,9 @@ impl Replicator {
         bytes: Bytes,
         permit: Permit,
     ) -> BoxFuture<'static, Result<(), KvError>> {
-        let places = self.places().await;
-        self.tally.lock().sent(at, places.len());
+        let enough_of = |nodes: &BTreeSet<u64>| self.membership.enough(nodes);
+        let patience = || clock::sleep(LANE_PATIENCE);
+        let places = self.window.places(at, enough_of, patience).await;
         let chunk = ChunkId {
             vshard: self.vshard,
             stage: self.stage,
@@ -127,100 +109,49 @@ impl Replicator {
         let mut permit = Some(permit);
         let copies: FuturesUnordered<_> = places
             .into_iter()
-            .map(|(lane, place)| {
+            .map(|place| {
                 let frame = Frame {
                     chunk,
                     frame: at.frame,
                     bytes: bytes.clone(),
                 };
-                let here = lane.node == self.group.replica.node;
-                self.copy(lane, place, at, frame, permit.take_if(|_| here))
+                let here = place.node() == self.group.replica.node;
+                self.copy(place, frame, permit.take_if(|_| here))
             })
             .collect();
         let (here, membership) = (self.group.replica.node, self.membership.clone());
         Box::pin(enough(here, membership, copies))
     }
 
-    /// Places in the lanes that a frame takes: all, but for members that are behind while the others are a majority.
-    async fn places(&self) -> Vec<(&Lane, OwnedSemaphorePermit)> {
-        let (mut taken, mut full) = (Vec::new(), Vec::new());
-        for lane in &self.lanes {
-            let patience = match lane.is_behind.load(Ordering::Relaxed) {
-                true => Duration::ZERO,
-                false => LANE_PATIENCE,
-            };
-            let place = match lane.room.clone().try_acquire_owned() {
-                Ok(place) => Some(place),
-                Err(_) => match clock::timeout(patience, lane.room.clone().acquire_owned()).await {
-                    Ok(Ok(place)) => Some(place),
-                    _ => None,
-                },
-            };
-            match place {
-                Some(place) => taken.push((lane, place)),
-                None => {
-                    lane.is_behind.store(true, Ordering::Relaxed);
-                    full.push(lane);
-                }
-            }
-        }
-        for lane in full {
-            let nodes = taken.iter().map(|(lane, _)| lane.node.0).collect();
-            if self.membership.enough(&nodes) {
-                break;
-            }
-            // Every copy ends in time, so there is room in time.
-            if let Ok(place) = lane.room.clone().acquire_owned().await {
-                taken.push((lane, place));
-            }
-        }
-        taken
-    }
-
     /// One copy of a frame. A task of its own: it ends and is counted even if the client goes away.
     fn copy(
         &self,
-        lane: &Lane,
-        place: OwnedSemaphorePermit,
-        at: FrameAt,
+        place: Place,
         frame: Frame,
         permit: Option<Permit>,
     ) -> JoinHandle<(NodeId, Result<(), NotKept>)> {
-        let (group, node, is_behind) = (self.group.clone(), lane.node, lane.is_behind.clone());
-        let (tally, answered) = (self.tally.clone(), self.answered.clone());
+        let (group, node) = (self.group.clone(), place.node());
         task::spawn(async move {
             let stored = match permit {
                 Some(permit) => receive::keep(&group, frame, permit).await,
                 None => store_on(&group, node, &frame).await,
             };
-            tally.lock().answered(at, node.0, stored.is_ok());
-            is_behind.store(stored.is_err(), Ordering::Relaxed);
-            answered.notify_waiters();
-            drop(place);
+            place.answered(stored.is_ok());
             (node, stored)
         })
     }
 
     /// All frames are on a majority: waits a little for the slowest members, then tells who holds what.
     pub(super) async fn finish(self, run: &ChunkRun) -> Result<Vec<Copies>, KvError> {
-        let all = async {
-            loop {
-                let answered = self.answered.notified();
-                if !self.tally.lock().is_waiting() {
-                    return;
-                }
-                answered.await;
-            }
-        };
         // Who is slower gets what it lacks by the short list.
-        let _ = clock::timeout(SLOWEST, all).await;
+        let _ = clock::timeout(SLOWEST, self.window.all_answered()).await;
         let list = match crate::planted!("copies-told-before-they-are-stored") {
             true => vec![Copies {
                 first: 0,
                 count: run.count,
                 nodes: self.membership.receivers(),
             }],
-            false => self.tally.lock().list(),
+            false => self.window.list(),
         };
         complete(&self.group, run, list).await
     }

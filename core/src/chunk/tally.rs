@@ -70,6 +70,12 @@ impl Tally {
         self.open.values().any(|chunk| chunk.outstanding > 0)
     }
 
+    /// How many are.
+    #[cfg(all(test, feature = "interleave"))]
+    pub(crate) fn outstanding(&self) -> usize {
+        self.open.values().map(|chunk| chunk.outstanding).sum()
+    }
+
     fn settle(&mut self) {
         while let Some(first) = self.open.first_entry() {
             if !first.get().is_whole || first.get().outstanding > 0 {

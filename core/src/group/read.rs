@@ -143,6 +143,9 @@ impl Group {
             match round.await {
                 Ok(index) => break index,
                 Err(why) if clock::now() >= deadline => return Err(unavailable(why)),
+                Err(why) if crate::planted!("read-gives-up-with-another") => {
+                    return Err(unavailable(why));
+                }
                 // Whoever began the round decides how long it tries: a question of a peer ends at the first failure.
                 Err(_) => clock::sleep(PAUSE).await,
             }

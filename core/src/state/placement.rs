@@ -113,6 +113,18 @@ impl Applying<'_> {
     ) -> Result<(StageId, row::Stage), Stop> {
         let id = StageId::of_row(staged.stage.as_ref())?;
         let stage: Option<row::Stage> = self.ledger.row(&keys::stage(place.vshard, id))?;
+        #[cfg(feature = "planted")]
+        if crate::planted!("late-claim-applies") && stage.is_none() {
+            // It holds no room any more.
+            let upload = bytes::Bytes::from_static(b"gone");
+            return Ok((
+                id,
+                row::Stage {
+                    upload,
+                    ..row::Stage::default()
+                },
+            ));
+        }
         let stage = stage.ok_or(Refusal::StageGone)?;
         let same =
             stage.bucket == place.bucket.0 && stage.key == place.key && stage.upload == upload;

@@ -74,6 +74,8 @@ impl Applying<'_> {
             place.bucket,
             Delta::version(&new, 1) + Delta::newest(current.version.as_ref(), Some(&new)),
         )?;
+        #[cfg(feature = "planted")]
+        let new = self.planted_order(&mut current, new);
         if new.null && current.null_seq != 0 {
             let replaced = self.take_older(place, current.null_seq)?;
             self.drop_version(place, replaced)?;
@@ -98,6 +100,19 @@ impl Applying<'_> {
         }
         current.version = Some(new);
         self.put_current(place, &current)
+    }
+
+    /// The planted bug: the later clock makes the newer version.
+    #[cfg(feature = "planted")]
+    fn planted_order(&self, current: &mut row::Current, mut new: row::Version) -> row::Version {
+        if let Some(former) = &mut current.version
+            && crate::planted!("version-order-by-clock")
+            && self.now_ms < former.modified_ms
+        {
+            std::mem::swap(&mut former.seq, &mut new.seq);
+            std::mem::swap(former, &mut new);
+        }
+        new
     }
 
     /// The version that is named, if it is there.

@@ -1,16 +1,33 @@
 //! Looks at crash states, all of them with `--full`, and says how many there were and how long it took.
 //!
-//! `crash-states [--full] [--once N] [--twice N] [--only NAME] [--threads N]`; exit code 1 when a state failed.
+//! `crash-states [--full] [--once N] [--twice N] [--only NAME] [--threads N] [--groups 1|2] [--steps 3 [--minutes N] [--seed N]
+//! [--from N]]`; exit code 1 when a state failed.
+//!
+//! Sequences of one and two steps are done all of them, those of one group first (`--groups` does one kind alone). Of three
+//! there are too many for a day: `--steps 3` takes them in an order that is spread evenly over all of them, by the seed, for so
+//! many minutes, and says which share that was; `--from N` goes on where a run of the same seed ended.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use minikv_tests::crash::{Selection, Tally, Walk};
 use minikv_tests::life::Furnished;
-use minikv_tests::steps::Step;
+use minikv_tests::steps::{Shape, Step};
+use parking_lot::Mutex;
+
+struct Arguments {
+    selection: Selection,
+    threads: usize,
+    /// Only sequences of so many data groups.
+    groups: Option<u16>,
+    three: bool,
+    minutes: Option<u64>,
+    seed: u64,
+    from: usize,
+}
 
 fn main() -> std::process::ExitCode {
-    match run() {
+    match parse().and_then(run) {
         Ok(true) => std::process::ExitCode::SUCCESS,
         Ok(false) => std::process::ExitCode::FAILURE,
         Err(usage) => {
@@ -20,13 +37,20 @@ fn main() -> std::process::ExitCode {
     }
 }
 
-fn run() -> Result<bool, String> {
-    let mut selection = Selection {
-        once: 97,
-        twice: 997,
-        only: None,
+fn parse() -> Result<Arguments, String> {
+    let mut parsed = Arguments {
+        selection: Selection {
+            once: 97,
+            twice: 997,
+            only: None,
+        },
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        groups: None,
+        three: false,
+        minutes: None,
+        seed: 1,
+        from: 0,
     };
-    let mut threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
@@ -35,66 +59,191 @@ fn run() -> Result<bool, String> {
                 .map_err(|error| format!("{text}: {error}"))
         };
         match argument.as_str() {
-            "--full" => (selection.once, selection.twice) = (1, 1),
-            "--once" => selection.once = number(value()?)?,
-            "--twice" => selection.twice = number(value()?)?,
-            "--only" => selection.only = Some(value()?),
-            "--threads" => threads = number(value()?)? as usize,
+            "--full" => (parsed.selection.once, parsed.selection.twice) = (1, 1),
+            "--once" => parsed.selection.once = number(value()?)?,
+            "--twice" => parsed.selection.twice = number(value()?)?,
+            "--only" => parsed.selection.only = Some(value()?),
+            "--threads" => parsed.threads = number(value()?)?.max(1) as usize,
+            "--groups" => parsed.groups = Some(number(value()?)? as u16),
+            "--steps" => {
+                let steps = number(value()?)?;
+                if steps != 3 {
+                    return Err("without --steps: one and two; with it: 3".to_owned());
+                }
+                parsed.three = true;
+            }
+            "--minutes" => parsed.minutes = Some(number(value()?)?),
+            "--seed" => parsed.seed = number(value()?)?,
+            "--from" => parsed.from = number(value()?)? as usize,
             other => return Err(format!("unknown argument {other}")),
         }
     }
+    Ok(parsed)
+}
+
+/// Something to walk over.
+enum Work {
+    FirstStart,
+    Steps(Shape, Vec<Step>),
+}
+
+impl Work {
+    fn shape(&self) -> Shape {
+        match self {
+            Work::FirstStart => Shape::ONE_GROUP,
+            Work::Steps(shape, _) => *shape,
+        }
+    }
+}
+
+fn work(arguments: &Arguments) -> Vec<Work> {
+    if arguments.three {
+        let three = Step::sequences_of_three();
+        let order = spread(three.len(), arguments.seed);
+        return order
+            .map(|at| Work::Steps(Shape::THREE_STEPS, three[at].clone()))
+            .collect();
+    }
+    let of_one = Step::sequences().into_iter();
+    let of_one = of_one.map(|steps| Work::Steps(Shape::ONE_GROUP, steps));
+    let of_two = Step::sequences_of_two_groups().into_iter();
+    let of_two = of_two.map(|steps| Work::Steps(Shape::TWO_GROUPS, steps));
+    let all = std::iter::once(Work::FirstStart)
+        .chain(of_one)
+        .chain(of_two);
+    let is_asked = |work: &Work| {
+        arguments
+            .groups
+            .is_none_or(|groups| work.shape().groups == groups)
+    };
+    all.filter(is_asked).collect()
+}
+
+/// All numbers below `count` once, each far from the ones before it, so that any part of them is spread over all.
+fn spread(count: usize, seed: u64) -> impl Iterator<Item = usize> {
+    let gcd = |mut one: usize, mut other: usize| {
+        while other > 0 {
+            (one, other) = (other, one % other);
+        }
+        one
+    };
+    // By the golden section, or the next number that meets every place.
+    let mut stride = (count as f64 * 0.618_034) as usize;
+    while gcd(stride.max(1), count) != 1 {
+        stride += 1;
+    }
+    let first = (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 17) as usize % count.max(1);
+    (0..count).map(move |turn| (first + turn * stride) % count)
+}
+
+fn run(arguments: Arguments) -> Result<bool, String> {
     let began = Instant::now();
-    let sequences = Step::sequences();
-    let next = AtomicUsize::new(0);
-    let total = std::thread::scope(|scope| {
-        let worker = || -> Result<Tally, String> {
+    let work = work(&arguments);
+    let next = AtomicUsize::new(arguments.from);
+    let deadline = arguments
+        .minutes
+        .map(|minutes| began + Duration::from_secs(60 * minutes));
+    let done = Mutex::new((0, Tally::default()));
+    std::thread::scope(|scope| {
+        let worker = || -> Result<(), String> {
             // A simulated disk belongs to one thread at a time, so each has a store of its own.
-            let store = Furnished::new()?;
-            let mut tally = Tally::default();
+            let mut store: Option<Furnished> = None;
             loop {
+                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                    return Ok(());
+                }
                 let turn = next.fetch_add(1, Ordering::Relaxed);
-                let mut walk = Walk::new(&selection);
-                match turn.checked_sub(1) {
-                    None => walk.first_start(),
-                    Some(turn) => match sequences.get(turn) {
-                        Some(steps) => walk.sequence(&store, steps),
-                        None => return Ok(tally),
-                    },
+                let Some(one) = work.get(turn) else {
+                    return Ok(());
+                };
+                let mut walk = Walk::new(&arguments.selection);
+                match one {
+                    Work::FirstStart => walk.first_start(),
+                    Work::Steps(shape, steps) => {
+                        let furnished = match store.take().filter(|store| store.shape() == *shape) {
+                            Some(furnished) => furnished,
+                            None => Furnished::shaped(*shape)?,
+                        };
+                        walk.sequence(&furnished, steps);
+                        store = Some(furnished);
+                    }
                 }
                 let one = walk.finish();
+                for failure in &one.failures {
+                    println!("FAILED {}\n    {}", failure.label, failure.what);
+                }
+                let mut done = done.lock();
+                done.0 += 1;
                 eprintln!(
-                    "{:>4} of {}: {} met, {} judged, {} same, {} failed, {:.0} s",
-                    turn,
-                    sequences.len(),
+                    "{turn:>4} of {}: {} met, {} judged, {} same, {} failed, {:.0} s",
+                    work.len(),
                     one.met,
                     one.judged,
                     one.same,
                     one.failures.len(),
                     began.elapsed().as_secs_f64()
                 );
-                for failure in &one.failures {
-                    println!("FAILED {}\n    {}", failure.label, failure.what);
-                }
-                tally.add(one);
+                done.1.add(one);
             }
         };
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        let mut total = Tally::default();
+        let workers: Vec<_> = (0..arguments.threads)
+            .map(|_| scope.spawn(worker))
+            .collect();
         for worker in workers {
-            let tally = worker.join().map_err(|_| "a worker panicked".to_owned())?;
-            total.add(tally?);
+            worker
+                .join()
+                .map_err(|_| "a worker panicked".to_owned())??;
         }
-        Ok::<Tally, String>(total)
+        Ok::<(), String>(())
     })?;
     let seconds = began.elapsed().as_secs_f64();
+    let (sequences, total) = done.into_inner();
+    let cpu = cpu().map_or(String::new(), |cpu| format!(", {cpu:.0} s of CPU"));
     println!(
-        "{} sequences: {} states met, {} judged, {} the same as one judged, {} failed; {seconds:.0} s, {:.0} states/s",
-        sequences.len(),
+        "{sequences} of {} sequences ({:.1} %): {} states met, {} judged, {} the same as one judged, {} failed; {seconds:.0} s{cpu}, {:.0} states/s",
+        work.len(),
+        100.0 * sequences as f64 / work.len().max(1) as f64,
         total.met,
         total.judged,
         total.same,
         total.failures.len(),
         total.judged as f64 / seconds
     );
-    Ok(total.failures.is_empty())
+    let end = arguments.from + sequences;
+    if end < work.len() {
+        println!("goes on with --seed {} --from {end}", arguments.seed);
+    }
+    Ok(total.failures.is_empty() && sequences > 0)
+}
+
+/// Seconds of CPU that this process took, where Linux says so.
+fn cpu() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name, in brackets, may hold anything. Behind it: the fields from the third on; 14 and 15 are this process's.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |field: usize| fields.get(field - 3)?.parse::<f64>().ok();
+    Some((ticks(14)? + ticks(15)?) / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing is left out and nothing done twice, and a tenth of the order is a tenth of every region.
+    #[test]
+    fn the_order_meets_everything_once_and_evenly() {
+        let count = Step::sequences_of_three().len();
+        let order: Vec<usize> = spread(count, 7).collect();
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..count).collect::<Vec<_>>());
+        for tenth in 0..10 {
+            let region = tenth * count / 10..(tenth + 1) * count / 10;
+            let met = order[..count / 10]
+                .iter()
+                .filter(|at| region.contains(at))
+                .count();
+            assert!(met.abs_diff(count / 100) <= 2, "{met} of region {tenth}");
+        }
+    }
 }

@@ -1,5 +1,5 @@
 //! Simulates clusters, one seed after the other: `simulate --seeds N [--from N] [--faults all|none|a,b] [--nodes N]
-//! [--storm SECONDS] [--twice | --twice-every N] [--plant BUG] [--jobs N] [--minutes N] [--trace] [--first]`; exit code 1 when a
+//! [--clients all|a,b] [--storm SECONDS] [--twice | --twice-every N] [--plant BUG] [--jobs N] [--minutes N] [--trace] [--first]`; exit code 1 when a
 //! seed failed.
 //!
 //! Each seed runs in a process of its own (this one, started again with `--one`): nothing that a process keeps can make a
@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use minikv_tests::cluster::kinds::Kinds;
 use minikv_tests::cluster::storm::Faults;
 use minikv_tests::cluster::{Plan, simulate};
 use parking_lot::Mutex;
@@ -20,6 +21,7 @@ struct Arguments {
     seeds: u64,
     nodes: u64,
     faults: String,
+    clients: String,
     storm: u64,
     /// Every so manieth seed runs twice; 0: none.
     twice_every: u64,
@@ -55,6 +57,7 @@ fn parse() -> Result<Arguments, String> {
         seeds: 100,
         nodes: 3,
         faults: "all".to_owned(),
+        clients: "all".to_owned(),
         storm: 20,
         twice_every: 0,
         plant: None,
@@ -76,6 +79,7 @@ fn parse() -> Result<Arguments, String> {
             "--seeds" => parsed.seeds = number(value()?)?,
             "--nodes" => parsed.nodes = number(value()?)?,
             "--faults" => parsed.faults = value()?,
+            "--clients" => parsed.clients = value()?,
             "--storm" => parsed.storm = number(value()?)?,
             "--jobs" => parsed.jobs = number(value()?)?.max(1) as usize,
             "--plant" => parsed.plant = Some(value()?),
@@ -89,6 +93,7 @@ fn parse() -> Result<Arguments, String> {
         }
     }
     parsed.faults.parse::<Faults>()?;
+    parsed.clients.parse::<Kinds>()?;
     if !(1..=7).contains(&parsed.nodes) {
         return Err("1 to 7 nodes".to_owned());
     }
@@ -108,6 +113,7 @@ fn one(arguments: &Arguments) -> ExitCode {
         // Parsed before.
         faults: arguments.faults.parse().unwrap_or(Faults::none()),
         storm: Duration::from_secs(arguments.storm),
+        clients: arguments.clients.parse().unwrap_or(Kinds::all()),
         steps: arguments.twice_every == 1,
     };
     let outcome = simulate(arguments.from, &plan);
@@ -174,6 +180,7 @@ fn run(arguments: &Arguments, seed: u64, compared: bool) -> Result<Ran, String> 
         .args(["--one", "--from", &seed.to_string()])
         .args(["--nodes", &arguments.nodes.to_string()])
         .args(["--faults", &arguments.faults])
+        .args(["--clients", &arguments.clients])
         .args(["--storm", &arguments.storm.to_string()])
         .stdin(Stdio::null());
     if compared {
@@ -314,9 +321,10 @@ fn replay(arguments: &Arguments, seed: u64) -> String {
         .as_ref()
         .map(|bug| format!(" --plant {bug}"));
     format!(
-        "cargo run --release -p minikv-tests --bin simulate -- --seeds 1 --from {seed} --nodes {} --faults {} --storm {}{}",
+        "cargo run --release -p minikv-tests --bin simulate -- --seeds 1 --from {seed} --nodes {} --faults {} --clients {} --storm {}{}",
         arguments.nodes,
         arguments.faults,
+        arguments.clients,
         arguments.storm,
         plant.unwrap_or_default()
     )

@@ -14,6 +14,7 @@ use minikv_core::env::clock;
 use minikv_core::kv::{
     Bucket, Change, Check, Completed, Conditions, Kv, KvError, ListItem, ListRequest, Must,
     NewContent, NewPart, NewVersion, Refusal, StageWriter, TransactWrite, Version, VersionSelector,
+    Written,
 };
 use minikv_core::state::record::Content;
 
@@ -29,7 +30,7 @@ pub const PAIRS: u64 = 100;
 /// How many.
 pub const PAIR_COUNT: u64 = 3;
 /// How long a client waits.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What all clients share.
 #[derive(Clone)]
@@ -71,17 +72,20 @@ pub async fn put_bytes(
     bytes: Bytes,
     etag: &str,
 ) -> Result<(), KvError> {
-    put_if(kv, bucket, key, bytes, etag, Conditions::default()).await
+    let conditions = Conditions::default();
+    let written = put_if(kv, bucket, key, bytes, etag, conditions).await;
+    written.map(drop)
 }
 
-async fn put_if(
+/// Writes an object if these hold, in chunks if it is large.
+pub(super) async fn put_if(
     kv: &Kv,
     bucket: &Bucket,
     key: Bytes,
     bytes: Bytes,
     etag: &str,
     conditions: Conditions,
-) -> Result<(), KvError> {
+) -> Result<Written, KvError> {
     let new = NewVersion {
         etag: etag.to_owned(),
         size: bytes.len() as u64,
@@ -99,12 +103,11 @@ async fn put_if(
             fill(stage, bytes).await.map_err(not_begun)?
         }
     };
-    kv.put(bucket, key, new, content, conditions)
-        .await
-        .map(drop)
+    kv.put(bucket, key, new, content, conditions).await
 }
 
-async fn fill(mut stage: StageWriter, mut bytes: Bytes) -> Result<NewContent, KvError> {
+/// Writes a body under a stage.
+pub(super) async fn fill(mut stage: StageWriter, mut bytes: Bytes) -> Result<NewContent, KvError> {
     // In pieces as a socket would give them.
     while !bytes.is_empty() {
         stage.write(bytes.split_to(bytes.len().min(20_000))).await?;
@@ -167,7 +170,11 @@ const CUT_OFF: &str = "cut off after ";
 
 /// The whole content of a version. `slowly`: as by a client that takes its time. `None`: it was overwritten since it was
 /// looked up, and its bytes need not be there.
-async fn read_all(kv: &Kv, version: &Version, slowly: bool) -> Result<Option<Bytes>, KvError> {
+pub(super) async fn read_all(
+    kv: &Kv,
+    version: &Version,
+    slowly: bool,
+) -> Result<Option<Bytes>, KvError> {
     match kv.small_content(version).await {
         Err(KvError::Refused(Refusal::NoSuchVersion)) => return Ok(None),
         Ok(Some(bytes)) => return Ok(Some(bytes)),
@@ -227,7 +234,8 @@ pub async fn list(kv: &Kv, bucket: &Bucket) -> Result<Vec<(Bytes, String, u64)>,
 }
 
 /// What a request came to.
-enum Ended<T> {
+pub(super) enum Ended<T> {
+    /// It was answered.
     Answered(Result<T, KvError>),
     /// The node died, or time was over.
     Nobody(&'static str),
@@ -302,7 +310,8 @@ impl Clients {
         }
     }
 
-    fn value(&self) -> Value {
+    /// One that nobody wrote before.
+    pub(super) fn value(&self) -> Value {
         let next = &self.next_value;
         next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
     }
@@ -430,15 +439,37 @@ impl Clients {
         node: u64,
         request: impl FnOnce(Kv, Bucket) -> F,
     ) -> Ended<T> {
+        self.ask_of(node, BUCKET, PATIENCE, request).await
+    }
+
+    /// Asks something of a bucket, as work of a node, and waits for so long.
+    pub(super) async fn ask_of<T, F: Future<Output = Result<T, KvError>>>(
+        &self,
+        node: u64,
+        bucket: &str,
+        patience: Duration,
+        request: impl FnOnce(Kv, Bucket) -> F,
+    ) -> Ended<T> {
+        let request = |kv: Kv| async move {
+            let bucket = kv.bucket(bucket).await.map_err(not_begun)?;
+            let bucket = bucket.ok_or(KvError::Refused(Refusal::NoSuchBucket))?;
+            request(kv, bucket).await
+        };
+        self.ask_node(node, patience, request).await
+    }
+
+    /// Asks something of a node, as its work, and waits for so long.
+    pub(super) async fn ask_node<T, F: Future<Output = Result<T, KvError>>>(
+        &self,
+        node: u64,
+        patience: Duration,
+        request: impl FnOnce(Kv) -> F,
+    ) -> Ended<T> {
         let Some((kv, scope)) = self.nodes.door(node) else {
             return Ended::Answered(Err(KvError::Unavailable("not running".to_owned())));
         };
-        let work = scope.enter(async move {
-            let bucket = kv.bucket(BUCKET).await.map_err(not_begun)?;
-            let bucket = bucket.ok_or(KvError::Refused(Refusal::NoSuchBucket))?;
-            request(kv, bucket).await
-        });
-        match clock::timeout(PATIENCE, work).await {
+        let work = scope.enter(request(kv));
+        match clock::timeout(patience, work).await {
             Ok(Ok(answer)) => Ended::Answered(answer),
             Ok(Err(_)) => Ended::Nobody("the node died"),
             Err(_) => Ended::Nobody("no answer"),
@@ -461,15 +492,9 @@ impl Clients {
         };
         let ended = self.ask(node, |kv, bucket| async move {
             let etag = value.to_string();
-            put_if(
-                &kv,
-                &bucket,
-                Self::name(key),
-                content(value),
-                &etag,
-                conditions,
-            )
-            .await
+            let name = Self::name(key);
+            let put = put_if(&kv, &bucket, name, content(value), &etag, conditions);
+            put.await.map(drop)
         });
         let ended = ended.await;
         let refusable = only != Only::Always;
@@ -520,6 +545,11 @@ impl Clients {
             ))) if refusable => {
                 self.history.end(open, Told::Refused);
                 ("refused".to_owned(), true)
+            }
+            // Its gateway stood still for so long that the stage was given up.
+            Ended::Answered(Err(KvError::Refused(Refusal::StageGone))) => {
+                self.history.never_happened(open);
+                ("not done: its stage is gone".to_owned(), false)
             }
             Ended::Answered(Err(KvError::Refused(why))) => {
                 self.history.never_happened(open);
@@ -670,7 +700,7 @@ impl Clients {
 }
 
 /// Nothing of the request itself was done yet.
-fn not_begun(error: KvError) -> KvError {
+pub(super) fn not_begun(error: KvError) -> KvError {
     match error {
         KvError::Unknown(why) | KvError::Damaged(why) => KvError::Unavailable(why),
         other => other,

@@ -8,14 +8,20 @@
 //! by `simulate --from SEED --seeds 1`.
 
 pub mod aim;
+pub mod ambush;
+pub mod buckets;
 pub mod clients;
 pub mod disks;
 pub mod history;
+pub mod kinds;
+pub mod moments;
 pub mod nodes;
 pub mod operator;
+pub mod quitters;
 pub mod storm;
 pub mod three;
 pub mod trace;
+pub mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,16 +31,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use minikv_core::env::sim::{Sim, SimNet};
 use minikv_core::env::{clock, task};
-use minikv_core::kv::{Bucket, CreateBucket, CreateBucketError, KvError, Versioning};
+use minikv_core::kv::{Bucket, CreateBucket, CreateBucketError, Kv, KvError, Versioning};
 use minikv_core::node::Node;
 use parking_lot::Mutex;
 
 use self::aim::Aim;
+use self::ambush::Still;
+use self::buckets::Buckets;
 use self::clients::{BUCKET, Clients};
+use self::kinds::{Kind, Kinds};
+use self::moments::Moments;
 use self::nodes::Nodes;
 use self::operator::Operator;
+use self::quitters::Quitters;
 use self::storm::{Fault, Faults, Storm};
 use self::trace::{Trace, now, seconds};
+use self::versions::Versions;
 use crate::client::TENANT;
 use crate::dice::Dice;
 use crate::invariants::agreement::Agreement;
@@ -54,6 +66,8 @@ pub struct Plan {
     pub faults: Faults,
     /// For how long.
     pub storm: Duration,
+    /// Who works meanwhile.
+    pub clients: Kinds,
     /// Keep every step of the scheduler, for comparing runs.
     pub steps: bool,
 }
@@ -64,6 +78,7 @@ impl Default for Plan {
             nodes: 3,
             faults: Faults::all(),
             storm: Duration::from_secs(20),
+            clients: Kinds::all(),
             steps: false,
         }
     }
@@ -131,17 +146,26 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
     let memberships = Memberships::new(1..=plan.nodes);
     let agreement = Agreement::new(memberships.clone());
     let (aim, boots) = (Aim::default(), Boots::new(memberships.clone()));
-    let watchers = (agreement.clone(), boots.clone(), aim.clone());
+    let moments = Moments::default();
+    let watchers = (
+        agreement.clone(),
+        boots.clone(),
+        aim.clone(),
+        moments.clone(),
+    );
     net.tap(move |flight| {
         memberships.watch(flight);
         watchers.0.watch(flight);
         watchers.1.watch(flight);
         watchers.2.watch(flight);
+        watchers.3.watch(flight)
     });
     let nodes = Nodes::new(seed, plan.nodes, net.clone(), trace.clone());
     let copies = Arc::new(Mutex::new(Copies::default()));
     let (count, keys) = CLIENTS_AND_KEYS[(seed % 3) as usize];
     let clients = Clients::new(nodes.clone(), trace.clone(), keys);
+    let versions = Versions::new(clients.clone());
+    let buckets = Buckets::new(clients.clone());
     let mut world = World {
         seed,
         plan,
@@ -150,8 +174,11 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
         nodes: nodes.clone(),
         agreement: agreement.clone(),
         clients: clients.clone(),
+        versions: versions.clone(),
+        buckets: buckets.clone(),
         count,
         aim,
+        moments,
         outcome: Outcome::default(),
     };
     let installs = Arc::new(Mutex::new(BTreeMap::new()));
@@ -183,10 +210,17 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
             }
         }
     }
+    for (broken, undecided) in [versions.broken(), buckets.broken()] {
+        outcome.broken.extend(broken);
+        outcome.undecided += undecided;
+    }
     trace.say(format!("the end, {} messages", net.sent()));
     outcome.trace = trace.lines();
     outcome.simulated = Duration::from_nanos(now() - began);
-    outcome.calls = clients.history.count();
+    let counts = [clients.history.count(), versions.count(), buckets.count()];
+    outcome.calls = counts
+        .iter()
+        .fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
     outcome.compared = copies.lock().looked();
     outcome.messages = net.sent();
     outcome.installs = installs.lock().values().sum();
@@ -237,47 +271,48 @@ struct World {
     nodes: Nodes,
     agreement: Agreement,
     clients: Clients,
-    /// How many of them.
+    versions: Versions,
+    buckets: Buckets,
+    /// How many of the first kind.
     count: u64,
     aim: Aim,
+    moments: Moments,
     outcome: Outcome,
 }
 
 impl World {
     /// Everything that happens. An error ends it early: there is no use in going on.
     async fn live(&mut self) -> Result<(), String> {
-        let mut dice = Dice::new(self.seed);
         for node in 1..=self.plan.nodes {
             self.nodes.start(node);
         }
         self.until("the cluster is founded", || self.all_ready())
             .await?;
-        let bucket = self.make_bucket().await?;
+        let bucket = self.make_bucket(BUCKET).await?;
+        self.make_bucket(versions::BUCKET).await?;
         self.trace.say("the cluster is founded");
         let terms = self.agreement.terms();
 
         let stop = Arc::new(AtomicBool::new(false));
-        let working: Vec<_> = (1..=self.count)
-            .map(|number| {
-                let client = self.clients.clone();
-                task::spawn(client.client(number, dice.fork(), stop.clone()))
-            })
-            .collect();
+        let working = self.put_to_work(&stop);
         let mut storm = Storm {
             nodes: self.nodes.clone(),
             net: self.net.clone(),
             trace: self.trace.clone(),
             faults: self.plan.faults.clone(),
-            dice: dice.fork(),
+            seed: self.seed,
+            dice: Dice::of(self.seed, "storm"),
             aim: self.aim.clone(),
             rotten: None,
+            moments: self.moments.clone(),
+            still: Still::default(),
         };
         let operator = Operator {
             nodes: self.nodes.clone(),
             trace: self.trace.clone(),
             target: self.plan.nodes.max(3) as usize,
         };
-        let mut changes = dice.fork();
+        let mut changes = Dice::of(self.seed, "operator");
         let operated = self.plan.faults.has(Fault::Membership) && changes.percent(50);
         let working_operator = operated.then(|| {
             let work = operator.clone().work(changes.fork());
@@ -333,6 +368,40 @@ impl World {
         Ok(())
     }
 
+    /// All clients begin.
+    fn put_to_work(&self, stop: &Arc<AtomicBool>) -> Vec<task::JoinHandle<()>> {
+        let dice = |what: &str, number: u64| Dice::of(self.seed, &format!("{what} {number}"));
+        let stop = || stop.clone();
+        let mut working = Vec::new();
+        if self.plan.clients.has(Kind::Objects) {
+            for number in 1..=self.count {
+                let client = self.clients.clone();
+                let dice = dice("client", number);
+                working.push(task::spawn(client.client(number, dice, stop())));
+            }
+        }
+        if self.plan.clients.has(Kind::Versions) {
+            for number in 1..=versions::COUNT {
+                let client = self.versions.clone();
+                let dice = dice("client of versions", number);
+                working.push(task::spawn(client.client(20 + number, dice, stop())));
+            }
+        }
+        if self.plan.clients.has(Kind::Buckets) {
+            for number in 1..=buckets::COUNT {
+                let client = self.buckets.clone();
+                let dice = dice("client of buckets", number);
+                working.push(task::spawn(client.client(30 + number, dice, stop())));
+            }
+        }
+        if self.plan.clients.has(Kind::Quitters) {
+            let client = Quitters::new(self.clients.clone());
+            let dice = dice("quitter", 1);
+            working.push(task::spawn(client.client(41, dice, stop())));
+        }
+        working
+    }
+
     /// Looks at everything that is there, through every node.
     async fn audit(&mut self, bucket: &Bucket) -> Result<(), String> {
         self.trace.say("audit");
@@ -348,6 +417,8 @@ impl World {
                 }
             }
             self.outcome.broken.extend(pairs::check(node, &found));
+            self.versions.audit(node).await?;
+            self.buckets.audit(node).await?;
         }
         self.abort_uploads(bucket).await?;
         self.chunks_come_to_rest().await?;
@@ -378,7 +449,7 @@ impl World {
             self.outcome
                 .broken
                 .extend(chunks::read(node, &running).await);
-            let counted = usage::check(&running.kv(), bucket).await;
+            let counted = self.count(&running.kv()).await;
             let counted =
                 counted.map_err(|error| format!("node {node} does not count: {error}"))?;
             self.outcome.broken.extend(counted);
@@ -412,6 +483,18 @@ impl World {
             }
             clock::sleep(Duration::from_secs(1)).await;
         }
+    }
+
+    /// Every bucket is charged for what lies in it.
+    async fn count(&self, kv: &Kv) -> Result<Vec<String>, KvError> {
+        let mut broken = Vec::new();
+        let fixed = [BUCKET, versions::BUCKET].map(str::to_owned);
+        for name in fixed.into_iter().chain(self.buckets.names()) {
+            if let Some(bucket) = kv.bucket(&name).await? {
+                broken.extend(usage::check(kv, &bucket).await?);
+            }
+        }
+        Ok(broken)
     }
 
     /// Uploads that clients left behind.
@@ -455,13 +538,13 @@ impl World {
         }
     }
 
-    async fn make_bucket(&self) -> Result<Bucket, String> {
+    async fn make_bucket(&self, name: &'static str) -> Result<Bucket, String> {
         let Some((kv, scope)) = self.nodes.door(1) else {
             return Err("node 1 does not run".to_owned());
         };
         let made = scope.enter(async move {
             let create = CreateBucket {
-                name: BUCKET.to_owned(),
+                name: name.to_owned(),
                 tenant: TENANT,
                 owner: "owner".to_owned(),
                 versioning: Versioning::Off,

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::time::Duration;
 
-use minikv_core::env::clock;
 use minikv_core::env::sim::{Choice, Fault as DiskFault, Latency, OpKind, SimNet, Weather};
+use minikv_core::env::{clock, task};
 
 use super::aim::{Aim, Target};
+use super::ambush::{Ambush, Still};
 use super::disks;
+use super::moments::{Come, Hold, Moments, Step};
 use super::nodes::{Nodes, choice, usual};
 use super::trace::{Trace, now};
 use crate::dice::Dice;
@@ -60,9 +62,27 @@ pub enum Fault {
     Misdirected,
     /// Nodes join, drain, are removed and replaced all the while (`operator`).
     Membership,
+    /// The same, right after an upload through it, of which the others got nothing by then if that can be.
+    WipeHolder,
+    /// Who drives a transaction dies between two of its steps.
+    DriverDeath,
+    /// Who drives a transaction stops past the patience of others; `pending` or `commit` come late, or their answers never.
+    DriverDelay,
+    /// A gateway dies between two steps of an upload.
+    GatewayDeath,
+    /// A gateway stops in an upload until its stage has ended; a claim comes late, or its answer never.
+    GatewayDelay,
+    /// In the middle of a transaction or an upload another member leads.
+    LeaderMoves,
+    /// A node is killed with unsynced entries, starts, and loses power before anything was synced again.
+    KillThenPower,
+    /// All but frames gets through to a node.
+    FramesLost,
+    /// The answers to one run of a node reach its next run.
+    LateReplies,
 }
 
-const ALL: [(&str, Fault); 22] = [
+const ALL: [(&str, Fault); 31] = [
     ("kill", Fault::Kill),
     ("power", Fault::Power),
     ("power-all", Fault::PowerAll),
@@ -85,6 +105,15 @@ const ALL: [(&str, Fault); 22] = [
     ("rot", Fault::Rot),
     ("misdirected", Fault::Misdirected),
     ("membership", Fault::Membership),
+    ("wipe-holder", Fault::WipeHolder),
+    ("driver-death", Fault::DriverDeath),
+    ("driver-delay", Fault::DriverDelay),
+    ("gateway-death", Fault::GatewayDeath),
+    ("gateway-delay", Fault::GatewayDelay),
+    ("leader-moves", Fault::LeaderMoves),
+    ("kill-then-power", Fault::KillThenPower),
+    ("frames-lost", Fault::FramesLost),
+    ("late-replies", Fault::LateReplies),
 ];
 
 /// In so long every node has told every other one of its last start, and one that is not welcome hears it.
@@ -152,42 +181,64 @@ pub struct Storm {
     /// Which.
     pub faults: Faults,
     /// When.
+    pub seed: u64,
+    /// How, for the fault that is being brought.
     pub dice: Dice,
     /// What some faults wait for.
     pub aim: Aim,
     /// Whose disk rots.
     pub rotten: Option<u64>,
+    /// And some others.
+    pub moments: Moments,
+    /// Whether those have to keep still.
+    pub still: Still,
 }
 
 impl Storm {
     /// Rages for so long; heals nothing.
     pub async fn rage(&mut self, how_long: Duration) {
-        let mut kinds: Vec<Fault> = self.faults.0.iter().copied().collect();
-        // Another one's affair.
-        kinds.retain(|kind| *kind != Fault::Membership);
-        if kinds.is_empty() {
+        // Changes of members are another one's affair.
+        let all = self.faults.0.iter();
+        if all.filter(|kind| **kind != Fault::Membership).count() == 0 {
             clock::sleep(how_long).await;
             return;
         }
         let until = now() + how_long.as_nanos() as u64;
-        while now() < until {
-            let pause = match self.dice.percent(30) {
-                true => self.dice.below(100),
-                false => 200 + self.dice.below(2500),
+        for turn in 0.. {
+            if now() >= until {
+                return;
+            }
+            let mut dice = Dice::of(self.seed, &format!("storm, turn {turn}"));
+            let pause = match dice.percent(30) {
+                true => dice.below(100),
+                false => 200 + dice.below(2_500),
             };
             clock::sleep(Duration::from_millis(pause)).await;
-            let kind = kinds[self.dice.below(kinds.len() as u64) as usize];
+            let (name, kind) = self.kind(turn);
+            self.dice = Dice::of(self.seed, &format!("storm, turn {turn}: how {name}"));
             self.bring(kind).await;
             // Who died comes back sooner or later.
             for node in 1..=self.nodes.count() {
-                if !self.nodes.is_alive(node) && self.dice.percent(50) {
+                if !self.nodes.is_alive(node) && dice.percent(50) {
                     self.nodes.start(node);
                 }
             }
-            if self.dice.percent(35) {
+            if dice.percent(35) {
                 self.clear_up();
             }
         }
+    }
+
+    /// The kind whose turn it is: each draws, the highest number wins. So a kind that is added takes its own turns from the
+    /// others, and nothing else changes.
+    fn kind(&self, turn: u32) -> (&'static str, Fault) {
+        let takes_part = ALL
+            .iter()
+            .filter(|(_, fault)| self.faults.0.contains(fault) && *fault != Fault::Membership);
+        let draw = |name: &str| Dice::of(self.seed, &format!("storm, turn {turn}: {name}")).roll();
+        let wins = takes_part.max_by_key(|(name, _)| draw(name));
+        // Never empty here.
+        *wins.unwrap_or(&ALL[0])
     }
 
     fn clear_up(&self) {
@@ -198,6 +249,7 @@ impl Storm {
 
     /// Everything works again.
     pub fn heal(&self) {
+        self.be_still();
         self.clear_up();
         self.nodes.resume_all();
         self.nodes.heal_disks();
@@ -205,6 +257,12 @@ impl Storm {
             self.nodes.start(node);
         }
         self.trace.say("everything has healed");
+    }
+
+    /// No ambush strikes from now on, and nothing is held back.
+    fn be_still(&self) {
+        self.still.set(true);
+        self.moments.release_all();
     }
 
     fn any_node(&mut self) -> u64 {
@@ -336,7 +394,7 @@ impl Storm {
                 ));
                 self.nodes.set_drift(node, drift);
             }
-            Fault::Rollback | Fault::Wipe => self.lose_a_disk(fault).await,
+            Fault::Rollback | Fault::Wipe | Fault::WipeHolder => self.lose_a_disk(fault).await,
             Fault::WallJump => {
                 let node = self.any_node();
                 let jump = self.dice.below(7_200_000) as i64 - 3_600_000;
@@ -375,6 +433,24 @@ impl Storm {
                 let rate = (1 + self.dice.below(30_000)) as u32;
                 let faults = [(OpKind::Read, rate, DiskFault::Misdirect(by))];
                 self.ail(node, &faults, "reads from elsewhere");
+            }
+            Fault::DriverDeath
+            | Fault::DriverDelay
+            | Fault::GatewayDeath
+            | Fault::GatewayDelay
+            | Fault::LeaderMoves
+            | Fault::KillThenPower
+            | Fault::FramesLost
+            | Fault::LateReplies => {
+                let ambush = Ambush {
+                    nodes: self.nodes.clone(),
+                    net: self.net.clone(),
+                    trace: self.trace.clone(),
+                    moments: self.moments.clone(),
+                    dice: self.dice.fork(),
+                    still: self.still.clone(),
+                };
+                task::spawn(ambush.lie(fault));
             }
         }
     }
@@ -472,6 +548,7 @@ impl Storm {
         if whole.len() < 3 || !all_run || one_is_out || self.dice.percent(60) {
             return;
         }
+        self.be_still();
         self.clear_up();
         self.nodes.resume_all();
         clock::sleep(CALM).await;
@@ -482,6 +559,9 @@ impl Storm {
         let node = self.victim();
         if self.nodes.is_removed(node) {
             return;
+        }
+        if fault == Fault::WipeHolder {
+            self.until_it_holds_something(node).await;
         }
         if self.nodes.is_alive(node) {
             self.nodes.crash(node, None);
@@ -495,6 +575,26 @@ impl Storm {
         let until = now() + CALM.as_nanos() as u64;
         while now() < until && !self.nodes.is_refused(node) {
             clock::sleep(Duration::from_millis(10)).await;
+        }
+        self.still.set(false);
+    }
+
+    /// An object was uploaded through this node while the others got no frames. (They do, else it is not acknowledged.)
+    async fn until_it_holds_something(&mut self, node: u64) {
+        let others = (1..=self.nodes.count()).filter(|other| *other != node);
+        let holds: Vec<_> = others
+            .map(|other| self.moments.hold(Hold::Frames(other)))
+            .collect();
+        let until = now() + CALM.as_nanos() as u64;
+        while now() < until {
+            let soon = Duration::from_millis(200);
+            let claimed = self.moments.next((Step::Claim, Come::Stored), soon).await;
+            if claimed.is_some_and(|claimed| claimed.driver == Some(node)) {
+                break;
+            }
+        }
+        for hold in holds {
+            self.moments.release(hold);
         }
     }
 

@@ -1,161 +1,66 @@
 //! Each key behaves as if every call happened at one moment between its beginning and its end.
 //!
-//! The search of Wing and Gong, with Lowe's memory of what was tried: it looks for one order of the calls of a key that
-//! respects time and explains every answer. Acknowledged writes survive because the audit reads every key at the end:
-//! a lost one leaves a read that nothing explains.
+//! Acknowledged writes survive because the audit reads every key at the end: a lost one leaves a read that nothing explains.
 //!
-//! Always true:
-//! * a write without an answer may happen at any moment after its beginning, or never;
-//! * a read (or a refusal) that what is there explains is taken at once: it changes nothing, so no order is lost.
+//! Elsewhere: the search for such an order (`order`).
 
-use std::collections::HashSet;
-
-use crate::cluster::history::{Call, NEVER, Only, Told, Value, What};
-
-/// Steps of the search before it gives up.
-const BUDGET: u64 = 5_000_000;
-
-/// How a search ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Found {
-    /// There is such an order.
-    Order,
-    /// There is none.
-    NoOrder,
-    /// It was not found out in time.
-    Undecided,
-}
+pub use super::order::Found;
+use super::order::{self, Rule};
+use crate::cluster::history::{Call, Only, Told, Value, What};
 
 type State = Option<Value>;
 
-/// The key after the call, if what it was told fits what was there.
-fn step(state: State, call: &Call) -> Option<State> {
-    let unknown = call.told == Told::Nothing;
-    match (call.what, call.told) {
-        (What::Read, Told::Found(found)) => (found == state).then_some(state),
-        (What::Delete, Told::Done | Told::Nothing) => Some(None),
-        (What::Put(value, only), told) => {
-            let holds = match only {
-                Only::Always => true,
-                Only::IfAbsent => state.is_none(),
-                Only::IfMatches(expected) => state == Some(expected),
-            };
-            match (told, holds) {
-                (Told::Done | Told::Nothing, true) => Some(Some(value)),
-                (Told::Refused, false) => Some(state),
-                (_, false) if unknown => Some(state),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
-}
+struct OneKey;
 
-fn changes_nothing(call: &Call) -> bool {
-    call.what == What::Read || call.told == Told::Refused
-}
+impl Rule for OneKey {
+    type State = State;
+    type Call = Call;
 
-struct Search<'a> {
-    calls: &'a [Call],
-    /// What was tried in vain: which calls had happened, and what was there.
-    tried: HashSet<(Vec<u64>, State)>,
-    left: u64,
-}
-
-impl Search<'_> {
-    fn has(done: &[u64], call: usize) -> bool {
-        done[call / 64] & (1 << (call % 64)) != 0
+    fn called(call: &Call) -> u64 {
+        call.called
     }
 
-    fn put(done: &mut [u64], call: usize) {
-        done[call / 64] |= 1 << (call % 64);
+    fn returned(call: &Call) -> u64 {
+        call.returned
     }
 
-    /// Calls that may come next, those with an answer first; empty when all with an answer have happened.
-    fn next(&self, done: &[u64], from: usize) -> Vec<usize> {
-        let open = || (from..self.calls.len()).filter(|&call| !Self::has(done, call));
-        let mut first_end = NEVER;
-        let mut last = from;
-        for call in open() {
-            // Sorted by beginning: nothing behind can come first.
-            if self.calls[call].called > first_end {
-                break;
-            }
-            first_end = first_end.min(self.calls[call].returned);
-            last = call;
-        }
-        if first_end == NEVER && open().all(|call| self.calls[call].returned == NEVER) {
-            return Vec::new();
-        }
-        let mut next: Vec<usize> = open()
-            .take_while(|&call| call <= last)
-            .filter(|&call| self.calls[call].called <= first_end)
-            .collect();
-        next.sort_by_key(|&call| {
-            (
-                self.calls[call].returned == NEVER,
-                self.calls[call].returned,
-            )
-        });
-        next
+    fn only_looks(call: &Call) -> bool {
+        call.what == What::Read || call.told == Told::Refused
     }
 
-    fn run(&mut self) -> Found {
-        let mut stack: Vec<(Vec<u64>, State, usize)> =
-            vec![(vec![0; self.calls.len().div_ceil(64).max(1)], None, 0)];
-        while let Some((mut done, state, mut from)) = stack.pop() {
-            if self.left == 0 {
-                return Found::Undecided;
-            }
-            self.left -= 1;
-            let next = loop {
-                while from < self.calls.len() && Self::has(&done, from) {
-                    from += 1;
-                }
-                let next = self.next(&done, from);
-                let free = next.iter().copied().find(|&call| {
-                    changes_nothing(&self.calls[call]) && step(state, &self.calls[call]).is_some()
-                });
-                match free {
-                    Some(call) => Self::put(&mut done, call),
-                    None => break next,
-                }
-            };
-            if next.is_empty() {
-                return Found::Order;
-            }
-            if !self.tried.insert((done.clone(), state)) {
-                continue;
-            }
-            // Last in, first tried.
-            for call in next.into_iter().rev() {
-                if changes_nothing(&self.calls[call]) {
-                    continue;
-                }
-                if let Some(after) = step(state, &self.calls[call]) {
-                    let mut done = done.clone();
-                    Self::put(&mut done, call);
-                    stack.push((done, after, from));
+    fn step(&self, state: &State, call: &Call) -> Option<State> {
+        let state = *state;
+        let unknown = call.told == Told::Nothing;
+        match (call.what, call.told) {
+            (What::Read, Told::Found(found)) => (found == state).then_some(state),
+            (What::Delete, Told::Done | Told::Nothing) => Some(None),
+            (What::Put(value, only), told) => {
+                let holds = match only {
+                    Only::Always => true,
+                    Only::IfAbsent => state.is_none(),
+                    Only::IfMatches(expected) => state == Some(expected),
+                };
+                match (told, holds) {
+                    (Told::Done | Told::Nothing, true) => Some(Some(value)),
+                    (Told::Refused, false) => Some(state),
+                    (_, false) if unknown => Some(state),
+                    _ => None,
                 }
             }
+            _ => None,
         }
-        Found::NoOrder
     }
 }
 
 /// Whether some order explains the calls of one key, which began with nothing there. Sorted by their beginning.
 pub fn check(calls: &[Call]) -> Found {
-    let mut search = Search {
-        calls,
-        tried: HashSet::new(),
-        left: BUDGET,
-    };
-    search.run()
+    order::search(&OneKey, None, calls)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::history::NEVER;
 
     fn call(what: What, told: Told, called: u64, returned: u64) -> Call {
         Call {

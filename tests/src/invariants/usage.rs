@@ -1,20 +1,46 @@
 //! What a bucket is charged for is what lies in it.
 
-use minikv_core::kv::{Bucket, Kv, KvError};
+use bytes::Bytes;
+use minikv_core::kv::{Bucket, Kv, KvError, ListItem, ListRequest, VersionId};
 
-use crate::cluster::clients;
-
-/// Compares the count with a walk through the bucket.
+/// Compares the count with a walk through the bucket, versions and markers too.
 pub async fn check(kv: &Kv, bucket: &Bucket) -> Result<Vec<String>, KvError> {
-    let listed = clients::list(kv, bucket).await?;
-    let bytes: u64 = listed.iter().map(|(_, _, size)| size).sum();
+    let mut there = (0, 0, 0, 0);
+    let mut after: (Bytes, Option<VersionId>) = (Bytes::new(), None);
+    loop {
+        let request = ListRequest {
+            after: after.0,
+            after_version: after.1,
+            max: 100,
+            versions: true,
+            ..ListRequest::default()
+        };
+        let page = kv.list(bucket, request).await?;
+        for item in page.items {
+            let ListItem::Version(version) = item else {
+                continue;
+            };
+            match version.is_delete_marker {
+                true => there.3 += 1,
+                false => {
+                    there.0 += u64::from(version.is_latest);
+                    there.1 += version.new.size;
+                    there.2 += 1;
+                }
+            }
+        }
+        match page.resume {
+            Some(point) if page.truncated => after = (point.after, point.after_version),
+            _ => break,
+        }
+    }
     let usage = kv.usage(bucket).await?;
-    let counted = (usage.objects, usage.bytes);
-    let there = (listed.len() as u64, bytes);
+    let counted = (usage.objects, usage.bytes, usage.versions, usage.markers);
+    let name = &bucket.name;
     Ok(match counted == there {
         true => Vec::new(),
         false => vec![format!(
-            "usage says {counted:?} objects and bytes, there are {there:?}"
+            "usage of {name} says {counted:?} objects, bytes, versions and markers, there are {there:?}"
         )],
     })
 }

@@ -19,7 +19,7 @@ mod tests;
 mod world;
 
 pub use disk::{Choice, Crashed, Fate, Fault, Latency, Op, OpKind, SimDisk, Unsynced};
-pub use net::{Flight, SimNet, Weather};
+pub use net::{Course, Flight, SimNet, Weather};
 pub use scope::{Entered, Killed, Scope};
 pub use world::{Active, Sim, enter, run, run_traced, set_wall_offset_ms, take_panics};
 

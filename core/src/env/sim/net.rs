@@ -63,7 +63,16 @@ pub struct Flight<'a> {
     pub message: &'a Bytes,
 }
 
-type Tap = Box<dyn FnMut(Flight<'_>) + Send>;
+/// What becomes of one message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Course {
+    /// As the weather has it.
+    AsItComes,
+    /// Whoever looks on has it now: it is lost, or goes on when they say so (`bring`).
+    Kept,
+}
+
+type Tap = Box<dyn FnMut(Flight<'_>) -> Course + Send>;
 
 /// The network between all nodes of a simulation.
 #[derive(Clone)]
@@ -144,13 +153,18 @@ impl SimNet {
         self.shared.air.lock().cuts.clear();
     }
 
+    /// A message that was kept goes on.
+    pub fn bring(&self, from: u64, to: u64, message: Bytes) {
+        self.shared.air.lock().fly(from, to, message);
+    }
+
     /// Messages sent so far.
     pub fn sent(&self) -> u64 {
         self.shared.air.lock().sent
     }
 
-    /// Shows every message to `tap` when it is sent.
-    pub fn tap(&self, tap: impl FnMut(Flight<'_>) + Send + 'static) {
+    /// Shows every message to `tap` when it is sent; it decides what becomes of it.
+    pub fn tap(&self, tap: impl FnMut(Flight<'_>) -> Course + Send + 'static) {
         *self.shared.tap.lock() = Some(Box::new(tap));
     }
 }
@@ -193,16 +207,19 @@ struct Port {
 
 impl Net for Port {
     fn send(&self, to: u64, message: Bytes) -> Result<(), NotSent> {
-        if let Some(tap) = &mut *self.shared.tap.lock() {
-            let from = self.node;
-            tap(Flight {
-                from,
+        let course = match &mut *self.shared.tap.lock() {
+            Some(tap) => tap(Flight {
+                from: self.node,
                 to,
                 message: &message,
-            });
-        }
+            }),
+            None => Course::AsItComes,
+        };
         let mut air = self.shared.air.lock();
         air.sent += 1;
+        if course == Course::Kept {
+            return Ok(());
+        }
         let weather = air.weather;
         if air.happens(weather.doubled) {
             air.fly(self.node, to, message.clone());
