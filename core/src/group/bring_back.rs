@@ -108,15 +108,18 @@ async fn cure(group: &Arc<Group>, ill: &Ill) -> Result<(), String> {
         Ill::Log => bring_back(group).await,
         Ill::Rows => {
             step_aside(group).await;
+            // Until the switch nobody else may use the directory that it arrives in.
+            let alone = group.installer.arriving().await;
             let (arrived, _) = whole_state(group).await?;
             stop(group).await;
             let taken = take_over(group, arrived, false).await;
+            drop(alone);
             // Either way it takes part: its log and its vote are whole.
             start(group).await?;
             taken
         }
         Ill::Stopped(_) => {
-            let damaged = damaged_entries(group).await.map_err(|e| e.to_string())?;
+            let damaged = damaged_entries(group).await;
             stop(group).await;
             let applied = group.replica.applied();
             if damaged.iter().any(|index| *index > applied) {
@@ -136,11 +139,13 @@ async fn cure(group: &Arc<Group>, ill: &Ill) -> Result<(), String> {
 
 /// See the file's header.
 async fn bring_back(group: &Arc<Group>) -> Result<(), String> {
+    let alone = group.installer.arriving().await;
     let (arrived, vote) = whole_state(group).await?;
     let said = |error: LogError| error.to_string();
     let (id, log) = (group.id, &group.log);
     settled(|ack| log.doubt(id, ack)).await.map_err(said)?;
     take_over(group, arrived, true).await?;
+    drop(alone);
     let told = vote_in(Some(vote)).map_err(|error| error.to_string())?;
     let known = log.log_state(id).vote.map(decode_vote).transpose();
     let known = known.map_err(|error| error.to_string())?;
@@ -202,7 +207,6 @@ async fn whole_state(group: &Arc<Group>) -> Result<(Arrived, peer::RaftVote), St
             group: group.id,
             checkpoint: brought.checkpoint,
         };
-        let _alone = group.installer.arriving().await;
         let arrived = install::receive(&group.replica, &source, &brought.manifest).await?;
         return Ok((arrived, vote));
     }
@@ -302,14 +306,14 @@ async fn start(group: &Group) -> Result<(), String> {
 }
 
 /// Entries that are not whole on the disk, ascending.
-async fn damaged_entries(group: &Group) -> Result<Vec<u64>, LogError> {
+async fn damaged_entries(group: &Group) -> Vec<u64> {
     let (mut damaged, mut from) = (Vec::new(), 0);
     loop {
-        let mut seen = group.log.look_at_entries(group.id, from, LOOK).await?;
+        let mut seen = group.log.look_at_entries(group.id, from, LOOK).await;
         damaged.append(&mut seen.damaged);
         match seen.next {
             Some(next) => from = next,
-            None => return Ok(damaged),
+            None => return damaged,
         }
     }
 }

@@ -5,7 +5,6 @@
 //!
 //! Always true: what was truncated, purged or written elsewhere meanwhile is not called damaged.
 
-use super::error::LogError;
 use super::node_log::Log;
 use super::place::{Item, Place};
 use super::reader;
@@ -26,14 +25,9 @@ pub struct EntriesSeen {
 
 impl Log {
     /// Looks at entries of a group from `from` on, about `max_bytes` of them.
-    pub async fn look_at_entries(
-        &self,
-        group: GroupId,
-        from: u64,
-        max_bytes: u64,
-    ) -> Result<EntriesSeen, LogError> {
+    pub async fn look_at_entries(&self, group: GroupId, from: u64, max_bytes: u64) -> EntriesSeen {
         let Some(cell) = self.shared.find(group) else {
-            return Ok(EntriesSeen::default());
+            return EntriesSeen::default();
         };
         let written = cell.with(|log| log.written(from, max_bytes));
         let mut seen = EntriesSeen::default();
@@ -41,10 +35,15 @@ impl Log {
             let index = one.id.index;
             seen.bytes += u64::from(one.slot.head) + u64::from(one.slot.payload);
             seen.next = Some(index + 1);
-            // Once more: a bad read is not yet a bad disk.
-            if reader::is_whole(&self.shared, group, one).await?
-                || reader::is_whole(&self.shared, group, one).await?
-            {
+            // Once more: a bad read is not yet a bad disk. What the device does not give back is as good as damaged.
+            let mut is_whole = false;
+            for _ in 0..2 {
+                is_whole = is_whole
+                    || reader::is_whole(&self.shared, group, one)
+                        .await
+                        .unwrap_or(false);
+            }
+            if is_whole {
                 continue;
             }
             let still = cell.with(|log| {
@@ -56,7 +55,7 @@ impl Log {
                 seen.damaged.push(index);
             }
         }
-        Ok(seen)
+        seen
     }
 
     /// Whether `bytes` are those that were written for `item` at `place`, as far as the record's header still tells. `None`:

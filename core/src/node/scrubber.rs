@@ -331,7 +331,6 @@ impl Node {
     async fn scrub_entries(&self, pass: &mut Pass, group: GroupId) -> Result<Option<u64>, KvError> {
         let from = pass.progress.entry;
         let seen = self.log.look_at_entries(group, from, STEP / 4).await;
-        let seen = seen.map_err(|error| KvError::Unavailable(error.to_string()))?;
         let Some(next) = seen.next else {
             return Ok(None);
         };
