@@ -467,6 +467,9 @@ fn a_member_that_comes_back_empty_does_not_elect_an_old_candidate() {
         world.fill(1).await;
         world.nodes.join();
         world.until_active(4).await;
+        // One of four nodes keeps fewer groups now.
+        clock::sleep(Duration::from_secs(10)).await;
+        until("no change is under way", || world.nodes.is_settled()).await;
         let cut = |nodes: &[u64], others: &[u64]| {
             for (one, other) in nodes
                 .iter()
@@ -478,10 +481,16 @@ fn a_member_that_comes_back_empty_does_not_elect_an_old_candidate() {
         };
         cut(&[3], &[1, 2, 4]);
         clock::sleep(Duration::from_secs(3)).await;
+        let three = [1, 2, 3].map(|node| (node, MemberRole::Member));
+        let members = world.node(1).members().into_iter();
+        let groups = members.filter(|(_, members)| *members == three);
+        let groups: Vec<u16> = groups.map(|(group, _)| group).collect();
+        assert!(!groups.is_empty(), "node 4 took a place in all of them");
         world.put(2, 4_400).await.unwrap();
         world.drain(2, 1).await.unwrap();
         let deadline = clock::now() + 2 * SOON;
-        while !world.node(1).members().is_empty() {
+        let has = |node: u64, group: &u16| world.node(node).members().contains_key(group);
+        while groups.iter().any(|group| has(1, group)) {
             assert!(
                 clock::now() < deadline,
                 "node 1 keeps {:?}",
@@ -496,8 +505,12 @@ fn a_member_that_comes_back_empty_does_not_elect_an_old_candidate() {
             })
             .await
             .unwrap();
-        until_soon("it is asked back", || !world.node(1).members().is_empty()).await;
+        until_soon("it is asked back", || {
+            groups.iter().any(|group| has(1, group))
+        })
+        .await;
         // It hears of nothing but the old candidate.
+        let back = groups.iter().find(|group| has(1, group)).copied();
         world.net.mend();
         cut(&[1, 3], &[2, 4]);
         clock::sleep(Duration::from_secs(10)).await;
@@ -522,4 +535,59 @@ async fn until_soon(what: &str, is_so: impl Fn() -> bool) {
         assert!(clock::now() < deadline, "not within {SOON:?}: {what}");
         clock::sleep(Duration::from_micros(200)).await;
     }
+}
+
+/// With more nodes than copies nobody has everything: what a node does not have it asks for, small and large, read, written and
+/// listed.
+#[test]
+fn a_node_serves_what_lies_elsewhere() {
+    Sim::new(9).run(async {
+        let world = World::start(9, 3).await;
+        world.fill(1).await;
+        for node in [4, 5] {
+            world.nodes.join();
+            world.until_active(node).await;
+        }
+        clock::sleep(Duration::from_secs(30)).await;
+        until("no change is under way", || world.nodes.is_settled()).await;
+        let hosted: Vec<usize> = (1..=5)
+            .map(|node| world.node(node).members().len())
+            .collect();
+        assert_eq!(
+            hosted.iter().sum::<usize>(),
+            9,
+            "three copies of each group: {hosted:?}"
+        );
+        let mut expected: BTreeSet<u64> = VALUES.collect();
+        for node in 1..=5 {
+            for value in [6_000 + node, 7_000 + 5 * node] {
+                let put = world.put(node, value).await;
+                put.unwrap_or_else(|error| panic!("node {node}: {error}"));
+                expected.insert(value);
+            }
+        }
+        for node in 1..=5 {
+            for value in &expected {
+                let got = world.get(node, *value).await;
+                let got = got.unwrap_or_else(|error| panic!("node {node}, {value}: {error}"));
+                assert_eq!(got, content(*value), "value {value} on node {node}");
+            }
+            let (kv, scope) = world.nodes.door(node).unwrap();
+            let bucket = world.bucket.clone();
+            let listed = scope.enter(async move {
+                let listed = minikv_tests::cluster::clients::list(&kv, &bucket).await?;
+                let used = kv.usage(&bucket).await?;
+                let deleted = kv.delete_bucket("bucket").await;
+                assert!(deleted.is_err(), "it is not empty");
+                Ok::<_, KvError>((listed.len(), used.objects))
+            });
+            let listed = listed.await.unwrap().unwrap();
+            assert_eq!(
+                listed,
+                (expected.len(), expected.len() as u64),
+                "node {node}"
+            );
+        }
+        world.come_to_rest(&[1, 2, 3, 4, 5]).await;
+    });
 }
