@@ -458,8 +458,8 @@ fn a_leader_that_is_stopped_hands_over_first() {
     });
 }
 
-/// Node 3 was cut off since before node 1 was replaced, and still counts on its vote. Node 1 comes back to the group with
-/// nothing in its log: the two of them must not lead, because what nodes 1 and 2 had agreed on is on neither.
+/// Node `old` was cut off since before node `back` was replaced, and still counts on its vote. Node `back` comes back to the
+/// group with nothing in its log: the two of them must not lead, because what the others had agreed on is on neither.
 #[test]
 fn a_member_that_comes_back_empty_does_not_elect_an_old_candidate() {
     Sim::new(8).run(async {
@@ -467,61 +467,59 @@ fn a_member_that_comes_back_empty_does_not_elect_an_old_candidate() {
         world.fill(1).await;
         world.nodes.join();
         world.until_active(4).await;
-        // One of four nodes keeps fewer groups now.
+        // One of four nodes keeps no member of each group now.
         clock::sleep(Duration::from_secs(10)).await;
         until("no change is under way", || world.nodes.is_settled()).await;
-        let cut = |nodes: &[u64], others: &[u64]| {
+        let leader = world.nodes.leader(1).unwrap();
+        let members = world.node(leader).members().remove(&1).unwrap();
+        let members: Vec<u64> = members.into_iter().map(|(node, _)| node).collect();
+        let [back, stays, old] = members[..] else {
+            panic!("three members: {members:?}")
+        };
+        let spare = 10 - back - stays - old;
+        let cut = |nodes: [u64; 2], others: [u64; 2]| {
             for (one, other) in nodes
-                .iter()
-                .flat_map(|one| others.iter().map(move |other| (one, other)))
+                .into_iter()
+                .flat_map(|one| others.map(|other| (one, other)))
             {
-                world.net.cut(*one, *other);
-                world.net.cut(*other, *one);
+                world.net.cut(one, other);
+                world.net.cut(other, one);
             }
         };
-        cut(&[3], &[1, 2, 4]);
+        cut([old, old], [back, stays]);
+        cut([old, old], [spare, spare]);
         clock::sleep(Duration::from_secs(3)).await;
-        let three = [1, 2, 3].map(|node| (node, MemberRole::Member));
-        let members = world.node(1).members().into_iter();
-        let groups = members.filter(|(_, members)| *members == three);
-        let groups: Vec<u16> = groups.map(|(group, _)| group).collect();
-        assert!(!groups.is_empty(), "node 4 took a place in all of them");
-        world.put(2, 4_400).await.unwrap();
-        world.drain(2, 1).await.unwrap();
+        world.drain(stays, back).await.unwrap();
+        let has = || world.node(back).members().contains_key(&1);
         let deadline = clock::now() + 2 * SOON;
-        let has = |node: u64, group: &u16| world.node(node).members().contains_key(group);
-        while groups.iter().any(|group| has(1, group)) {
+        while has() {
+            let all = world.all_members();
             assert!(
                 clock::now() < deadline,
-                "node 1 keeps {:?}",
-                world.all_members()
+                "node {back} keeps the group: {all:?}"
             );
             clock::sleep(Duration::from_millis(50)).await;
         }
         world
-            .change(2, |running| async move {
-                running.undrain(1).await.unwrap();
-                running.drain(4).await
+            .change(stays, move |running| async move {
+                running.undrain(back).await.unwrap();
+                running.drain(spare).await
             })
             .await
             .unwrap();
-        until_soon("it is asked back", || {
-            groups.iter().any(|group| has(1, group))
-        })
-        .await;
+        until_soon("it is asked back", has).await;
         // It hears of nothing but the old candidate.
-        let back = groups.iter().find(|group| has(1, group)).copied();
         world.net.mend();
-        cut(&[1, 3], &[2, 4]);
+        cut([back, old], [stays, spare]);
         clock::sleep(Duration::from_secs(10)).await;
-        for node in [1, 3] {
+        for node in [back, old] {
             let copies = world.node(node).copies().into_iter();
-            let leads = copies.filter(|copy| copy.leads && Some(copy.group.0) == back);
+            let leads = copies.filter(|copy| copy.leads && copy.group.0 == 1);
             assert_eq!(leads.count(), 0, "node {node} leads");
         }
         world.net.mend();
-        world.until_all_lie_on(&[1, 2, 3]).await;
-        world.all_is_there(&[1, 2, 3], VALUES.chain([4_400])).await;
+        world.until_all_lie_on(&members).await;
+        world.all_is_there(&members, VALUES).await;
     });
 }
 

@@ -404,6 +404,7 @@ pub(super) async fn forget(
             Some(last) if page.len() == PAGE => after = Some(*last),
             _ => break,
         }
+        task::yield_now().await;
     }
     // Before the log forgets which entries there were: a place that came back would never go again.
     storage.store.checkpoint_places().await.map_err(engine)?;
