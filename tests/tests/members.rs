@@ -22,6 +22,9 @@ const VALUES: std::ops::Range<u64> = 4_000..4_012;
 /// How long a change of members may take when nothing else happens.
 const SOON: Duration = Duration::from_secs(60);
 
+/// Of each group.
+type Members = BTreeMap<u16, Vec<(u64, MemberRole)>>;
+
 struct World {
     nodes: Nodes,
     bucket: Bucket,
@@ -122,7 +125,7 @@ impl World {
         })
     }
 
-    fn all_members(&self) -> Vec<(u64, BTreeMap<u16, Vec<(u64, MemberRole)>>)> {
+    fn all_members(&self) -> Vec<(u64, Members)> {
         (1..=self.nodes.count())
             .filter_map(|node| Some((node, self.nodes.running(node)?.members())))
             .collect()
