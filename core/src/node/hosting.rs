@@ -123,7 +123,8 @@ impl Hosts {
         }
         if group.peers.is_some() {
             tasks.push(task::spawn(note_terms(group.clone())));
-            let driver = membership_driver::run(group.clone(), self.roster().clone());
+            let groups = self.router.groups.clone();
+            let driver = membership_driver::run(group.clone(), self.roster().clone(), groups);
             tasks.push(task::spawn(driver));
         }
         self.tasks.lock().insert(group.id, tasks);
