@@ -22,6 +22,9 @@ const VALUES: std::ops::Range<u64> = 4_000..4_012;
 /// How long a change of members may take when nothing else happens.
 const SOON: Duration = Duration::from_secs(60);
 
+/// Of each group.
+type Members = BTreeMap<u16, Vec<(u64, MemberRole)>>;
+
 struct World {
     nodes: Nodes,
     bucket: Bucket,
@@ -122,7 +125,7 @@ impl World {
         })
     }
 
-    fn all_members(&self) -> Vec<(u64, BTreeMap<u16, Vec<(u64, MemberRole)>>)> {
+    fn all_members(&self) -> Vec<(u64, Members)> {
         (1..=self.nodes.count())
             .filter_map(|node| Some((node, self.nodes.running(node)?.members())))
             .collect()
@@ -458,8 +461,8 @@ fn a_leader_that_is_stopped_hands_over_first() {
     });
 }
 
-/// Node 3 was cut off since before node 1 was replaced, and still counts on its vote. Node 1 comes back to the group with
-/// nothing in its log: the two of them must not lead, because what nodes 1 and 2 had agreed on is on neither.
+/// Node `old` was cut off since before node `back` was replaced, and still counts on its vote. Node `back` comes back to the
+/// group with nothing in its log: the two of them must not lead, because what the others had agreed on is on neither.
 #[test]
 fn a_member_that_comes_back_empty_does_not_elect_an_old_candidate() {
     Sim::new(8).run(async {
@@ -467,51 +470,59 @@ fn a_member_that_comes_back_empty_does_not_elect_an_old_candidate() {
         world.fill(1).await;
         world.nodes.join();
         world.until_active(4).await;
-        let cut = |nodes: &[u64], others: &[u64]| {
+        // One of four nodes keeps no member of each group now.
+        clock::sleep(Duration::from_secs(10)).await;
+        until("no change is under way", || world.nodes.is_settled()).await;
+        let leader = world.nodes.leader(1).unwrap();
+        let members = world.node(leader).members().remove(&1).unwrap();
+        let members: Vec<u64> = members.into_iter().map(|(node, _)| node).collect();
+        let [back, stays, old] = members[..] else {
+            panic!("three members: {members:?}")
+        };
+        let spare = 10 - back - stays - old;
+        let cut = |nodes: [u64; 2], others: [u64; 2]| {
             for (one, other) in nodes
-                .iter()
-                .flat_map(|one| others.iter().map(move |other| (one, other)))
+                .into_iter()
+                .flat_map(|one| others.map(|other| (one, other)))
             {
-                world.net.cut(*one, *other);
-                world.net.cut(*other, *one);
+                world.net.cut(one, other);
+                world.net.cut(other, one);
             }
         };
-        cut(&[3], &[1, 2, 4]);
+        cut([old, old], [back, stays]);
+        cut([old, old], [spare, spare]);
         clock::sleep(Duration::from_secs(3)).await;
-        world.put(2, 4_400).await.unwrap();
-        world.drain(2, 1).await.unwrap();
+        world.drain(stays, back).await.unwrap();
+        let has = || world.node(back).members().contains_key(&1);
         let deadline = clock::now() + 2 * SOON;
-        while !world.node(1).members().is_empty() {
+        while has() {
+            let all = world.all_members();
             assert!(
                 clock::now() < deadline,
-                "node 1 keeps {:?}",
-                world.all_members()
+                "node {back} keeps the group: {all:?}"
             );
             clock::sleep(Duration::from_millis(50)).await;
         }
         world
-            .change(2, |running| async move {
-                running.undrain(1).await.unwrap();
-                running.drain(4).await
+            .change(stays, move |running| async move {
+                running.undrain(back).await.unwrap();
+                running.drain(spare).await
             })
             .await
             .unwrap();
-        until_soon("it is asked back", || !world.node(1).members().is_empty()).await;
+        until_soon("it is asked back", has).await;
         // It hears of nothing but the old candidate.
         world.net.mend();
-        cut(&[1, 3], &[2, 4]);
+        cut([back, old], [stays, spare]);
         clock::sleep(Duration::from_secs(10)).await;
-        for node in [1, 3] {
-            let leads = world
-                .node(node)
-                .copies()
-                .into_iter()
-                .filter(|copy| copy.leads);
+        for node in [back, old] {
+            let copies = world.node(node).copies().into_iter();
+            let leads = copies.filter(|copy| copy.leads && copy.group.0 == 1);
             assert_eq!(leads.count(), 0, "node {node} leads");
         }
         world.net.mend();
-        world.until_all_lie_on(&[1, 2, 3]).await;
-        world.all_is_there(&[1, 2, 3], VALUES.chain([4_400])).await;
+        world.until_all_lie_on(&members).await;
+        world.all_is_there(&members, VALUES).await;
     });
 }
 
@@ -522,4 +533,59 @@ async fn until_soon(what: &str, is_so: impl Fn() -> bool) {
         assert!(clock::now() < deadline, "not within {SOON:?}: {what}");
         clock::sleep(Duration::from_micros(200)).await;
     }
+}
+
+/// With more nodes than copies nobody has everything: what a node does not have it asks for, small and large, read, written and
+/// listed.
+#[test]
+fn a_node_serves_what_lies_elsewhere() {
+    Sim::new(9).run(async {
+        let world = World::start(9, 3).await;
+        world.fill(1).await;
+        for node in [4, 5] {
+            world.nodes.join();
+            world.until_active(node).await;
+        }
+        clock::sleep(Duration::from_secs(30)).await;
+        until("no change is under way", || world.nodes.is_settled()).await;
+        let hosted: Vec<usize> = (1..=5)
+            .map(|node| world.node(node).members().len())
+            .collect();
+        assert_eq!(
+            hosted.iter().sum::<usize>(),
+            9,
+            "three copies of each group: {hosted:?}"
+        );
+        let mut expected: BTreeSet<u64> = VALUES.collect();
+        for node in 1..=5 {
+            for value in [6_000 + node, 7_000 + 5 * node] {
+                let put = world.put(node, value).await;
+                put.unwrap_or_else(|error| panic!("node {node}: {error}"));
+                expected.insert(value);
+            }
+        }
+        for node in 1..=5 {
+            for value in &expected {
+                let got = world.get(node, *value).await;
+                let got = got.unwrap_or_else(|error| panic!("node {node}, {value}: {error}"));
+                assert_eq!(got, content(*value), "value {value} on node {node}");
+            }
+            let (kv, scope) = world.nodes.door(node).unwrap();
+            let bucket = world.bucket.clone();
+            let listed = scope.enter(async move {
+                let listed = minikv_tests::cluster::clients::list(&kv, &bucket).await?;
+                let used = kv.usage(&bucket).await?;
+                let deleted = kv.delete_bucket("bucket").await;
+                assert!(deleted.is_err(), "it is not empty");
+                Ok::<_, KvError>((listed.len(), used.objects))
+            });
+            let listed = listed.await.unwrap().unwrap();
+            assert_eq!(
+                listed,
+                (expected.len(), expected.len() as u64),
+                "node {node}"
+            );
+        }
+        world.come_to_rest(&[1, 2, 3, 4, 5]).await;
+    });
 }

@@ -64,6 +64,45 @@ fn who_lost_its_disk_is_refused() {
     assert!(!said.contains(" 0 lost disks"), "{said}");
 }
 
+/// Nodes join, drain, are removed and replaced while others die and are cut off.
+#[test]
+fn nodes_come_and_go_in_a_storm() {
+    let said = simulate(&[
+        "--seeds",
+        "4",
+        "--from",
+        "40",
+        "--storm",
+        "12",
+        "--faults",
+        "membership,kill,power,isolate,wipe",
+        "--jobs",
+        "2",
+    ]);
+    assert!(said.contains(" 0 failed"), "{said}");
+    assert!(!said.contains(" 0 nodes removed"), "{said}");
+}
+
+/// A cluster of one node grows to three under way.
+#[test]
+fn one_node_grows_to_three_in_a_storm() {
+    let said = simulate(&[
+        "--seeds",
+        "2",
+        "--from",
+        "50",
+        "--nodes",
+        "1",
+        "--storm",
+        "12",
+        "--faults",
+        "membership,kill,slow-disk,delay",
+        "--jobs",
+        "2",
+    ]);
+    assert!(said.contains(" 0 failed"), "{said}");
+}
+
 /// Where nothing happens nobody is elected anew, and everybody is answered.
 #[test]
 fn a_quiet_cluster_elects_nobody() {

@@ -3,7 +3,9 @@
 //! Always true:
 //! * only who leads acts, on a state that holds an entry of its own term and with openraft's newest membership;
 //! * a step that fails or takes too long is decided anew, from what there is then;
-//! * what a learner confirmed is known to this leader and in this term only.
+//! * what a learner confirmed is known to this leader and in this term only;
+//! * nobody is admitted whom the directory did not want when it was asked after the learner had entered: who removes a node
+//!   looks at the members first, so it finds either the learner, or a directory that does not want it any more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,9 +20,10 @@ use super::membership::{Sight, Step, next};
 use super::peers::Peers;
 use super::raft_handle::{RaftHandle, RaftMembers};
 use super::read::unreadable;
+use super::registry::Registry;
+use super::roster::{Known, Roster};
 use crate::env::clock;
-use crate::group::roster::Roster;
-use crate::ids::{NodeId, StageId};
+use crate::ids::{GroupId, NodeId, StageId};
 use crate::state::answer::Answer;
 use crate::state::entry::Body;
 use crate::state::read;
@@ -48,10 +51,10 @@ struct Told {
 }
 
 /// Works until dropped.
-pub(crate) async fn run(group: Arc<Group>, roster: Arc<Roster>) {
+pub(crate) async fn run(group: Arc<Group>, roster: Arc<Roster>, groups: Arc<Registry>) {
     let mut told = Told::default();
     loop {
-        let pause = match round(&group, &roster, &mut told).await {
+        let pause = match round(&group, &roster, &groups, &mut told).await {
             Ok(true) => HURRY,
             Ok(false) => LOOK_EVERY,
             Err(why) => {
@@ -64,7 +67,12 @@ pub(crate) async fn run(group: Arc<Group>, roster: Arc<Roster>) {
 }
 
 /// One look, and the steps that follow. Whether anything is under way.
-async fn round(group: &Group, roster: &Roster, told: &mut Told) -> Result<bool, String> {
+async fn round(
+    group: &Group,
+    roster: &Roster,
+    groups: &Registry,
+    told: &mut Told,
+) -> Result<bool, String> {
     let (Some(raft), Some(peers)) = (group.raft(), group.peers.clone()) else {
         return Ok(false);
     };
@@ -95,6 +103,8 @@ async fn round(group: &Group, roster: &Roster, told: &mut Told) -> Result<bool, 
             group,
             raft: &raft,
             peers: &*peers,
+            roster,
+            groups,
             term,
         };
         match driver.take(&sight, step, told).await? {
@@ -186,6 +196,8 @@ struct Driver<'a> {
     group: &'a Group,
     raft: &'a RaftHandle,
     peers: &'a dyn Peers,
+    roster: &'a Roster,
+    groups: &'a Registry,
     term: u64,
 }
 
@@ -220,6 +232,7 @@ impl Driver<'_> {
                 retire,
                 confirmed,
             } => {
+                self.is_still_wanted(node).await?;
                 let admit = wire::Admit {
                     node,
                     retire,
@@ -249,6 +262,21 @@ impl Driver<'_> {
             Step::RemoveLearner(node) => within(self.raft.remove_learner(node)).await?,
         }
         Ok(Went::On)
+    }
+
+    /// What is known of the directory may be old: it is asked itself.
+    async fn is_still_wanted(&self, node: u64) -> Result<(), String> {
+        let directory = self.groups.get(GroupId::DIRECTORY);
+        let directory = directory.map_err(|error| error.to_string())?;
+        let known = directory.ask(Known::read).await;
+        let known = known.map_err(|error| error.to_string())?;
+        let wanted = known.wanted(self.group.id).unwrap_or_default();
+        let is_wanted = wanted.contains(&node) && !known.is_gone(NodeId(node));
+        self.roster.learn(known);
+        match is_wanted {
+            true => Ok(()),
+            false => Err(format!("node {node} is not wanted any more")),
+        }
     }
 
     async fn agree(&self, body: Body) -> Result<(), String> {

@@ -42,9 +42,13 @@ impl Registry {
         self.groups.read().get(&id).cloned()
     }
 
-    /// The group, wherever it lies.
+    /// The group, wherever it lies: a member that came and has not caught up yet would keep its readers waiting.
     pub(crate) fn get(&self, id: GroupId) -> Result<Arc<Group>, KvError> {
-        let group = self.find(id).or_else(|| self.elsewhere(id));
+        let group = match self.find(id) {
+            Some(here) if here.floor() > 0 => self.elsewhere(id).or(Some(here)),
+            Some(here) => Some(here),
+            None => self.elsewhere(id),
+        };
         group.ok_or_else(|| KvError::Unavailable(format!("{id} has no member on this node")))
     }
 
@@ -75,7 +79,6 @@ impl Registry {
 
     /// A member came.
     pub(crate) fn put(&self, group: Arc<Group>) {
-        self.elsewhere.write().remove(&group.id);
         self.groups.write().insert(group.id, group);
     }
 

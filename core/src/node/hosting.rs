@@ -124,7 +124,8 @@ impl Hosts {
         if group.peers.is_some() {
             tasks.push(task::spawn(note_terms(group.clone())));
             tasks.push(task::spawn(bring_back::run(group.clone())));
-            let driver = membership_driver::run(group.clone(), self.roster().clone());
+            let groups = self.router.groups.clone();
+            let driver = membership_driver::run(group.clone(), self.roster().clone(), groups);
             tasks.push(task::spawn(driver));
         }
         self.tasks.lock().insert(group.id, tasks);
@@ -410,6 +411,7 @@ pub(super) async fn forget(
             Some(last) if page.len() == PAGE => after = Some(*last),
             _ => break,
         }
+        task::yield_now().await;
     }
     // Before the log forgets which entries there were: a place that came back would never go again.
     storage.store.checkpoint_places().await.map_err(engine)?;

@@ -146,7 +146,13 @@ impl Node {
         if !forced {
             let known = self.directory_now().await?;
             enough_without(&known, node)?;
-            let mut groups = Vec::new();
+            // First where they are to lie, then where they do: a leader that takes a node in asks in the other order.
+            let placed = known.placements.iter();
+            let placed = placed.filter(|(_, placed)| placed.nodes.contains(&node));
+            let mut groups: Vec<u16> = placed.map(|(group, _)| group.0).collect();
+            if !groups.is_empty() {
+                return Err(ClusterError::StillHolds { node, groups });
+            }
             for group in (0..=known.data_groups).map(GroupId) {
                 if self.members_of(group).await?.contains(&node) {
                     groups.push(group.0);
