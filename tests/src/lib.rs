@@ -29,3 +29,18 @@ pub mod s3;
 pub mod server;
 pub mod steps;
 pub mod world;
+
+/// Switches a planted bug on for the rest of the process, in a build that has some.
+#[cfg(feature = "planted")]
+pub fn plant(bug: &str) -> Result<(), String> {
+    match minikv_core::planted::plant(bug) {
+        true => Ok(()),
+        false => Err("another bug is planted already".to_owned()),
+    }
+}
+
+/// There are none in this build.
+#[cfg(not(feature = "planted"))]
+pub fn plant(_: &str) -> Result<(), String> {
+    Err("there are no bugs in this build; build it with --features planted".to_owned())
+}

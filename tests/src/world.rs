@@ -93,9 +93,19 @@ pub fn small_options() -> NodeOptions {
 
 /// The same with so many data groups, so that transactions over several of them run on one node.
 pub fn small_options_of(data_groups: u16) -> NodeOptions {
+    let small = small_options();
+    let session_idle = match data_groups {
+        1 => small.limits.session_idle,
+        // The record of a transaction whose driver died is kept until its session has ended.
+        _ => Duration::from_secs(15),
+    };
     NodeOptions {
         data_groups,
-        ..small_options()
+        limits: Limits {
+            session_idle,
+            ..small.limits.clone()
+        },
+        ..small
     }
 }
 

@@ -5,8 +5,8 @@
 //! ```
 //! Always true:
 //! * that a bucket does not exist is answered only after a linearizable read of group 0;
-//! * a change is answered after all groups confirmed it; answered late it is a 503, never rolled back: group 0's list
-//!   of unfinished pushes is state, and its leader goes on with it;
+//! * a change is answered after all groups confirmed it; answered late it is a 503 (`Unknown`: it is agreed), never rolled
+//!   back: group 0's list of unfinished pushes is state, and its leader goes on with it;
 //! * facts travel whole; a group takes only a higher epoch.
 
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl Router {
                 .await
             {
                 Ok(Outcome::Done(Done::Bucket(bucket))) => {
-                    self.push_to_all(bucket.id).await?;
+                    self.push_to_all(bucket.id).await.map_err(late)?;
                     return Ok(bucket);
                 }
                 Ok(other) => return Err(unexpected(&other).into()),
@@ -128,7 +128,7 @@ impl Router {
             });
             match self.directory_command(body, WriteKind::Releasing).await {
                 Ok(Outcome::Done(Done::Bucket(bucket))) => {
-                    self.push_to_all(bucket.id).await?;
+                    self.push_to_all(bucket.id).await.map_err(late)?;
                     return Ok(bucket);
                 }
                 Ok(Outcome::Stale) => {}
@@ -336,6 +336,16 @@ enum Outcome {
     Done(Done),
     /// What it was planned with had changed: nothing happened.
     Stale,
+}
+
+/// A change that is agreed is not taken back. That not every group knows it yet must not look like "nothing was changed".
+fn late(error: KvError) -> KvError {
+    match error {
+        KvError::Unavailable(why) | KvError::NoRoom(why) => {
+            KvError::Unknown(format!("agreed, but not every group knows it yet: {why}"))
+        }
+        other => other,
+    }
 }
 
 fn unexpected(outcome: &Outcome) -> KvError {

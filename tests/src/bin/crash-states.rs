@@ -1,7 +1,7 @@
 //! Looks at crash states, all of them with `--full`, and says how many there were and how long it took.
 //!
 //! `crash-states [--full] [--once N] [--twice N] [--only NAME] [--threads N] [--groups 1|2] [--steps 3 [--minutes N] [--seed N]
-//! [--from N]]`; exit code 1 when a state failed.
+//! [--from N]] [--plant BUG]`; exit code 1 when a state failed.
 //!
 //! Sequences of one and two steps are done all of them, those of one group first (`--groups` does one kind alone). Of three
 //! there are too many for a day: `--steps 3` takes them in an order that is spread evenly over all of them, by the seed, for so
@@ -75,6 +75,7 @@ fn parse() -> Result<Arguments, String> {
             "--minutes" => parsed.minutes = Some(number(value()?)?),
             "--seed" => parsed.seed = number(value()?)?,
             "--from" => parsed.from = number(value()?)? as usize,
+            "--plant" => minikv_tests::plant(&value()?)?,
             other => return Err(format!("unknown argument {other}")),
         }
     }

@@ -103,7 +103,7 @@ fn parse() -> Result<Arguments, String> {
 /// One seed, here. Prints a line of figures, and what happened if it failed.
 fn one(arguments: &Arguments) -> ExitCode {
     if let Some(bug) = &arguments.plant
-        && let Err(what) = plant(bug)
+        && let Err(what) = minikv_tests::plant(bug)
     {
         eprintln!("{what}");
         return ExitCode::from(2);
@@ -144,19 +144,6 @@ fn one(arguments: &Arguments) -> ExitCode {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     }
-}
-
-#[cfg(feature = "planted")]
-fn plant(bug: &str) -> Result<(), String> {
-    match minikv_core::planted::plant(bug) {
-        true => Ok(()),
-        false => Err("another bug is planted already".to_owned()),
-    }
-}
-
-#[cfg(not(feature = "planted"))]
-fn plant(_: &str) -> Result<(), String> {
-    Err("there are no bugs in this build; build it with --features planted".to_owned())
 }
 
 fn hash(lines: &[String]) -> u64 {

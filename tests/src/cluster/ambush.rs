@@ -90,6 +90,10 @@ impl Ambush {
             Fault::KillThenPower => self.kill_then_power().await,
             Fault::FramesLost => self.frames_lost().await,
             Fault::LateReplies => self.late_replies().await,
+            Fault::FactsLate => {
+                let how_long = self.millis(200, 4_000);
+                self.late(Step::Facts, how_long).await;
+            }
             _ => {}
         }
     }

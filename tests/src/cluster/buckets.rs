@@ -183,8 +183,6 @@ impl Buckets {
             (Asked::Drop, Refusal::BucketNotEmpty) => Some(Told::NotEmpty),
             _ => None,
         };
-        // Agreed, perhaps, and not brought to every group yet: never taken back.
-        let may_be_late = matches!(asked, Asked::Create | Asked::Change);
         let mut happened = true;
         let said = match ended {
             Ended::Answered(Ok(told)) => {
@@ -205,9 +203,7 @@ impl Buckets {
                 }
                 String::new()
             }
-            Ended::Answered(Err(KvError::Unavailable(why) | KvError::NoRoom(why)))
-                if !may_be_late =>
-            {
+            Ended::Answered(Err(KvError::Unavailable(why) | KvError::NoRoom(why))) => {
                 happened = false;
                 why
             }

@@ -36,6 +36,8 @@ pub enum Step {
     Frame,
     Claim,
     Abandon,
+    /// A bucket's facts for a group.
+    Facts,
 }
 
 /// How far a step has come.
@@ -319,7 +321,7 @@ impl Seen {
     /// What an entry is about. `index`: its place in the log, 0 if it has none yet.
     fn entry(&mut self, group: u32, index: u64, data: &Bytes) -> Option<Known> {
         let entry = entry::Entry::decode_length_delimited(data.clone()).ok()?;
-        let command = entry.command.map(|of| (of.session, of.sequence));
+        let mut command = entry.command.map(|of| (of.session, of.sequence));
         let gateway = |seen: &Seen| seen.sessions.get(&(group, command?.0)).copied();
         let coordinator = |seen: &Seen, name: Option<row::TxnName>| {
             let name = name?;
@@ -350,6 +352,11 @@ impl Seen {
             Body::Put(put) if staged(&put.content) => (Step::Claim, gateway(self)),
             Body::ClaimPart(part) if staged(&part.content) => (Step::Claim, gateway(self)),
             Body::Abandon(_) => (Step::Abandon, gateway(self)),
+            Body::SetFacts(set) => {
+                // Whoever brings them brings the same.
+                command = set.facts.map(|facts| (facts.bucket, facts.epoch));
+                (Step::Facts, None)
+            }
             _ => return None,
         };
         Some(Known {

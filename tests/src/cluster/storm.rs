@@ -80,9 +80,11 @@ pub enum Fault {
     FramesLost,
     /// The answers to one run of a node reach its next run.
     LateReplies,
+    /// A group learns late that a bucket has changed.
+    FactsLate,
 }
 
-const ALL: [(&str, Fault); 31] = [
+const ALL: [(&str, Fault); 32] = [
     ("kill", Fault::Kill),
     ("power", Fault::Power),
     ("power-all", Fault::PowerAll),
@@ -114,6 +116,20 @@ const ALL: [(&str, Fault); 31] = [
     ("kill-then-power", Fault::KillThenPower),
     ("frames-lost", Fault::FramesLost),
     ("late-replies", Fault::LateReplies),
+    ("facts-late", Fault::FactsLate),
+];
+
+/// Those that wait for their moment.
+const AMBUSHES: [Fault; 9] = [
+    Fault::DriverDeath,
+    Fault::DriverDelay,
+    Fault::GatewayDeath,
+    Fault::GatewayDelay,
+    Fault::LeaderMoves,
+    Fault::KillThenPower,
+    Fault::FramesLost,
+    Fault::LateReplies,
+    Fault::FactsLate,
 ];
 
 /// In so long every node has told every other one of its last start, and one that is not welcome hears it.
@@ -214,9 +230,11 @@ impl Storm {
                 false => 200 + dice.below(2_500),
             };
             clock::sleep(Duration::from_millis(pause)).await;
-            let (name, kind) = self.kind(turn);
-            self.dice = Dice::of(self.seed, &format!("storm, turn {turn}: how {name}"));
-            self.bring(kind).await;
+            // An ambush waits in the background: it takes nobody's turn.
+            if dice.percent(50) {
+                self.brings(turn, true).await;
+            }
+            self.brings(turn, false).await;
             // Who died comes back sooner or later.
             for node in 1..=self.nodes.count() {
                 if !self.nodes.is_alive(node) && dice.percent(50) {
@@ -229,16 +247,19 @@ impl Storm {
         }
     }
 
-    /// The kind whose turn it is: each draws, the highest number wins. So a kind that is added takes its own turns from the
-    /// others, and nothing else changes.
-    fn kind(&self, turn: u32) -> (&'static str, Fault) {
-        let takes_part = ALL
-            .iter()
-            .filter(|(_, fault)| self.faults.0.contains(fault) && *fault != Fault::Membership);
+    /// Brings the fault whose turn it is, an ambush or another one: each kind draws, the highest number wins. So a kind that
+    /// is added takes its own turns from the others, and nothing else changes.
+    async fn brings(&mut self, turn: u32, ambush: bool) {
+        let takes_part = ALL.iter().filter(|(_, fault)| {
+            let others_affair = *fault == Fault::Membership;
+            let takes_part = self.faults.0.contains(fault) && !others_affair;
+            takes_part && AMBUSHES.contains(fault) == ambush
+        });
         let draw = |name: &str| Dice::of(self.seed, &format!("storm, turn {turn}: {name}")).roll();
-        let wins = takes_part.max_by_key(|(name, _)| draw(name));
-        // Never empty here.
-        *wins.unwrap_or(&ALL[0])
+        if let Some((name, fault)) = takes_part.max_by_key(|(name, _)| draw(name)) {
+            self.dice = Dice::of(self.seed, &format!("storm, turn {turn}: how {name}"));
+            self.bring(*fault).await;
+        }
     }
 
     fn clear_up(&self) {
@@ -441,7 +462,8 @@ impl Storm {
             | Fault::LeaderMoves
             | Fault::KillThenPower
             | Fault::FramesLost
-            | Fault::LateReplies => {
+            | Fault::LateReplies
+            | Fault::FactsLate => {
                 let ambush = Ambush {
                     nodes: self.nodes.clone(),
                     net: self.net.clone(),

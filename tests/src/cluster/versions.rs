@@ -599,7 +599,9 @@ impl Versions {
                     self.wrong(format!("versions: a change of the bucket refused: {why}"));
                     Came::NotDone(why.to_string())
                 }
-                // Agreed, perhaps, and not brought to every group yet: never taken back.
+                Ended::Answered(Err(KvError::Unavailable(why) | KvError::NoRoom(why))) => {
+                    Came::NotDone(why.clone())
+                }
                 Ended::Answered(Err(error)) => Came::Unknown(error.to_string()),
                 Ended::Nobody(why) => Came::Unknown((*why).to_owned()),
             };
