@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The ten costliest functions of a server at work, of user and kernel together, in % of its CPU time:
-# PUT 4 KiB, GET 4 KiB, PUT 1 MiB and LIST, as bench/run.sh makes them.
-#   bench/profile.sh [OPERATION...]     put get large list unless given; needs perf, and cargo build --release -p minikv -p s3load first
+# PUT 4 KiB, GET 4 KiB, PUT 1 MiB and LIST, as bench/run.sh makes them; HEAD, DELETE and GET 1 MiB if named.
+#   bench/profile.sh [OPERATION...]     put get large list unless given, also head delete download; needs perf, and cargo build --release -p minikv -p s3load first
 # MINIKV_BINARY names another server, for before and after. Data goes to MINIKV_BENCH_DIR, or a temporary directory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,6 +24,9 @@ for operation in "${operations[@]}"; do
     put) args=(--op put --size 4KiB --concurrency 64) ;;
     get) args=(--op get --size 4KiB --concurrency 64) ;;
     large) args=(--op put --size 1MiB --concurrency 16) ;;
+    head) args=(--op stat --size 4KiB --concurrency 64) ;;
+    delete) args=(--op delete --size 1KiB --concurrency 64 --objects 250000) ;;
+    download) args=(--op get --size 1MiB --concurrency 16 --objects 200) ;;
     list) args=(--op list --size 1KiB --concurrency 64 --objects 20000) ;;
     *) echo "no such operation: $operation" >&2; exit 2 ;;
   esac
