@@ -17,11 +17,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::{Either, select};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::frames::FrameAt;
 use super::tally::Tally;
-use crate::env::sync::Mutex;
+use crate::env::sync::{Mutex, Notify};
 use crate::ids::NodeId;
 use crate::state::record::Copies;
 
@@ -59,7 +59,7 @@ impl Window {
         Arc::new(Window {
             lanes: members.into_iter().map(lane).collect(),
             tally: Mutex::default(),
-            answered: Notify::new(),
+            answered: Notify::default(),
         })
     }
 

@@ -15,6 +15,7 @@ mod plain {
 
     pub(crate) use futures::task::AtomicWaker;
     pub(crate) use parking_lot::Mutex;
+    pub(crate) use tokio::sync::Notify;
 }
 
 #[cfg(feature = "interleave")]
@@ -37,6 +38,22 @@ mod shuttled {
             self.0
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+    }
+
+    /// tokio's, and another thread may go on right before it is used.
+    #[derive(Default, Debug)]
+    pub(crate) struct Notify(tokio::sync::Notify);
+
+    impl Notify {
+        pub(crate) fn notified(&self) -> tokio::sync::futures::Notified<'_> {
+            shuttle::thread::yield_now();
+            self.0.notified()
+        }
+
+        pub(crate) fn notify_waiters(&self) {
+            shuttle::thread::yield_now();
+            self.0.notify_waiters();
         }
     }
 

@@ -342,7 +342,7 @@ impl Ambush {
         self.moments.release(hold);
     }
 
-    /// What one run of a node asked is answered in its next one.
+    /// What one run of a node asked is answered in its next one, before anything that the next one asks.
     async fn late_replies(&mut self) {
         let node = 1 + self.dice.below(self.nodes.count());
         if !self.dies(node, None) {
@@ -362,10 +362,16 @@ impl Ambush {
             "{} answers to its last life reach node {node} in its next one",
             kept.len()
         ));
+        let later = self.moments.hold(Hold::Replies(node));
         self.starts(node);
-        let soon = self.millis(0, 80);
-        clock::sleep(soon).await;
-        for (from, to, message) in kept {
+        for wait in [80, 80, 400] {
+            let soon = self.millis(0, wait);
+            clock::sleep(soon).await;
+            for (from, to, message) in &kept {
+                self.net.bring(*from, *to, message.clone());
+            }
+        }
+        for (from, to, message) in self.moments.release(later) {
             self.net.bring(from, to, message);
         }
     }

@@ -20,8 +20,8 @@ use crate::dice::Dice;
 
 /// Longer than any of them stays away.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A stage without progress is given up after ten seconds.
-const AWAY: u64 = 14_000;
+/// For so many milliseconds, or up to twice that: a stage without progress is given up by a sweep after ten seconds.
+const AWAY: u64 = 11_000;
 
 /// Clients that go away.
 #[derive(Clone)]
@@ -58,7 +58,8 @@ impl Quitters {
                 0..5 => Goes::Amid,
                 5..7 => Goes::Saying,
                 7..8 => Goes::AtItsEnd,
-                _ => Goes::ForAWhile(dice.below(AWAY)),
+                8..9 => Goes::ForAWhile(dice.below(AWAY)),
+                _ => Goes::ForAWhile(AWAY + dice.below(AWAY)),
             };
             let mut value = self.clients.value();
             while !super::clients::is_large(value) {
