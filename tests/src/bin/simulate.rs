@@ -1,4 +1,4 @@
-//! Simulates clusters, one seed after the other: `simulate --seeds N [--from N] [--faults all|none|a,b] [--nodes N]
+//! Simulates clusters, one seed after the other: `simulate --seeds N [--from N] [--faults all|disks|none|a,b] [--nodes N]
 //! [--clients all|a,b] [--storm SECONDS] [--twice | --twice-every N] [--plant BUG] [--jobs N] [--minutes N] [--trace] [--first]`; exit code 1 when a
 //! seed failed.
 //!
