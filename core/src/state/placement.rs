@@ -5,7 +5,7 @@
 //!
 //! Always true:
 //! * what a version, part or intent names is on a majority of the members, before and after the change under way;
-//! * a current member or learner that did not fsync a claimed chunk is named by the short list.
+//! * a member or learner that did not fsync a claimed chunk is named by the short list, also one that is to leave.
 //!
 //! Failure it prevents: a claim counts a copy on a member that has just left, and the next crash loses the chunk.
 
@@ -36,7 +36,7 @@ pub(crate) struct Membership {
     old: BTreeSet<u64>,
     /// After it.
     new: BTreeSet<u64>,
-    /// Who should have every chunk: those that stay or come, learners too.
+    /// Who should have every chunk: all of them. A learner will count, and who is to leave stays after all if that is undone.
     wanted: BTreeSet<u64>,
 }
 
@@ -60,7 +60,7 @@ impl Membership {
                 true => with(&[Member, Admitted, Learner]),
                 false => with(&[Member, Admitted]),
             },
-            wanted: with(&[Member, Admitted, Learner]),
+            wanted: with(&[Member, Admitted, Learner, Retiring]),
         }
     }
 
@@ -74,9 +74,9 @@ impl Membership {
         majority_of(&self.old) && majority_of(&self.new)
     }
 
-    /// Whoever a new chunk is sent to, ascending: those who should have it, and those whose copy still counts.
+    /// Whoever a new chunk is sent to, ascending.
     pub(crate) fn receivers(&self) -> BTreeSet<u64> {
-        self.wanted.union(&self.old).copied().collect()
+        self.wanted.clone()
     }
 }
 

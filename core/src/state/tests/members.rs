@@ -140,7 +140,8 @@ fn a_replacement_counts_only_after_it_has_everything() {
         claim(&mut w, b, "x", &[1, 2]).1,
         Answer::TryAgain(TryAgain::StalePlacement)
     );
-    assert!(matches!(claim(&mut w, b, "y", &[2, 3]).1, Answer::Done(_)));
+    let (late, claimed) = claim(&mut w, b, "y", &[2, 3]);
+    assert!(matches!(claimed, Answer::Done(_)));
     let mut cancelled = w.clone();
     w.done(Body::Retired(wire::Retired { node: 1, term: 0 }));
     let nodes = |w: &World| {
@@ -158,6 +159,11 @@ fn a_replacement_counts_only_after_it_has_everything() {
     );
     cancelled.done(Body::CancelAdmit(wire::CancelAdmit { node: 4, term: 0 }));
     assert_eq!(nodes(&cancelled), [1, 2, 3]);
+    let lacks = |(stage, missing): &(u64, Vec<u64>)| *stage == late.index && missing.contains(&1);
+    assert!(
+        short_items(&cancelled).iter().any(lacks),
+        "1 stays, and lacks what was claimed while it was to leave"
+    );
     let is_member = |m: &row::Member| m.role == row::MemberRole::Member as i32;
     assert!(
         read::members(&cancelled.rows)
