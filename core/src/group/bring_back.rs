@@ -288,7 +288,13 @@ async fn take_over(group: &Arc<Group>, arrived: Arrived, is_doubtful: bool) -> R
 }
 
 async fn start(group: &Group) -> Result<(), String> {
+    // What openraft finds in its log it takes for durable, and acknowledges: nothing of it may still wait for its fsync.
+    let durable = group.log.sync().await.map_err(|error| error.to_string());
     group.replica.goes_on();
+    if let Err(why) = durable {
+        group.stand(group.hurt(&why));
+        return Err(why);
+    }
     match group.start_raft().await {
         Ok(raft) => {
             group.set_raft(Some(raft));
