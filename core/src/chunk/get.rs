@@ -163,13 +163,17 @@ pub(crate) async fn inline(
             if matches!(fault, ReadFault::Other(KvError::Damaged(_))) {
                 group.replica.wants.add_bad_item(Item::Payload(payload));
             }
-            let fetched = fetch::inline(group, payload, offset, len, checksum).await;
-            fetched.map_err(|why| not_here(group, fault, why))
+            let fetched = fetch::inline(group, payload, offset, len, checksum);
+            Box::pin(fetched)
+                .await
+                .map_err(|why| not_here(group, fault, why))
         }
         // Nothing of the group is here.
         Err(fault @ ReadFault::Absent(_)) if group.elsewhere.is_some() => {
-            let fetched = fetch::inline(group, payload, offset, len, checksum).await;
-            fetched.map_err(|why| not_here(group, fault, why))
+            let fetched = fetch::inline(group, payload, offset, len, checksum);
+            Box::pin(fetched)
+                .await
+                .map_err(|why| not_here(group, fault, why))
         }
         read => read,
     }

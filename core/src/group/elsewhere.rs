@@ -138,7 +138,8 @@ impl Group {
                 return seen.map_err(unreadable);
             }
             wishes.join(more);
-            rows = self.fetch(way, &wishes).await?;
+            // Boxed, as what is rare is: every read would carry its state about.
+            rows = Box::pin(self.fetch(way, &wishes)).await?;
         }
         let why = format!("{}: too much is asked for from elsewhere", self.id);
         Err(KvError::Unavailable(why))
@@ -151,7 +152,7 @@ impl Group {
     ) -> Result<T, KvError> {
         match self.elsewhere {
             None => look(&*self.replica.view()).map_err(unreadable),
-            Some(_) => self.ask(look).await,
+            Some(_) => Box::pin(self.ask(look)).await,
         }
     }
 
