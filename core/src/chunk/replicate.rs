@@ -54,10 +54,10 @@ const LANE_PATIENCE: Duration = Duration::from_millis(250);
 /// How long the end of a body waits for the slowest members.
 const SLOWEST: Duration = Duration::from_millis(100);
 
-/// The members of a group, as this node's copy of the state has them.
-async fn membership(group: &Group) -> Result<Membership, KvError> {
+/// The members of a group, as this node's copy of the state has them and as a claim of this stage counts them.
+async fn membership(group: &Group, stage: StageId) -> Result<Membership, KvError> {
     let members = group.glance(read::members).await?;
-    Ok(Membership::of(&members))
+    Ok(Membership::of(&members, stage))
 }
 
 /// See the file's header.
@@ -81,7 +81,7 @@ impl Replicator {
         if group.elsewhere.is_none() {
             group.until_applied(stage.index, patience).await?;
         }
-        let membership = membership(&group).await?;
+        let membership = membership(&group, stage).await?;
         Ok(Replicator {
             window: Window::new(membership.receivers(), LANE),
             group,
@@ -234,7 +234,7 @@ pub(crate) async fn complete(
     run: &ChunkRun,
     mut list: Vec<Copies>,
 ) -> Result<Vec<Copies>, KvError> {
-    let membership = membership(group).await?;
+    let membership = membership(group, run.stage).await?;
     let is_enough = |list: &[Copies]| {
         let few = list.len() <= MAX_COPIES;
         few && list.iter().all(|copies| membership.enough(&copies.nodes))

@@ -51,8 +51,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const READY: Duration = Duration::from_secs(3);
 /// Who was asked to lead instead has so long.
 const HAND_OVER: Duration = Duration::from_secs(1);
-/// Who has just read an old row still finds its bytes.
-const GRACE: Duration = Duration::from_secs(2);
 /// Bytes of the log looked at together.
 const LOOK: u64 = 1 << 20;
 
@@ -276,14 +274,7 @@ async fn take_over(group: &Arc<Group>, arrived: Arrived, is_doubtful: bool) -> R
     installed.map_err(|error| error.to_string())?;
     settled(|ack| log.purge(id, at, ack)).await.map_err(said)?;
     log.sync().await.map_err(said)?;
-    let group = group.clone();
-    crate::env::task::spawn(async move {
-        clock::sleep(GRACE).await;
-        let _alone = group.installer.arriving().await;
-        if let Err(error) = install::clear_up(&group.replica).await {
-            tracing::warn!(group = %group.id, %error, "left-overs stay until the next start");
-        }
-    });
+    install::sweep(replica, group.installer.clone());
     Ok(())
 }
 

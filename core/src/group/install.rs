@@ -57,6 +57,8 @@ const NAMES: usize = 256;
 const PAGE: usize = 4096;
 /// Who has just read an old row still finds its bytes.
 const GRACE: Duration = Duration::from_secs(2);
+/// Between two tries to clear up: rows or places could not be read.
+const SWEEP_AGAIN: Duration = Duration::from_secs(5);
 
 /// Where a group's checkpoints from elsewhere arrive: on the engine's disk.
 #[derive(Clone)]
@@ -84,6 +86,16 @@ pub(crate) struct Installer {
     arriving: tokio::sync::Mutex<()>,
     /// When the last switch was whose left-overs are still there.
     unswept: Mutex<Option<Instant>>,
+}
+
+impl Group {
+    /// Clears up behind the last switch; what cannot be read now is tried again while the group runs.
+    pub(crate) async fn clear_up(&self) {
+        if let Err(error) = clear_up(&self.replica).await {
+            tracing::warn!(group = %self.id, %error, "what a taken-over state left stays for now");
+            sweep(&self.replica, self.installer.clone());
+        }
+    }
 }
 
 impl Installer {
@@ -151,43 +163,27 @@ impl Group {
         let progress = Arc::new(Mutex::new(Progress::Pulling));
         let (group, told) = (self.clone(), progress.clone());
         let work = async move {
-            let alone = group.installer.arriving.lock().await;
+            let installer = group.installer.clone();
+            let alone = installer.arriving.lock().await;
             let ended = group.pull(from, asked.checkpoint, asked.manifest, vote, &told);
             let ended = ended.await;
             let why = ended.as_ref().err().cloned();
             let was = std::mem::replace(&mut *told.lock(), Progress::Ended(ended));
-            let unswept = &group.installer.unswept;
-            let cleared = match (why, was) {
-                (None, _) => {
-                    *unswept.lock() = Some(clock::now());
-                    // The next checkpoint need not wait for that.
-                    drop(alone);
-                    clock::sleep(GRACE).await;
-                    let _alone = group.installer.arriving.lock().await;
-                    let since = *unswept.lock();
-                    match since {
-                        Some(since) if clock::now() - since >= GRACE => {
-                            *unswept.lock() = None;
-                            clear_up(&group.replica).await
-                        }
-                        // Another one came since, and sweeps for both.
-                        _ => Ok(()),
-                    }
-                }
-                (Some(why), was) => {
-                    tracing::warn!(group = %group.id, why, "a checkpoint was not installed");
-                    match was {
-                        // Nothing of it is recorded: only its room is to be given back.
-                        Progress::Pulling | Progress::Ended(_) if unswept.lock().is_none() => {
-                            remove_arrivals(&group.replica)
-                        }
-                        // openraft may have begun with it, or somebody is to sweep: the directory says so.
-                        _ => Ok(()),
-                    }
-                }
+            let Some(why) = why else {
+                // The next checkpoint need not wait for that.
+                drop(alone);
+                return sweep(&group.replica, installer);
             };
-            if let Err(error) = cleared {
-                tracing::warn!(group = %group.id, %error, "a checkpoint's left-overs stay until the next start");
+            tracing::warn!(group = %group.id, why, "a checkpoint was not installed");
+            match was {
+                // Nothing of it is recorded: only its room is to be given back.
+                Progress::Pulling | Progress::Ended(_) if installer.unswept.lock().is_none() => {
+                    if let Err(error) = remove_arrivals(&group.replica) {
+                        tracing::warn!(group = %group.id, %error, "what came of it stays for now");
+                    }
+                }
+                // openraft may have begun with it, or somebody is to sweep: the directory says so.
+                _ => {}
             }
         };
         *current = Some(Pull {
@@ -361,8 +357,39 @@ fn named(rows: &dyn View, freed: bool) -> Result<AllNamed, EngineError> {
     Ok(all)
 }
 
+/// After a switch, by and by: clears up behind it, again and again until that succeeds, unless a later switch came, which does
+/// it for both, or the member is gone.
+pub(super) fn sweep(replica: &Arc<Replica>, installer: Arc<Installer>) {
+    let replica = Arc::downgrade(replica);
+    let switched = clock::now();
+    *installer.unswept.lock() = Some(switched);
+    drop(task::spawn_thread("sweep", async move {
+        let mut pause = GRACE;
+        loop {
+            clock::sleep(pause).await;
+            let _alone = installer.arriving.lock().await;
+            let Some(replica) = replica.upgrade() else {
+                return;
+            };
+            if *installer.unswept.lock() != Some(switched) {
+                return;
+            }
+            match clear_up(&replica).await {
+                Ok(()) => {
+                    *installer.unswept.lock() = None;
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(group = %replica.id, %error, "what a taken-over state left stays for now");
+                }
+            }
+            pause = SWEEP_AGAIN;
+        }
+    }));
+}
+
 /// Forgets what the rows do not name any more, and removes what is left of a checkpoint that arrived. Also after a crash.
-pub(crate) async fn clear_up(replica: &Replica) -> io::Result<()> {
+async fn clear_up(replica: &Replica) -> io::Result<()> {
     let Arrivals { disk, dir } = &replica.arrivals;
     if let Err(error) = disk.list(dir) {
         return match error.kind() {

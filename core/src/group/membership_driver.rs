@@ -302,6 +302,7 @@ impl Driver<'_> {
                 first,
                 node,
                 gone: true,
+                since_index: 0,
             };
             self.agree(Body::ShortDone(done)).await?;
         }

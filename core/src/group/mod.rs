@@ -95,7 +95,7 @@ pub(crate) struct Group {
     pub elsewhere: Option<Elsewhere>,
     /// Before this copy has applied this entry it votes for nobody; 0: it may.
     floor: AtomicU64,
-    installer: Installer,
+    installer: Arc<Installer>,
     rounds: Arc<Rounds>,
     standing: RwLock<Standing>,
     raft: RwLock<Option<RaftHandle>>,
@@ -122,7 +122,7 @@ impl Group {
             peers,
             elsewhere: None,
             floor: AtomicU64::new(0),
-            installer: Installer::default(),
+            installer: Arc::default(),
             rounds: Arc::default(),
             standing: RwLock::new(Standing::Starting),
             raft: RwLock::new(None),

@@ -300,6 +300,10 @@ async fn look_for_everything(group: &Group) -> Result<(), EngineError> {
 async fn work_off_short_list(group: &Group) -> Result<(), KvError> {
     let this = group.replica.node.0;
     let view = group.replica.view();
+    let members = read::members(&*view).map_err(unreadable)?;
+    let Some(member) = members.iter().find(|member| member.node == this) else {
+        return Ok(());
+    };
     let mut mine = Vec::new();
     for item in read::short_list(&*view) {
         let (stage, first, short) = item.map_err(unreadable)?;
@@ -312,13 +316,10 @@ async fn work_off_short_list(group: &Group) -> Result<(), KvError> {
     }
     drop(view);
     for (stage, first, short) in mine {
-        // An item without its run was added by hand: a reader will find what is missing.
-        let Some(run) = short
-            .run
-            .as_ref()
-            .and_then(|run| ChunkRun::of_row(run).ok())
-        else {
-            continue;
+        let run = short.run.as_ref().map(ChunkRun::of_row);
+        let Some(Ok(run)) = run else {
+            let what = format!("{stage:?} on the short list does not say what it is of");
+            return Err(KvError::Damaged(what));
         };
         let chunks = first..first.saturating_add(short.count);
         if get(group, &run, chunks, true).await? || crate::planted!("copy-confirmed-unfetched") {
@@ -327,6 +328,7 @@ async fn work_off_short_list(group: &Group) -> Result<(), KvError> {
                 first,
                 node: this,
                 gone: false,
+                since_index: member.since_index,
             };
             group.own(Body::ShortDone(done)).await?;
         }

@@ -150,12 +150,14 @@ impl Node {
     }
 
     /// Frames that rows name, that have no place here, and of which the short list does not say so: there must be none at
-    /// any moment. A group whose log goes on behind what is applied is not judged: what was dropped there may be gone.
+    /// any moment. A group whose log goes on behind what is applied is not judged: what was dropped there may be gone. Nor one
+    /// that came here again and has not caught up: its rows tell of this node as the member that it was.
     pub fn unknown_gaps(&self) -> Result<Vec<String>, KvError> {
         let mut gaps = Vec::new();
         for group in self.router.groups.data() {
             let last = group.log.log_state(group.id).last;
-            if group.replica.applied() < last.map_or(0, |at| at.index) {
+            let known = last.map_or(0, |at| at.index).max(group.floor());
+            if group.replica.applied() < known {
                 continue;
             }
             let found = gaps_of(&group).map_err(unreadable)?;

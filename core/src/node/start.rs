@@ -50,7 +50,7 @@ use crate::engine::{Engine, EngineError};
 use crate::env::disk::{DirLock, Disk};
 use crate::env::{Env, task};
 use crate::group::checkpoint::{CheckpointLimits, Checkpoints, Pressure};
-use crate::group::install::{self, Arrivals};
+use crate::group::install::Arrivals;
 use crate::group::lifecycle::Walker;
 use crate::group::peers::Peers;
 use crate::group::registry::Registry;
@@ -451,23 +451,10 @@ impl Storage {
         );
         let replica = Arc::new(replica.map_err(|error| StartError::Engine(error.to_string()))?);
         self.store.watch(&replica);
+        let group = Group::new(replica, self.log.clone(), pressure.clone(), peers);
         // A crash may have come between the switch to another member's checkpoint and the end of what it replaced.
-        match install::clear_up(&replica).await {
-            // What its rows name cannot be told, so nothing is forgotten.
-            Err(error) if replica.engine.damage().iter().any(|one| !one.healable) => {
-                tracing::warn!(group = name, %error, "left-overs of a checkpoint stay for now");
-            }
-            cleared => cleared.map_err(StartError::io(
-                "clear up after a checkpoint",
-                &options.data_dir,
-            ))?,
-        }
-        Ok(Arc::new(Group::new(
-            replica,
-            self.log.clone(),
-            pressure.clone(),
-            peers,
-        )))
+        group.clear_up().await;
+        Ok(Arc::new(group))
     }
 }
 

@@ -165,7 +165,6 @@ fn follow(applying: &mut Applying, body: &Body) -> Result<Done, Stop> {
         Body::Admit(admit) => applying.admit(admit).map(nothing),
         Body::Retired(retired) => applying.retired(retired).map(nothing),
         Body::CancelAdmit(cancel) => applying.cancel_admit(cancel).map(nothing),
-        Body::ShortAdd(add) => applying.short_add(add).map(nothing),
         Body::ShortDone(done) => applying.short_done(done).map(nothing),
 
         Body::SetLimited(set) => applying.set_limited(set),

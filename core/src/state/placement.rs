@@ -5,7 +5,8 @@
 //!
 //! Always true:
 //! * what a version, part or intent names is on a majority of the members, before and after the change under way;
-//! * a member or learner that did not fsync a claimed chunk is named by the short list, also one that is to leave.
+//! * a member or learner that did not fsync a claimed chunk is named by the short list, also one that is to leave;
+//! * what a node acknowledged or said as an earlier member counts for nothing once it has come again.
 //!
 //! Failure it prevents: a claim counts a copy on a member that has just left, and the next crash loses the chunk.
 
@@ -29,7 +30,7 @@ const MAX_CHUNK: u32 = 4 << 20;
 /// Most runs of chunks that one claim tells apart by who holds them.
 pub(crate) const MAX_COPIES: usize = 16;
 
-/// The members, as claims count them.
+/// The members, as claims of one stage count them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Membership {
     /// Before the change under way.
@@ -38,38 +39,43 @@ pub(crate) struct Membership {
     new: BTreeSet<u64>,
     /// Who should have every chunk: all of them. A learner will count, and who is to leave stays after all if that is undone.
     wanted: BTreeSet<u64>,
+    /// Whose acknowledgements of this stage count: who came before it was opened. Who came later may have acknowledged it as
+    /// an earlier member, and have removed everything since.
+    counting: BTreeSet<u64>,
 }
 
 impl Membership {
-    pub(crate) fn of(members: &[row::Member]) -> Membership {
-        let with = |roles: &[row::MemberRole]| -> BTreeSet<u64> {
-            let has = |member: &&row::Member| roles.iter().any(|role| *role as i32 == member.role);
-            members
-                .iter()
-                .filter(has)
-                .map(|member| member.node)
-                .collect()
-        };
+    pub(crate) fn of(members: &[row::Member], stage: StageId) -> Membership {
         use row::MemberRole::*;
+        let before = |member: &&row::Member| {
+            member.since_index <= stage.index || crate::planted!("acknowledged-as-earlier-member")
+        };
         Membership {
             old: match crate::planted!("learner-counts-as-member") {
-                true => with(&[Member, Retiring, Learner]),
-                false => with(&[Member, Retiring]),
+                true => nodes_as(members, &[Member, Retiring, Learner]),
+                false => nodes_as(members, &[Member, Retiring]),
             },
             new: match crate::planted!("learner-counts-as-member") {
-                true => with(&[Member, Admitted, Learner]),
-                false => with(&[Member, Admitted]),
+                true => nodes_as(members, &[Member, Admitted, Learner]),
+                false => nodes_as(members, &[Member, Admitted]),
             },
-            wanted: with(&[Member, Admitted, Learner, Retiring]),
+            wanted: wanted(members),
+            counting: members.iter().filter(before).map(|m| m.node).collect(),
         }
+    }
+
+    /// Those of these nodes whose acknowledgements count.
+    fn holders(&self, nodes: &BTreeSet<u64>) -> BTreeSet<u64> {
+        self.counting.intersection(nodes).copied().collect()
     }
 
     /// Whether these nodes hold a majority of both memberships.
     pub(crate) fn enough(&self, nodes: &BTreeSet<u64>) -> bool {
+        let holders = self.holders(nodes);
         let majority_of = |set: &BTreeSet<u64>| match crate::planted!("claim-below-majority") {
             true => !set.is_disjoint(nodes),
             false if crate::planted!("claim-counts-strangers") => nodes.len() * 2 > set.len(),
-            false => set.intersection(nodes).count() * 2 > set.len(),
+            false => set.intersection(&holders).count() * 2 > set.len(),
         };
         majority_of(&self.old) && majority_of(&self.new)
     }
@@ -78,6 +84,17 @@ impl Membership {
     pub(crate) fn receivers(&self) -> BTreeSet<u64> {
         self.wanted.clone()
     }
+}
+
+fn nodes_as(members: &[row::Member], roles: &[row::MemberRole]) -> BTreeSet<u64> {
+    let has = |member: &&row::Member| roles.iter().any(|role| *role as i32 == member.role);
+    let members = members.iter().filter(has);
+    members.map(|member| member.node).collect()
+}
+
+fn wanted(members: &[row::Member]) -> BTreeSet<u64> {
+    use row::MemberRole::*;
+    nodes_as(members, &[Member, Admitted, Learner, Retiring])
 }
 
 impl Applying<'_> {
@@ -150,7 +167,7 @@ impl Applying<'_> {
             len: staged.len,
         };
         check_shape(&run, size)?;
-        let membership = Membership::of(&self.membership()?.members);
+        let membership = Membership::of(&self.membership()?.members, id);
         if staged.copies.len() > MAX_COPIES {
             return Err(unsupported("a claim of more than 16 runs of chunks"));
         }
@@ -163,9 +180,10 @@ impl Applying<'_> {
             next = next
                 .checked_add(copies.count)
                 .ok_or(TryAgain::StalePlacement)?;
+            let have = membership.holders(&have);
             let missing: Vec<u64> = membership.wanted.difference(&have).copied().collect();
             if !missing.is_empty() && !crate::planted!("short-list-not-kept") {
-                let have = membership.wanted.intersection(&have).copied().collect();
+                let have = have.into_iter().collect();
                 let short = row::Short {
                     vshard: u32::from(place.vshard.0),
                     count: copies.count,
@@ -250,7 +268,10 @@ impl Applying<'_> {
                 .ok_or_else(|| unsupported("retiring a node that is no member"))?
                 .role = row::MemberRole::Retiring as i32;
         }
-        let after = Membership::of(&members.members);
+        let after = nodes_as(
+            &members.members,
+            &[row::MemberRole::Member, row::MemberRole::Admitted],
+        );
         // A list longer than one entry may read must shrink first.
         let shorts = self.ledger.scan(&keys::shorts(), MAX_SHORTS + 1)?;
         if shorts.len() > MAX_SHORTS {
@@ -261,7 +282,7 @@ impl Applying<'_> {
             let mut have: BTreeSet<u64> = short.have.iter().copied().collect();
             have.insert(admit.node);
             have.remove(&admit.retire);
-            let majority = after.new.intersection(&have).count() * 2 > after.new.len();
+            let majority = after.intersection(&have).count() * 2 > after.len();
             if short.missing.contains(&admit.node) || !majority {
                 return Err(TryAgain::NotYet.into());
             }
@@ -330,30 +351,6 @@ impl Applying<'_> {
         Ok(self.ledger.put_row(keys::members(), &members)?)
     }
 
-    /// A member found that its copy is missing or bad.
-    pub fn short_add(&mut self, add: &wire::ShortAdd) -> Result<(), Stop> {
-        let stage = StageId::of_row(add.stage.as_ref())?;
-        let wanted = Membership::of(&self.membership()?.members).wanted;
-        if !wanted.contains(&add.node) || add.count == 0 {
-            return Ok(());
-        }
-        let key = keys::short(stage, add.first);
-        let mut short: row::Short = self.ledger.row(&key)?.unwrap_or_else(|| row::Short {
-            vshard: add.vshard,
-            count: 0,
-            missing: Vec::new(),
-            have: wanted.iter().copied().collect(),
-            run: None,
-        });
-        short.count = short.count.max(add.count);
-        short.have.retain(|node| *node != add.node);
-        if !short.missing.contains(&add.node) {
-            short.missing.push(add.node);
-            short.missing.sort_unstable();
-        }
-        Ok(self.ledger.put_row(key, &short)?)
-    }
-
     /// A member has its copy now; or a node that is none any more does not need one.
     pub fn short_done(&mut self, done: &wire::ShortDone) -> Result<(), Stop> {
         let stage = StageId::of_row(done.stage.as_ref())?;
@@ -364,8 +361,14 @@ impl Applying<'_> {
         if !short.missing.contains(&done.node) {
             return Ok(());
         }
-        let wanted = Membership::of(&self.membership()?.members).wanted;
-        if done.gone && wanted.contains(&done.node) {
+        let members = self.membership()?.members;
+        let member = members.iter().find(|member| member.node == done.node);
+        // What a member said before it left and came again is of bytes that it has removed.
+        let counts = match member {
+            Some(member) => !done.gone && done.since_index == member.since_index,
+            None => done.gone,
+        };
+        if !counts {
             return Ok(());
         }
         short.missing.retain(|node| *node != done.node);
@@ -373,7 +376,7 @@ impl Applying<'_> {
             return Ok(self.ledger.delete(key)?);
         }
         // A copy on a node that is no member counts for nothing.
-        if wanted.contains(&done.node) {
+        if member.is_some() {
             short.have.push(done.node);
             short.have.sort_unstable();
         }

@@ -655,7 +655,6 @@ fn file_of(body: &Body) -> &'static str {
         Body::Admit(_) => "admit",
         Body::Retired(_) => "retired",
         Body::CancelAdmit(_) => "cancel_admit",
-        Body::ShortAdd(_) => "short_add",
         Body::ShortDone(_) => "short_done",
         Body::SetLimited(_) => "set_limited",
         Body::Debit(_) => "debit",
@@ -680,7 +679,7 @@ fn file_of(body: &Body) -> &'static str {
     }
 }
 
-const KINDS: usize = 55;
+const KINDS: usize = 54;
 
 pub(super) fn target() -> Option<wire::Target> {
     Some(wire::Target {
@@ -922,18 +921,12 @@ pub(super) fn all_entries() -> Vec<Body> {
         }),
         Body::Retired(wire::Retired { node: 1, term: 0 }),
         Body::CancelAdmit(wire::CancelAdmit { node: 1, term: 0 }),
-        Body::ShortAdd(wire::ShortAdd {
-            vshard,
-            stage,
-            first: 3,
-            count: 4,
-            node: 5,
-        }),
         Body::ShortDone(wire::ShortDone {
             stage,
             first: 2,
             node: 3,
             gone: false,
+            since_index: 0,
         }),
         Body::SetLimited(wire::SetLimited {
             account: of_tenant,

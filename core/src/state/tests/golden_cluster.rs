@@ -94,6 +94,17 @@ fn golden_entries_of_a_change_of_members() {
                 first: 1,
                 node: 2,
                 gone: true,
+                since_index: 0,
+            }),
+        ),
+        (
+            "short_done_of_a_member",
+            Body::ShortDone(wire::ShortDone {
+                stage: Some(stage_id().to_row()),
+                first: 1,
+                node: 2,
+                gone: false,
+                since_index: 9,
             }),
         ),
     ];

@@ -42,6 +42,23 @@ fn short_items(w: &World) -> Vec<(u64, Vec<u64>)> {
         .collect()
 }
 
+/// What a member says once its copy is durable.
+fn has_its_copy(w: &mut World, stage: StageId, node: u64) {
+    let members = read::members(&w.rows).unwrap();
+    let member = members.iter().find(|m| m.node == node).unwrap();
+    said_by_a_member(w, stage, node, member.since_index);
+}
+
+fn said_by_a_member(w: &mut World, stage: StageId, node: u64, since_index: u64) {
+    w.done(Body::ShortDone(wire::ShortDone {
+        stage: Some(stage.to_row()),
+        first: 0,
+        node,
+        gone: false,
+        since_index,
+    }));
+}
+
 /// One node to three: two learners, both admitted, one change of openraft's membership.
 fn three_members(w: &mut World) {
     for node in [2, 3] {
@@ -75,23 +92,10 @@ fn a_claim_needs_a_majority_and_the_rest_goes_on_the_short_list() {
     let (stage, done) = claim(&mut w, b, "k", &[1, 3]);
     assert!(matches!(done, Answer::Done(_)));
     assert_eq!(short_items(&w), [(stage.index, vec![2])]);
-    let done = wire::ShortDone {
-        stage: Some(stage.to_row()),
-        first: 0,
-        node: 2,
-        gone: false,
-    };
-    w.done(Body::ShortDone(done));
+    has_its_copy(&mut w, stage, 2);
     assert_eq!(short_items(&w), []);
-    // A copy that went bad comes back on the list, until nothing names the chunks.
-    let add = wire::ShortAdd {
-        vshard: 0,
-        stage: Some(stage.to_row()),
-        first: 0,
-        count: 1,
-        node: 3,
-    };
-    w.done(Body::ShortAdd(add));
+    // An item lives until its copy is there, or nothing names the chunks.
+    let (stage, _) = claim(&mut w, b, "k", &[1, 2]);
     assert_eq!(short_items(&w), [(stage.index, vec![3])]);
     w.delete(b, "k");
     assert_eq!(short_items(&w), []);
@@ -113,12 +117,7 @@ fn a_replacement_counts_only_after_it_has_everything() {
         not_yet,
         "the short list names it"
     );
-    w.done(Body::ShortDone(wire::ShortDone {
-        stage: Some(stage.to_row()),
-        first: 0,
-        node: 4,
-        gone: false,
-    }));
+    has_its_copy(&mut w, stage, 4);
     assert_eq!(
         admit(&mut w, 4, 1, entered - 1),
         not_yet,
@@ -128,12 +127,7 @@ fn a_replacement_counts_only_after_it_has_everything() {
     let (thin, _) = claim(&mut w, b, "thin", &[1, 3]);
     assert_eq!(short_items(&w), [(thin.index, vec![2, 4])]);
     assert_eq!(admit(&mut w, 4, 1, entered), not_yet);
-    w.done(Body::ShortDone(wire::ShortDone {
-        stage: Some(thin.to_row()),
-        first: 0,
-        node: 4,
-        gone: false,
-    }));
+    has_its_copy(&mut w, thin, 4);
     assert!(matches!(admit(&mut w, 4, 1, entered), Answer::Done(_)));
     // Both memberships count now: {1, 2, 3} and {2, 3, 4}.
     assert_eq!(
@@ -211,6 +205,7 @@ fn the_short_list_forgets_a_node_that_left() {
             first: 0,
             node,
             gone: true,
+            since_index: 0,
         })
     };
     w.done(Body::Retired(wire::Retired { node: 1, term: 0 }));
@@ -225,7 +220,64 @@ fn the_short_list_forgets_a_node_that_left() {
         first: 0,
         node: 4,
         gone: true,
+        since_index: 0,
     }));
     assert_eq!(short_items(&w), [(other.index, vec![4])]);
+    w.check();
+}
+
+/// A node that left removed everything, and came again: what it acknowledged before, and what it said and that is late, is of
+/// bytes that it has no more (`simulate --faults all,membership`, seed 34).
+#[test]
+fn what_a_node_acknowledged_before_it_left_does_not_count_when_it_is_back() {
+    let mut w = World::new();
+    let b = w.bucket(1, Versioning::Off);
+    three_members(&mut w);
+    let (said, _) = claim(&mut w, b, "said", &[1, 2]);
+    let earlier = read::members(&w.rows).unwrap()[2].since_index;
+    let (uploaded, also) = (
+        w.open_stage(b, "k", 10, None),
+        w.open_stage(b, "l", 10, None),
+    );
+    let replace = |w: &mut World, node, retire| {
+        let entered = learner(w, node);
+        for (stage, _) in short_items(w) {
+            assert_eq!(stage, said.index);
+            has_its_copy(w, said, node);
+        }
+        assert!(matches!(admit(w, node, retire, entered), Answer::Done(_)));
+        w.done(Body::Retired(wire::Retired {
+            node: retire,
+            term: 0,
+        }));
+    };
+    replace(&mut w, 4, 3);
+    learner(&mut w, 3);
+    let claim_by = |w: &mut World, key: &str, stage, nodes: &[u64]| {
+        let Body::Put(mut put) = w.claim_body(b, key, stage, "e", 10) else {
+            panic!()
+        };
+        let Some(wire::new_content::Kind::Staged(staged)) = &mut put.content.as_mut().unwrap().kind
+        else {
+            panic!()
+        };
+        staged.copies[0].nodes = nodes.to_vec();
+        w.answer(Body::Put(put))
+    };
+    // 3 acknowledged the upload, and so did 1 and 2; 4 came while it was under way.
+    assert!(matches!(
+        claim_by(&mut w, "k", uploaded, &[1, 2, 3]),
+        Answer::Done(_)
+    ));
+    assert!(short_items(&w).contains(&(uploaded.index, vec![3, 4])));
+    assert_eq!(
+        claim_by(&mut w, "l", also, &[1, 3]),
+        Answer::TryAgain(TryAgain::StalePlacement),
+        "one copy is left of what two acknowledged"
+    );
+    said_by_a_member(&mut w, uploaded, 3, earlier);
+    assert!(short_items(&w).contains(&(uploaded.index, vec![3, 4])));
+    has_its_copy(&mut w, uploaded, 3);
+    assert!(short_items(&w).contains(&(uploaded.index, vec![4])));
     w.check();
 }
