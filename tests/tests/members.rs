@@ -526,6 +526,51 @@ fn a_member_that_comes_back_empty_does_not_elect_an_old_candidate() {
     });
 }
 
+/// Its log begins with the membership in which it was alone: with a part of that log it would be a majority of its own.
+#[test]
+fn a_founder_that_comes_back_empty_does_not_lead_alone() {
+    Sim::new(9).run(async {
+        let world = World::start(9, 1).await;
+        world.fill(1).await;
+        for value in 1_000..2_200 {
+            world.put(1, value).await.unwrap();
+        }
+        for node in 2..=4 {
+            world.nodes.join();
+            world.until_active(node).await;
+        }
+        clock::sleep(Duration::from_secs(10)).await;
+        until("no change is under way", || world.nodes.is_settled()).await;
+        world.drain(2, 1).await.unwrap();
+        let has = || world.node(1).members().contains_key(&1);
+        until("node 1 has no member of group 1", || !has()).await;
+        world
+            .change(2, |running| async move {
+                running.undrain(1).await.unwrap();
+                running.drain(4).await
+            })
+            .await
+            .unwrap();
+        until_soon("it is asked back", has).await;
+        let copy = |node: u64| {
+            let mut copies = world.node(node).copies().into_iter();
+            copies.find(|copy| copy.group.0 == 1).unwrap()
+        };
+        until_soon("it has some of the log", || copy(1).applied > 0).await;
+        assert!(copy(1).applied < copy(2).applied, "it has all of it");
+        for other in 2..=4 {
+            world.net.cut(1, other);
+            world.net.cut(other, 1);
+        }
+        clock::sleep(Duration::from_secs(5)).await;
+        assert!(!copy(1).leads);
+        world.net.mend();
+        world.until_all_lie_on(&[1, 2, 3]).await;
+        world.all_is_there(&[1, 2, 3], VALUES).await;
+        world.all_is_there(&[1, 2, 3], 1_000..2_200).await;
+    });
+}
+
 /// As `until`, and looks at every moment.
 async fn until_soon(what: &str, is_so: impl Fn() -> bool) {
     let deadline = clock::now() + SOON;

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -21,6 +22,7 @@ use crate::state::apply::Dropped;
 #[derive(Debug, Default)]
 pub(crate) struct Incoming {
     stages: Mutex<BTreeMap<StageId, Watch>>,
+    is_closed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +36,12 @@ impl Incoming {
     pub(crate) fn all_dropped(&self) {
         let mut stages = self.stages.lock();
         stages.values_mut().for_each(|watch| watch.dropped = true);
+    }
+
+    /// This node keeps nothing of the group any more: whatever comes, and is under way, is dropped.
+    pub(crate) fn close(&self) {
+        let _stages = self.stages.lock();
+        self.is_closed.store(true, Ordering::Release);
     }
 
     /// Bytes under this stage begin to come. Look at the state after this.
@@ -74,7 +82,8 @@ impl Watched {
     /// Does it, unless what the stage's bytes were for was dropped since the watch began.
     pub(crate) fn unless_dropped<T>(&self, record: impl FnOnce() -> T) -> Option<T> {
         let stages = self.incoming.stages.lock();
-        let dropped = stages.get(&self.stage).is_some_and(|watch| watch.dropped);
+        let dropped = stages.get(&self.stage).is_some_and(|watch| watch.dropped)
+            || self.incoming.is_closed.load(Ordering::Acquire);
         if dropped && !crate::planted!("no-second-look-at-the-stage") {
             return None;
         }

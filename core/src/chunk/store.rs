@@ -365,11 +365,15 @@ impl Store {
 
     /// Recovery found frames of this stage in the log.
     pub(crate) fn note_recovered(&self, stages: BTreeSet<(VShard, StageId)>) {
-        *self.recovered.lock() = stages;
+        self.recovered.lock().extend(stages);
     }
 
     /// Stages of a group of which recovery found frames, and which this state (applied so far) knows; told once.
-    pub(crate) fn recovered_stages(&self, group: GroupId, applied: u64) -> Vec<(VShard, StageId)> {
+    pub(crate) fn recovered_stages(
+        &self,
+        group: GroupId,
+        applied: u64,
+    ) -> BTreeSet<(VShard, StageId)> {
         let mut recovered = self.recovered.lock();
         let known = |(_, stage): &(VShard, StageId)| stage.group == group && stage.index <= applied;
         let ripe = recovered.extract_if(.., known).collect();

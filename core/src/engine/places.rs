@@ -468,7 +468,12 @@ impl Liveness for Places {
     }
 
     fn moved(&self, item: &Item, from: Place, to: Place) -> Result<bool, String> {
-        self.replace_if(item, from, to)
-            .map_err(|error| error.to_string())
+        let moved = self.replace_if(item, from, to);
+        let moved = moved.map_err(|error| error.to_string())?;
+        if !moved {
+            // Dropped meanwhile. A recovery that finds the copy must not tell of it.
+            self.void(to);
+        }
+        Ok(moved)
     }
 }

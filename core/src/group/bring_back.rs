@@ -29,14 +29,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use minikv_proto::peer::{self, ask, reply};
 use tokio::sync::oneshot;
 
 use super::install::{self, Arrived, Remote};
 use super::raft_handle::RaftHandle;
-use super::raft_types::{decode_vote, encode_vote, term_after};
+use super::raft_types::{decode_vote, encode_vote, term_after, voters_of};
 use super::raft_wire::{vote_in, vote_out};
-use super::{Group, Standing, checkpoint};
+use super::{Group, Standing, checkpoint, replay};
 use crate::env::clock;
 use crate::ids::NodeId;
 use crate::kv::KvError;
@@ -45,8 +47,8 @@ use crate::state::read;
 
 /// How often it is looked whether something is ill; and between two tries.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A leader makes a checkpoint before it answers.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A leader makes a checkpoint before it answers. Asked again, it has most of it already.
+const PATIENCE: Duration = Duration::from_secs(4);
 /// How long a leader waits for what it needs before it answers.
 const READY: Duration = Duration::from_secs(3);
 /// Who was asked to lead instead has so long.
@@ -103,7 +105,7 @@ fn ill(group: &Group) -> Option<Ill> {
 
 async fn cure(group: &Arc<Group>, ill: &Ill) -> Result<(), String> {
     match ill {
-        Ill::Log => bring_back(group).await,
+        Ill::Log if replay::refuses_to_vote(group).is_some() => bring_back(group).await,
         Ill::Rows => {
             step_aside(group).await;
             // Until the switch nobody else may use the directory that it arrives in.
@@ -116,9 +118,10 @@ async fn cure(group: &Arc<Group>, ill: &Ill) -> Result<(), String> {
             start(group).await?;
             taken
         }
-        Ill::Stopped(_) => {
-            let damaged = damaged_entries(group).await;
+        // A disk that could not be read for a while took nothing away, and two such members would wait for each other.
+        Ill::Log | Ill::Stopped(_) => {
             stop(group).await;
+            let damaged = damaged_entries(group).await;
             let applied = group.replica.applied();
             if damaged.iter().any(|index| *index > applied) {
                 let what = "an entry that was not applied is damaged";
@@ -185,9 +188,15 @@ async fn step_aside(group: &Group) {
 async fn whole_state(group: &Arc<Group>) -> Result<(Arrived, peer::RaftVote), String> {
     let peers = group.peers.clone().ok_or("there are no peers")?;
     let mut why = "nobody else is a member".to_owned();
-    for node in others(group) {
-        let asked = ask::What::BringBack(peer::BringBack {});
-        let brought = match peers.ask(node, group.id, asked, PATIENCE).await {
+    // All at once: who does not lead says so, and who cannot be reached keeps nobody waiting.
+    let asked = others(group).into_iter().map(|node| {
+        let what = ask::What::BringBack(peer::BringBack {});
+        let said = peers.ask(node, group.id, what, PATIENCE);
+        async move { (node, said.await) }
+    });
+    let mut asked: FuturesUnordered<_> = asked.collect();
+    while let Some((node, said)) = asked.next().await {
+        let brought = match said {
             Ok(reply::What::Brought(brought)) => brought,
             Ok(_) => {
                 why = format!("node {}: no answer to the question", node.0);
@@ -211,15 +220,18 @@ async fn whole_state(group: &Arc<Group>) -> Result<(Arrived, peer::RaftVote), St
     Err(why)
 }
 
-/// The members that may lead; a state that knows of none asks those it was founded with.
+/// Whoever may lead: the members as this copy knows them, first; they may be others by now, and its rows may be what is damaged.
 fn others(group: &Group) -> Vec<NodeId> {
+    let mut nodes: Vec<NodeId> = Vec::new();
     let members = read::members(&*group.replica.view()).unwrap_or_default();
-    let members = members.into_iter().map(|member| NodeId(member.node));
-    let mut nodes: Vec<NodeId> = members.collect();
-    nodes.extend(group.peers.iter().flat_map(|peers| peers.nodes()));
-    nodes.sort_unstable();
-    nodes.dedup();
-    nodes.retain(|node| *node != group.replica.node);
+    let voters = voters_of(&group.replica.mark()).unwrap_or_default();
+    let known = group.peers.iter().flat_map(|peers| peers.nodes());
+    let all = members.into_iter().map(|member| NodeId(member.node));
+    for node in all.chain(voters.into_iter().flatten()).chain(known) {
+        if node != group.replica.node && !nodes.contains(&node) {
+            nodes.push(node);
+        }
+    }
     nodes
 }
 

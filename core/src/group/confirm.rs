@@ -68,9 +68,7 @@ pub(crate) async fn for_leader(group: &Group) -> Result<peer::Confirmed, String>
     let gaps = gaps(group, 1).await.map_err(|error| error.to_string())?;
     if let Some(gap) = gaps.first() {
         tracing::debug!(group = %group.id, %gap, "not everything is here yet");
-        if let Item::Frame { .. } = gap {
-            group.replica.wants.add_everything();
-        }
+        group.replica.wants.add_everything();
         return Ok(peer::Confirmed::default());
     }
     Ok(peer::Confirmed { index: applied })

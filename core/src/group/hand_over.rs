@@ -73,7 +73,7 @@ async fn tend(group: &Group, asked: Option<Asked>) -> Option<Asked> {
         return Some(Asked::At(at));
     }
     if let Some(Asked::At(_)) = asked {
-        raft.may_lead(true, true);
+        raft.may_lead(group.may_vote(), true);
     }
     if group.log.room().above_soft_mark() {
         return None;

@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -86,9 +87,25 @@ pub(crate) struct Installer {
     arriving: tokio::sync::Mutex<()>,
     /// When the last switch was whose left-overs are still there.
     unswept: Mutex<Option<Instant>>,
+    /// The member leaves: nothing arrives any more.
+    is_closed: AtomicBool,
 }
 
 impl Group {
+    /// The member leaves: what arrives is given up, and nobody uses the directory of arrivals before this is dropped.
+    pub(crate) async fn no_more_arrivals(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        let installer = &self.installer;
+        installer.is_closed.store(true, Ordering::Release);
+        if let Some(pull) = &*installer.current.lock() {
+            let mut progress = pull.progress.lock();
+            if matches!(*progress, Progress::Pulling) {
+                pull.task.abort();
+                *progress = Progress::Ended(Err("the member leaves".to_owned()));
+            }
+        }
+        installer.arriving().await
+    }
+
     /// Clears up behind the last switch; what cannot be read now is tried again while the group runs.
     pub(crate) async fn clear_up(&self) {
         if let Err(error) = clear_up(&self.replica).await {
@@ -99,6 +116,10 @@ impl Group {
 }
 
 impl Installer {
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
     /// Keeps the directory of arrivals for the caller.
     pub(super) async fn arriving(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.arriving.lock().await
@@ -128,9 +149,14 @@ impl Group {
         asked: peer::Install,
     ) -> Result<peer::Installed, String> {
         let vote = asked.vote.ok_or("a checkpoint without a vote")?;
+        if self.installer.is_closed() {
+            return Err("the member leaves".to_owned());
+        }
         let mut current = self.installer.current.lock();
         if let Some(pull) = &*current {
-            let same = (pull.from, pull.checkpoint) == (from, asked.checkpoint);
+            // What a leader offered in another term came to an end in that term.
+            let same =
+                (pull.from, pull.checkpoint, pull.term) == (from, asked.checkpoint, vote.term);
             let mut progress = pull.progress.lock();
             match &*progress {
                 Progress::Ended(ended) if same => {
@@ -165,6 +191,9 @@ impl Group {
         let work = async move {
             let installer = group.installer.clone();
             let alone = installer.arriving.lock().await;
+            if installer.is_closed() {
+                return;
+            }
             let ended = group.pull(from, asked.checkpoint, asked.manifest, vote, &told);
             let ended = ended.await;
             let why = ended.as_ref().err().cloned();
@@ -222,7 +251,12 @@ impl Group {
             }
             *progress = Progress::Switching;
         }
-        raft.install(vote, arrived).await
+        let at = mark_of(&arrived).map_err(|error| error.to_string())?.at;
+        let vote = raft.install(vote, arrived).await?;
+        // openraft passes over what it knows to be agreed on already; the leader takes "done" for "applied".
+        let applied = self.until_applied(at.map_or(0, |at| at.index), PATIENCE);
+        applied.await.map_err(|error| error.to_string())?;
+        Ok(vote)
     }
 }
 
@@ -368,12 +402,12 @@ pub(super) fn sweep(replica: &Arc<Replica>, installer: Arc<Installer>) {
         loop {
             clock::sleep(pause).await;
             let _alone = installer.arriving.lock().await;
+            if installer.is_closed() || *installer.unswept.lock() != Some(switched) {
+                return;
+            }
             let Some(replica) = replica.upgrade() else {
                 return;
             };
-            if *installer.unswept.lock() != Some(switched) {
-                return;
-            }
             match clear_up(&replica).await {
                 Ok(()) => {
                     *installer.unswept.lock() = None;

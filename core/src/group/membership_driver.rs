@@ -92,6 +92,11 @@ async fn round(
         .await
         .map_err(|error| error.to_string())?;
     for _ in 0..STEPS {
+        // What this leader proposed and gave up waiting for may still be agreed on, and change what is to be done.
+        raft.members().await?;
+        let last = group.log.log_state(group.id).last;
+        let applied = group.until_applied(last.map_or(0, |at| at.index), PATIENCE);
+        applied.await.map_err(|error| error.to_string())?;
         let standing = raft.standing();
         if !standing.leads || standing.term != term {
             return Ok(true);
@@ -209,14 +214,18 @@ impl Driver<'_> {
             Step::Rest => return Ok(Went::Waiting),
             Step::Learner(node) => self.agree(Body::Learner(wire::Learner { node })).await?,
             Step::AddLearner(node) => {
-                // After this term's confirmation: all that the node may ever have acknowledged is below.
-                let floor = self.group.replica.applied();
-                self.ask(node, ask::What::Host(peer::Host { floor }))
-                    .await?;
+                self.host(node).await?;
                 within(self.raft.add_learner(node)).await?;
             }
             Step::Confirm(node) => {
-                let said = self.ask(node, ask::What::Confirm(peer::Confirm {})).await?;
+                let said = match self.ask(node, ask::What::Confirm(peer::Confirm {})).await {
+                    Ok(said) => said,
+                    Err(why) => {
+                        // It may have said that it hosts the group, and have died before it wrote that down.
+                        self.host(node).await?;
+                        return Err(why);
+                    }
+                };
                 let index = match said {
                     reply::What::Confirmed(said) => said.index,
                     _ => 0,
@@ -285,6 +294,16 @@ impl Driver<'_> {
             Ok(other) => Err(format!("{other:?}")),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Has a node make room for the group; one that has it already changes nothing.
+    async fn host(&self, node: u64) -> Result<(), String> {
+        let host = peer::Host {
+            // After this term's confirmation: all that the node may ever have acknowledged is below.
+            floor: self.group.replica.applied(),
+            term: self.term,
+        };
+        self.ask(node, ask::What::Host(host)).await.map(drop)
     }
 
     async fn ask(&self, node: u64, what: ask::What) -> Result<reply::What, String> {

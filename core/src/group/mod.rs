@@ -195,7 +195,8 @@ impl Group {
             Some(peers) => peers.clone(),
             None => Arc::new(NoPeers),
         };
-        RaftHandle::start(self.replica.node, self.id, log, state, peers).await
+        let node = self.replica.node;
+        RaftHandle::start(node, self.id, log, state, peers, self.may_vote()).await
     }
 
     pub(crate) fn raft(&self) -> Option<RaftHandle> {

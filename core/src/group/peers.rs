@@ -19,7 +19,7 @@ pub(crate) struct PeerError {
 
 /// Asks members on other nodes.
 pub(crate) trait Peers: Send + Sync + 'static {
-    /// The nodes that are known before any group is.
+    /// The nodes that are known without any group: those that this one was founded with or met first, and the cluster's.
     fn nodes(&self) -> Vec<NodeId>;
 
     /// Asks `group`'s member on `to`, and waits so long for what it says.

@@ -80,7 +80,7 @@ pub(crate) struct RaftHandle {
     raft: openraft::Raft<Types, StateMachine>,
 }
 
-fn config(group: GroupId) -> Config {
+fn config(group: GroupId, may_campaign: bool) -> Config {
     Config {
         cluster_name: group.to_string(),
         heartbeat_interval: 150,
@@ -98,20 +98,23 @@ fn config(group: GroupId) -> Config {
         // Purging too: up to the durable checkpoint, minus bytes for members that lag.
         max_in_snapshot_log_to_keep: u64::MAX,
         install_snapshot_timeout: 600_000,
+        // The log of a member that came back begins with memberships of long ago, in which it may be the only voter.
+        enable_elect: may_campaign,
         ..Config::default()
     }
 }
 
 impl RaftHandle {
-    /// Recovers this member's Raft state and starts it.
+    /// Recovers this member's Raft state and starts it. `may_campaign`: as in `may_lead`.
     pub(crate) async fn start(
         node: NodeId,
         group: GroupId,
         log: RaftLog,
         state: StateMachine,
         peers: Arc<dyn Peers>,
+        may_campaign: bool,
     ) -> Result<RaftHandle, String> {
-        let config = config(group)
+        let config = config(group, may_campaign)
             .validate()
             .map_err(|error| error.to_string())?;
         let network = RaftNetwork { group, peers };

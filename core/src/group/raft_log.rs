@@ -10,7 +10,7 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, RangeBounds, RangeInclusive};
 
 use futures::stream::{self, Stream, StreamExt};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
@@ -112,6 +112,17 @@ impl RaftLogReader<Types> for RaftLog {
             .vote
             .map(decode_vote)
             .transpose()
+    }
+
+    /// The last entry of each leader, from what the log knows without reading: a start must not depend on entries that it
+    /// does not need, one of which may be damaged.
+    async fn get_key_log_ids(
+        &mut self,
+        range: RangeInclusive<RaftLogId>,
+    ) -> io::Result<Vec<RaftLogId>> {
+        let range = range.start().index..=range.end().index;
+        let last_of_leaders = self.log().last_of_leaders(self.group, range);
+        Ok(last_of_leaders.into_iter().map(from_log_id).collect())
     }
 
     async fn limited_get_log_entries(

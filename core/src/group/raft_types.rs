@@ -21,6 +21,7 @@ use openraft::{EntryPayload, LogId, Membership, StoredMembership, Vote};
 use prost::Message;
 
 use crate::env::runtime::EnvRuntime;
+use crate::ids::NodeId;
 use crate::log::{self, LogEntry};
 
 openraft::declare_raft_types!(
@@ -161,7 +162,7 @@ const TERM_JUMP: u64 = 1 << 20;
 pub(crate) fn term_after(
     vote: Option<Bytes>,
     last: Option<log::LogId>,
-    node: crate::ids::NodeId,
+    node: NodeId,
 ) -> io::Result<Bytes> {
     let voted = vote.map(decode_vote).transpose()?;
     let voted = voted.map_or(0, |vote| vote.leader_id.term);
@@ -169,13 +170,15 @@ pub(crate) fn term_after(
     Ok(encode_vote(&Vote::new(term, node.0)))
 }
 
-/// How many voters the membership of a state has; 0: it has none yet.
-pub(crate) fn voters_of(mark: &super::replica::Mark) -> io::Result<usize> {
+/// The voters of a state's membership, in two sets while they change; none: it has no membership yet.
+pub(crate) fn voters_of(mark: &super::replica::Mark) -> io::Result<Vec<BTreeSet<NodeId>>> {
     if mark.membership.is_empty() {
-        return Ok(0);
+        return Ok(Vec::new());
     }
     let stored = decode_stored_membership(mark.membership.clone())?;
-    Ok(stored.membership().voter_ids().count())
+    let sets = stored.membership().get_joint_config().iter();
+    let sets = sets.map(|set| set.iter().copied().map(NodeId).collect());
+    Ok(sets.collect())
 }
 
 pub(crate) fn decode_vote(bytes: Bytes) -> io::Result<RaftVote> {

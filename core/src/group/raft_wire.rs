@@ -233,7 +233,9 @@ impl RaftHandle {
 }
 
 impl RaftHandle {
-    /// Has openraft switch to a checkpoint of the leader with this vote; the vote that this member then has.
+    /// Has openraft switch to a checkpoint of the leader with this vote; the vote that this member then has. An error if it
+    /// has a newer one: then nothing was switched, and a leader that has that newer vote by now would take the answer for a
+    /// success, and count on what is not here.
     pub(super) async fn install(
         &self,
         vote: peer::RaftVote,
@@ -242,7 +244,11 @@ impl RaftHandle {
         let vote = vote_in(Some(vote)).map_err(said)?;
         let snapshot = arrived_snapshot(arrived).map_err(said)?;
         let installed = self.raft().install_full_snapshot(vote, snapshot).await;
-        Ok(vote_out(&installed.map_err(said)?.vote))
+        let now = installed.map_err(said)?.vote;
+        if now != vote && !crate::planted!("refused-state-is-installed") {
+            return Err(format!("not taken from {vote}: it is {now} by now"));
+        }
+        Ok(vote_out(&now))
     }
 }
 

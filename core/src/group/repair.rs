@@ -61,8 +61,11 @@ async fn round(group: &Group) -> Result<(), KvError> {
     if group.peers.is_none() || group.lacks_rows() {
         return Ok(());
     }
-    if group.replica.wants.take_everything() {
-        look_for_everything(group).await.map_err(unreadable)?;
+    if group.replica.wants.take_everything()
+        && let Err(error) = look_for_everything(group).await
+    {
+        group.replica.wants.add_everything();
+        return Err(unreadable(error));
     }
     for want in group.replica.wants.take() {
         match get(group, &want.run, 0..want.run.count, want.is_bad).await {
@@ -212,7 +215,11 @@ async fn get(
     let got = stream::iter(missing.iter().map(Ok))
         .try_for_each_concurrent(SIDE_BY_SIDE, |piece| get_frame(group, run, piece, &watched));
     match got.await {
-        Ok(()) | Err(NotKept::Closed) => Ok(true),
+        Ok(()) => Ok(true),
+        // Dropped; or all rows were replaced, and the new ones name it still.
+        Err(NotKept::Closed) => {
+            Ok(!is_named(&*replica.view(), run.vshard, run.stage).map_err(unreadable)?)
+        }
         Err(NotKept::OtherBytes(what)) => Err(KvError::Damaged(what)),
         Err(NotKept::Failed(error)) => {
             tracing::debug!(group = %group.id, %error, "a frame is still missing");
@@ -345,12 +352,25 @@ async fn judge_recovered(group: &Group) -> Result<(), EngineError> {
     if group.lacks_rows() || crate::planted!("recovered-frames-not-judged") {
         return Ok(());
     }
-    let mut by_vshard: BTreeMap<VShard, BTreeSet<StageId>> = BTreeMap::new();
-    for (vshard, stage) in replica.store.recovered_stages(group.id, replica.applied()) {
-        by_vshard.entry(vshard).or_default().insert(stage);
-    }
-    if by_vshard.is_empty() {
+    let recovered = replica.store.recovered_stages(group.id, replica.applied());
+    if recovered.is_empty() {
         return Ok(());
+    }
+    let judged = forget_unnamed(group, &recovered).await;
+    if judged.is_err() {
+        replica.store.note_recovered(recovered);
+    }
+    judged
+}
+
+async fn forget_unnamed(
+    group: &Group,
+    recovered: &BTreeSet<(VShard, StageId)>,
+) -> Result<(), EngineError> {
+    let replica = &group.replica;
+    let mut by_vshard: BTreeMap<VShard, BTreeSet<StageId>> = BTreeMap::new();
+    for (vshard, stage) in recovered {
+        by_vshard.entry(*vshard).or_default().insert(*stage);
     }
     for (vshard, stages) in &mut by_vshard {
         read::named_by_vshard(&*replica.view(), *vshard, &mut |named| match named {

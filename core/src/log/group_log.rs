@@ -14,7 +14,7 @@
 //! * an entry leaves the cache only after its place is known.
 
 use std::collections::VecDeque;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use bytes::Bytes;
 
@@ -151,6 +151,26 @@ impl GroupLog {
     }
 
     /// Name of the entry at `index`, or of the purge point.
+    /// As `Log::last_of_leaders`.
+    pub(super) fn last_of_leaders(&self, range: RangeInclusive<u64>) -> Vec<LogId> {
+        // Each but the last ends where the next one begins.
+        let ends = self
+            .reigns
+            .iter()
+            .filter_map(|reign| reign.from.checked_sub(1));
+        let inside = ends.filter(|end| range.contains(end) && end < range.end());
+        let mut found: Vec<LogId> = Vec::new();
+        for id in inside
+            .chain([*range.end()])
+            .filter_map(|index| self.id(index))
+        {
+            // The entry that was purged last may be of the same leader as the next one.
+            found.pop_if(|before| (before.term, before.node) == (id.term, id.node));
+            found.push(id);
+        }
+        found
+    }
+
     pub(super) fn id(&self, index: u64) -> Option<LogId> {
         if let Some(purged) = self.purged
             && purged.index == index

@@ -6,7 +6,7 @@
 //! * a call that returns an error changed nothing, and its ack is dropped uncalled.
 
 use std::future::Future;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -204,6 +204,12 @@ impl Log {
     /// Name of the entry at `index`, or of the purge point if it is there.
     pub fn entry_id(&self, group: GroupId, index: u64) -> Option<LogId> {
         self.shared.find(group)?.with(|log| log.id(index))
+    }
+
+    /// Of the entries of `range` that are here (or of the purge point), the last of each leader, ascending.
+    pub fn last_of_leaders(&self, group: GroupId, range: RangeInclusive<u64>) -> Vec<LogId> {
+        let cell = self.shared.find(group);
+        cell.map_or_else(Vec::new, |cell| cell.with(|log| log.last_of_leaders(range)))
     }
 
     /// Bytes appended for a group since the log was opened, and those found then. Only differences mean something.

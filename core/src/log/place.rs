@@ -12,7 +12,7 @@
 
 use std::fmt;
 
-use crate::ids::{ChunkId, PayloadId};
+use crate::ids::{ChunkId, GroupId, PayloadId};
 
 /// One of the two append streams of a node's log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -144,6 +144,16 @@ pub enum Item {
         /// Number of the frame within the chunk, from 0.
         frame: u32,
     },
+}
+
+impl Item {
+    /// The group whose rows name it.
+    pub fn group(&self) -> GroupId {
+        match self {
+            Item::Payload(payload) => payload.group,
+            Item::Frame { chunk, .. } => chunk.stage.group,
+        }
+    }
 }
 
 impl fmt::Display for Item {

@@ -110,11 +110,7 @@ impl Node {
         let items = self.store.places.items_in(&segments).map_err(unreadable)?;
         let mut here: BTreeMap<GroupId, BTreeSet<Item>> = BTreeMap::new();
         for (item, _) in items.into_values().flatten() {
-            let group = match &item {
-                Item::Frame { chunk, .. } => chunk.stage.group,
-                Item::Payload(payload) => payload.group,
-            };
-            here.entry(group).or_default().insert(item);
+            here.entry(item.group()).or_default().insert(item);
         }
         let mut loose = Vec::new();
         for group in self.router.groups.data() {

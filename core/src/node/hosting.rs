@@ -29,7 +29,7 @@ use minikv_proto::row;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use super::hosted_file::{HostedGroups, Hosting};
+use super::hosted_file::{HostedGroups, Hosting, Reach};
 use super::identity::Identity;
 use super::start::{Storage, limits, one_up};
 use super::transport::Steward;
@@ -41,12 +41,12 @@ use crate::group::checkpoint::Pressure;
 use crate::group::elsewhere::{Elsewhere, NotHere};
 use crate::group::install::Arrivals;
 use crate::group::peers::Peers;
+use crate::group::raft_types::term_after;
 use crate::group::registry::Registry;
 use crate::group::replica::Replica;
 use crate::group::roster::Roster;
-use crate::group::{Group, Standing, bring_back, membership_driver, repair};
+use crate::group::{Group, Standing, bring_back, membership_driver, repair, replay};
 use crate::ids::{GroupId, NodeId};
-use crate::log::Item;
 use crate::shard::router::Router;
 use crate::state::read;
 
@@ -147,7 +147,7 @@ impl Hosts {
     }
 
     /// Has a member of a group here.
-    async fn begin(&self, id: GroupId, floor: u64) -> Result<(), String> {
+    async fn begin(&self, id: GroupId, asked: peer::Host) -> Result<(), String> {
         if self.registry().find(id).is_some() {
             return Ok(());
         }
@@ -162,16 +162,36 @@ impl Hosts {
             ));
         }
         let mut listed = self.listed.lock().await;
-        if self.registry().find(id).is_some() || self.closed.load(Ordering::Acquire) {
+        if self.closed.load(Ordering::Acquire) {
+            return Err("this node stops".to_owned());
+        }
+        if self.registry().find(id).is_some() {
             return Ok(());
         }
         let said = |error: StartError| error.to_string();
-        if let Some(Hosting::Leaving(vote)) = listed.0.get(&id).cloned() {
-            forget(&self.storage, &self.options.data_dir, id, vote)
-                .await
-                .map_err(said)?;
+        let before = match listed.0.get(&id).cloned() {
+            Some(Hosting::Leaving { vote, reach }) => {
+                let forgotten = forget(&self.storage, &self.options.data_dir, id, vote);
+                forgotten.await.map_err(said)?;
+                reach
+            }
+            Some(Hosting::Left(reach) | Hosting::Hosted { before: reach, .. }) => reach,
+            None => Reach::default(),
+        };
+        // All that this node acknowledged, and that was agreed on, must lie at or below the floor: so it does if a leader of a
+        // later term said it, or this term's said no less. Who asked long ago asks again, if it still leads.
+        let (floor, asked) = (
+            asked.floor,
+            Reach {
+                term: asked.term,
+                index: asked.floor,
+            },
+        );
+        if asked < before {
+            return Err(format!("{id}: a leader of long ago asks"));
         }
-        listed.0.insert(id, Hosting::Hosted(floor));
+        let before = before.max(asked);
+        listed.0.insert(id, Hosting::Hosted { floor, before });
         self.write(&listed).await?;
         let (options, peers) = (&self.options, self.peers.clone());
         let group = self.storage.group(
@@ -200,10 +220,19 @@ impl Hosts {
             return Ok(());
         }
         let mut listed = self.listed.lock().await;
-        if let Some(hosting @ Hosting::Hosted(_)) = listed.0.get_mut(&id) {
-            *hosting = Hosting::Hosted(0);
-            self.write(&listed).await?;
-            group.set_floor(0);
+        let Some(Hosting::Hosted { floor, .. }) = listed.0.get_mut(&id) else {
+            return Ok(());
+        };
+        let was = std::mem::take(floor);
+        if let Err(why) = self.write(&listed).await {
+            if let Some(Hosting::Hosted { floor, .. }) = listed.0.get_mut(&id) {
+                *floor = was;
+            }
+            return Err(why);
+        }
+        group.set_floor(0);
+        if let Some(raft) = group.raft().filter(|_| !group.log.is_sick()) {
+            raft.may_lead(true, true);
         }
         Ok(())
     }
@@ -224,6 +253,17 @@ impl Hosts {
             }
             if let Err(why) = self.leave(&group).await {
                 tracing::debug!(group = %group.id, why, "this node keeps its member for now");
+            }
+        }
+        let listed = &mut *self.listed.lock().await;
+        let leaving = |(id, hosting): (&GroupId, &Hosting)| {
+            let is_leaving = matches!(hosting, Hosting::Leaving { .. });
+            is_leaving.then_some(*id)
+        };
+        let begun: Vec<GroupId> = listed.0.iter().filter_map(leaving).collect();
+        for id in begun {
+            if let Err(why) = self.remove(id, listed).await {
+                tracing::warn!(group = %id, why, "what a member left is not removed yet");
             }
         }
     }
@@ -255,18 +295,46 @@ impl Hosts {
         if let Some(raft) = raft {
             raft.stop().await;
         }
-        let vote = self.storage.log.log_state(id).vote.unwrap_or_default();
-        listed.0.insert(id, Hosting::Leaving(vote.clone()));
+        // Nothing of it comes any more: neither a whole state, nor a frame of an upload.
+        let _arrivals = group.no_more_arrivals().await;
+        group.replica.incoming.close();
+        let log = self.storage.log.log_state(id);
+        let vote = match replay::refuses_to_vote(group) {
+            // It may have voted in a term that it does not remember.
+            Some(_) => term_after(log.vote, log.last, self.node()),
+            None => Ok(log.vote.unwrap_or_default()),
+        };
+        let vote = vote.map_err(|error| error.to_string())?;
+        let reach = log.last.map_or(Reach::default(), |at| Reach {
+            term: at.term,
+            index: at.index,
+        });
+        let reach = match listed.0.get(&id) {
+            Some(Hosting::Hosted { before, .. }) => reach.max(*before),
+            _ => reach,
+        };
+        listed.0.insert(id, Hosting::Leaving { vote, reach });
         self.write(&listed).await?;
-        // Who reads from it still holds it.
+        // Who reads from it, or writes to it, still holds it.
         let until = clock::now() + GRACE;
-        while Arc::strong_count(&group.replica) > 1 && clock::now() < until {
+        let is_held = || Arc::strong_count(group) > 1 || Arc::strong_count(&group.replica) > 1;
+        while is_held() && clock::now() < until {
             clock::sleep(Duration::from_millis(50)).await;
         }
+        self.remove(id, &mut listed).await
+    }
+
+    /// Ends what `leave` began, in this run or before. Fails it, it is done again.
+    async fn remove(&self, id: GroupId, listed: &mut HostedGroups) -> Result<(), String> {
+        let Some(Hosting::Leaving { vote, reach }) = listed.0.get(&id).cloned() else {
+            return Ok(());
+        };
+        // Durable before anything goes.
+        self.write(listed).await?;
         let forgotten = forget(&self.storage, &self.options.data_dir, id, vote).await;
         forgotten.map_err(|error| error.to_string())?;
-        listed.0.remove(&id);
-        self.write(&listed).await?;
+        listed.0.insert(id, Hosting::Left(reach));
+        self.write(listed).await?;
         tracing::info!(group = %id, "this node has no member of a group any more");
         Ok(())
     }
@@ -321,12 +389,12 @@ impl Hosts {
 }
 
 impl Steward for Weak<Hosts> {
-    fn host(&self, group: GroupId, floor: u64) -> BoxFuture<'_, Result<(), String>> {
+    fn host(&self, group: GroupId, asked: peer::Host) -> BoxFuture<'_, Result<(), String>> {
         let hosts = self.upgrade();
         Box::pin(async move {
             let hosts = hosts.ok_or("this node stops")?;
             // On a thread: files are opened.
-            let begun = task::spawn_thread("host", async move { hosts.begin(group, floor).await });
+            let begun = task::spawn_thread("host", async move { hosts.begin(group, asked).await });
             begun.await.unwrap_or_else(|error| Err(error.to_string()))
         })
     }
@@ -399,11 +467,7 @@ pub(super) async fn forget(
     loop {
         let page = places.items(after.as_ref(), PAGE).map_err(engine)?;
         for item in &page {
-            let of = match item {
-                Item::Payload(payload) => payload.group,
-                Item::Frame { chunk, .. } => chunk.stage.group,
-            };
-            if of == id {
+            if item.group() == id {
                 places.remove(item).map_err(engine)?;
             }
         }

@@ -16,6 +16,7 @@
 //!   incarnation, which is part of every stage and upload id, is raised before anything else is agreed on;
 //! * only a single voter is treated so: with others there are peers that have what is lost here.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -216,6 +217,7 @@ async fn look(group: &Group, directory: Option<&Group>) -> Result<Recovery, Reco
     }
     let mark = group.replica.mark();
     let voters = voters_of(&mark).map_err(|error| failed(group.id, error))?;
+    let voters = voters.iter().flatten().collect::<BTreeSet<_>>().len();
     alone(group.id, voters)?;
     let last = group.log.log_state(group.id).last.map_or(0, |at| at.index);
     for index in found.kept + 1..=last {
@@ -320,7 +322,14 @@ async fn make_whole(
 
     let raft_log = RaftLog::new(storage.store.clone(), id);
     let machine = StateMachine::new(group.replica.clone());
-    let raft = RaftHandle::start(group.replica.node, id, raft_log, machine, Arc::new(NoPeers));
+    let raft = RaftHandle::start(
+        group.replica.node,
+        id,
+        raft_log,
+        machine,
+        Arc::new(NoPeers),
+        true,
+    );
     let raft = raft.await.map_err(|error| failed(id, error))?;
     group.set_raft(Some(raft.clone()));
     let raised = raise(group, &raft).await;

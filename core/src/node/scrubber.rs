@@ -385,11 +385,7 @@ impl Node {
             }
             Err(ReadFault::Other(KvError::Damaged(_))) => {
                 self.found(pass, 1);
-                let group = match &item {
-                    Item::Frame { chunk, .. } => chunk.stage.group,
-                    Item::Payload(payload) => payload.group,
-                };
-                if let Ok(group) = self.router.groups.get(group) {
+                if let Ok(group) = self.router.groups.get(item.group()) {
                     group.replica.wants.add_bad_item(item);
                 }
                 0

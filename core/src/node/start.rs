@@ -156,11 +156,12 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
     let (listed, is_new) = listed(&storage, &identity, &options).await?;
     let mut groups = Vec::new();
     for (id, hosting) in &listed.0 {
+        let Hosting::Hosted { floor, .. } = hosting else {
+            continue;
+        };
         let group = storage.group(*id, &identity, &options, &grown, &pressure, peers.clone());
         let group = group.await?;
-        if let Hosting::Hosted(floor) = hosting {
-            group.set_floor(*floor);
-        }
+        group.set_floor(*floor);
         groups.push(group);
     }
     let registry = Arc::new(Registry::new(groups));
@@ -252,15 +253,15 @@ async fn listed(
         };
         return Ok((begun_with, true));
     };
-    let mut left = Vec::new();
-    for (id, hosting) in &listed.0 {
-        if let Hosting::Leaving(vote) = hosting {
+    let mut any_left = false;
+    for (id, hosting) in &mut listed.0 {
+        if let Hosting::Leaving { vote, reach } = hosting {
             hosting::forget(storage, dir, *id, vote.clone()).await?;
-            left.push(*id);
+            *hosting = Hosting::Left(*reach);
+            any_left = true;
         }
     }
-    if !left.is_empty() {
-        listed.0.retain(|id, _| !left.contains(id));
+    if any_left {
         let written = listed.write(&*storage.disk, dir).await;
         written.map_err(StartError::io("write hosted groups", dir))?;
     }
@@ -329,9 +330,15 @@ impl Storage {
             blob_queue_bytes: limits.frame_window_bytes,
             ..LogOptions::default()
         };
+        // Of a group that left, what lies behind the table's mark would be told again.
+        let here = HostedGroups::read(&*env.disk, dir).await?;
+        let is_here = |group| here.as_ref().is_none_or(|here| here.is_here(group));
         let mut fault = None;
         let mut stages = BTreeSet::new();
         let mut seen = |seen: crate::log::Seen| {
+            if !is_here(seen.item.group()) {
+                return;
+            }
             if let Item::Frame { chunk, .. } = seen.item {
                 stages.insert((chunk.vshard, chunk.stage));
             }
@@ -517,7 +524,14 @@ pub(super) async fn one_up(group: &Arc<Group>, voters: &[NodeId]) -> Result<(), 
         group.stand(group.hurt(&stop));
         return Ok(());
     }
-    let raft = group.start_raft().await.map_err(failed)?;
+    let raft = match group.start_raft().await {
+        // The other groups of this node go on, and this one is brought back.
+        Err(why) if group.peers.is_some() => {
+            group.stand(group.hurt(&why));
+            return Ok(());
+        }
+        raft => raft.map_err(failed)?,
+    };
     if voters.first() == Some(&group.replica.node) {
         raft.form(voters).await.map_err(failed)?;
     }

@@ -33,6 +33,7 @@ use crate::env::task::JoinHandle;
 use crate::env::{clock, task};
 use crate::group::Group;
 use crate::group::peers::{PeerError, Peers};
+use crate::group::raft_types::voters_of;
 use crate::group::registry::Registry;
 use crate::group::roster::Roster;
 use crate::group::{confirm, touch};
@@ -50,7 +51,7 @@ pub(super) struct Transport {
 /// Questions that are of the node and its groups, not of one group's member.
 pub(super) trait Steward: Send + Sync {
     /// Has a member of this group on this node.
-    fn host(&self, group: GroupId, floor: u64) -> BoxFuture<'_, Result<(), String>>;
+    fn host(&self, group: GroupId, asked: peer::Host) -> BoxFuture<'_, Result<(), String>>;
     /// Notes durably that the member of a group has caught up since it came, if it has.
     fn caught_up(&self, group: GroupId) -> BoxFuture<'_, Result<(), String>>;
     /// Who the members of a group are, if this node's member leads it.
@@ -256,8 +257,11 @@ impl Inner {
     /// Whether the member may vote, campaign and acknowledge.
     fn takes_part(&self, member: &Group) -> bool {
         let voters = || -> Vec<BTreeSet<NodeId>> {
-            let raft = member.raft();
-            raft.map(|raft| raft.voters()).unwrap_or_default()
+            match member.raft() {
+                Some(raft) => raft.voters(),
+                // Damaged, it does not run; who its members are it knows all the same.
+                None => voters_of(&member.replica.mark()).unwrap_or_default(),
+            }
         };
         self.boots.lets(member.id, voters)
     }
@@ -284,7 +288,7 @@ impl Inner {
                 return joined.map_or_else(failed, reply::What::Joined);
             }
             (ask::What::Host(asked), Some(steward)) => {
-                let hosted = steward.host(group, asked.floor).await;
+                let hosted = steward.host(group, asked).await;
                 return hosted.map_or_else(failed, |()| reply::What::Hosted(peer::Hosted {}));
             }
             (confirm @ ask::What::Confirm(_), Some(steward)) => {
@@ -378,8 +382,10 @@ impl Inner {
     fn may_ask(&self, group: GroupId, what: &ask::What) -> bool {
         match what {
             ask::What::Vote(_) | ask::What::PreVote(_) | ask::What::BringBack(_) => {
-                let member = self.member(group);
-                member.is_some_and(|member| member.may_vote() && self.takes_part(&member))
+                let is_to_lead = !matches!(what, ask::What::BringBack(_));
+                self.member(group).is_some_and(|member| {
+                    self.takes_part(&member) && (member.may_vote() || !is_to_lead)
+                })
             }
             _ => true,
         }
@@ -402,7 +408,13 @@ impl Drop for Place {
 
 impl Peers for Asking {
     fn nodes(&self) -> Vec<NodeId> {
-        self.0.boots.founders().collect()
+        let mut nodes: BTreeSet<NodeId> = self.0.boots.founders().collect();
+        nodes.extend(
+            self.0
+                .roster
+                .with(|known| known.present().collect::<Vec<_>>()),
+        );
+        nodes.into_iter().collect()
     }
 
     fn ask(

@@ -279,11 +279,10 @@ impl Applying<'_> {
         }
         for (key, row) in shorts {
             let short: row::Short = crate::state::ledger::decode(&key, row)?;
-            let mut have: BTreeSet<u64> = short.have.iter().copied().collect();
-            have.insert(admit.node);
-            have.remove(&admit.retire);
-            let majority = after.intersection(&have).count() * 2 > after.len();
-            if short.missing.contains(&admit.node) || !majority {
+            // Who was admitted confirmed that it has everything: whoever is not said to miss its copy has it.
+            let missing: BTreeSet<u64> = short.missing.iter().copied().collect();
+            let majority = after.difference(&missing).count() * 2 > after.len();
+            if missing.contains(&admit.node) || !majority {
                 return Err(TryAgain::NotYet.into());
             }
         }

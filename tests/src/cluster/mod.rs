@@ -166,6 +166,7 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
     let clients = Clients::new(nodes.clone(), trace.clone(), keys);
     let versions = Versions::new(clients.clone());
     let buckets = Buckets::new(clients.clone());
+    let has_healed = Arc::new(AtomicBool::new(false));
     let mut world = World {
         seed,
         plan,
@@ -180,10 +181,11 @@ async fn world(seed: u64, plan: Plan) -> Outcome {
         aim,
         moments,
         outcome: Outcome::default(),
+        has_healed: has_healed.clone(),
     };
     let installs = Arc::new(Mutex::new(BTreeMap::new()));
     task::spawn(look(nodes.clone(), copies.clone(), installs.clone()));
-    task::spawn(bury(nodes.clone()));
+    task::spawn(bury(nodes.clone(), has_healed.clone()));
     let gaps = Arc::new(Mutex::new(Vec::new()));
     task::spawn(look_for_gaps(nodes.clone(), gaps.clone()));
     if let Err(what) = world.live().await {
@@ -242,11 +244,16 @@ async fn look(
     }
 }
 
-/// A node whose log has failed ends, as its process would.
-async fn bury(nodes: Nodes) {
+/// A node whose log has failed ends, as its process would. Whoever ends because of what its disk did before everything healed
+/// is started again.
+async fn bury(nodes: Nodes, has_healed: Arc<AtomicBool>) {
     loop {
         clock::sleep(LOOK_EVERY / 2).await;
-        nodes.end_failed();
+        for node in nodes.end_failed() {
+            if has_healed.load(Ordering::Relaxed) {
+                nodes.start(node);
+            }
+        }
     }
 }
 
@@ -278,6 +285,7 @@ struct World {
     aim: Aim,
     moments: Moments,
     outcome: Outcome,
+    has_healed: Arc<AtomicBool>,
 }
 
 impl World {
@@ -322,6 +330,7 @@ impl World {
         if let Some(working) = working_operator {
             working.abort();
         }
+        self.has_healed.store(true, Ordering::Relaxed);
         storm.heal();
         self.until("every node has started", || self.all_running())
             .await?;
@@ -340,6 +349,8 @@ impl World {
         self.outcome.refused = self.nodes.out().len();
         let healed = now();
         for node in self.nodes.whole() {
+            self.until("every node has started", || self.all_running())
+                .await?;
             let Some((kv, scope)) = self.nodes.door(node) else {
                 return Err(format!("node {node} does not run after healing"));
             };

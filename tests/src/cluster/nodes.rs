@@ -445,8 +445,9 @@ impl Nodes {
         }
     }
 
-    /// Nodes whose log has failed for good end, as their processes would.
-    pub fn end_failed(&self) {
+    /// Nodes whose log has failed for good end, as their processes would. Which.
+    pub fn end_failed(&self) -> Vec<u64> {
+        let mut ended = Vec::new();
         for node in 1..=self.count() {
             let failure = self
                 .running(node)
@@ -458,7 +459,9 @@ impl Nodes {
                 false => self.shared.failed.lock().push(what),
             }
             self.crash(node, None);
+            ended.push(node);
         }
+        ended
     }
 
     /// What a node has on its disk.

@@ -226,6 +226,28 @@ fn the_short_list_forgets_a_node_that_left() {
     w.check();
 }
 
+/// A member is lost for good while a copy of its is missing: the others are replaced all the same, one after the other.
+#[test]
+fn a_copy_that_a_lost_member_lacks_does_not_stop_changes() {
+    let mut w = World::new();
+    let b = w.bucket(1, Versioning::Off);
+    three_members(&mut w);
+    let (stage, _) = claim(&mut w, b, "k", &[1, 3]);
+    assert_eq!(short_items(&w), [(stage.index, vec![2])]);
+    for (node, retire) in [(4, 3), (5, 1)] {
+        let entered = learner(&mut w, node);
+        assert!(matches!(
+            admit(&mut w, node, retire, entered),
+            Answer::Done(_)
+        ));
+        w.done(Body::Retired(wire::Retired {
+            node: retire,
+            term: 0,
+        }));
+    }
+    w.check();
+}
+
 /// A node that left removed everything, and came again: what it acknowledged before, and what it said and that is late, is of
 /// bytes that it has no more (`simulate --faults all,membership`, seed 34).
 #[test]
