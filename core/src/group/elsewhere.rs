@@ -2,26 +2,32 @@
 //! for the rows that they need.
 //!
 //! ```text
-//!   look(rows)     which rows does it ask for?  none yet ── fetch all of them, of one moment ── look again
+//!   look(rows)     which rows does it ask for?  none yet ── fetch them, of one moment ── look again
 //!                                                            └── until it asks for nothing that was not fetched
 //! ```
 //! Always true:
-//! * an answer rests on rows of one moment, which a majority confirmed after the question: what was fetched before is
-//!   fetched again together with what was missing;
-//! * what a look says while rows were missing is thrown away: a row that was not fetched is not a row that is not there;
-//! * nothing of such a group is kept here, and nobody is told anything about it from here.
+//! * an answer rests on rows of one moment, which a majority confirmed after the question: what is missing is asked for of the
+//!   moment that is held there, or everything is fetched again of a new one;
+//! * what a look says while rows were missing is thrown away;
+//! * a message is of about 1 MiB, however much a look asks for, and what one read holds here is bounded (`MOST`);
+//! * nothing of such a group is kept here longer than a read takes.
+//!
+//! A moment is held once an answer was full. Before that, everything is asked for again with what was missing: that is less
+//! than one message, and most reads need no second one.
+//!
+//! Elsewhere: what was fetched, as a look sees it (`fetched`); what a member answers (`moments`).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use minikv_proto::peer::{self, ask, reply};
-use parking_lot::Mutex;
+use minikv_proto::peer::{ask, reply};
 
 use super::Group;
+use super::fetched::{Rows, Wishes};
+use super::peers::Peers;
 use super::read::unreadable;
 use crate::engine::damage::{Damage, Healed};
 use crate::engine::export::Export;
@@ -40,11 +46,10 @@ const ASK: Duration = Duration::from_secs(3);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(50);
 /// A look that asks for more and more is given up after so many rounds.
-const ROUNDS: usize = 40;
-/// Rows of a scan that are fetched at first; four times as many whenever they are not enough.
-const ROWS: u32 = 64;
-/// Bytes of one answer, about.
-const ANSWER: usize = 1 << 20;
+const ROUNDS: usize = 200;
+/// Bytes of rows that one read may need: a page of a thousand objects with the longest metadata, out of one group, is about 41
+/// MiB; the parts of the largest upload are 12.
+const MOST: usize = 64 << 20;
 
 /// The way to a group that lies elsewhere.
 pub(crate) struct Elsewhere {
@@ -123,26 +128,33 @@ impl Group {
             let view = self.read().await?;
             return look(&*view).map_err(unreadable);
         };
-        let mut wishes = Wishes::default();
-        let mut rows = Rows::default();
+        // Boxed, as what is rare is: every read would carry its state about.
+        Box::pin(self.ask_elsewhere(way, look)).await
+    }
+
+    async fn ask_elsewhere<T>(
+        &self,
+        way: &Elsewhere,
+        look: impl Fn(&dyn View) -> Result<T, EngineError>,
+    ) -> Result<T, KvError> {
+        let peers = self.peers.as_ref();
+        let peers = peers.ok_or_else(|| self.unavailable("this node has no peers"))?;
+        let mut rows = Fetching::default();
         for _ in 0..ROUNDS {
-            let (seen, more) = {
-                let view = Fetched {
-                    rows: &rows,
-                    wishes: Mutex::default(),
-                };
-                let seen = look(&view);
-                (seen, view.wishes.into_inner())
-            };
+            let (seen, more) = rows.here.seen_by(&look);
             if more.is_empty() {
                 return seen.map_err(unreadable);
             }
-            wishes.join(more);
-            // Boxed, as what is rare is: every read would carry its state about.
-            rows = Box::pin(self.fetch(way, &wishes)).await?;
+            if rows.here.bytes() > MOST {
+                break;
+            }
+            self.fetch(way, &**peers, &mut rows, more).await?;
         }
-        let why = format!("{}: too much is asked for from elsewhere", self.id);
-        Err(KvError::Unavailable(why))
+        Err(self.unavailable("too much is asked for from elsewhere"))
+    }
+
+    fn unavailable(&self, why: &str) -> KvError {
+        KvError::Unavailable(format!("{}: {why}", self.id))
     }
 
     /// As `ask`, but of rows as this node has them now, if it has them.
@@ -156,20 +168,41 @@ impl Group {
         }
     }
 
-    async fn fetch(&self, way: &Elsewhere, wishes: &Wishes) -> Result<Rows, KvError> {
-        let unavailable = |why: String| KvError::Unavailable(format!("{}: {why}", self.id));
-        let peers = self.peers.as_ref();
-        let peers = peers.ok_or_else(|| unavailable("this node has no peers".to_owned()))?;
+    /// Fetches `more` of the same moment, or that and all of `rows` of a new one.
+    async fn fetch(
+        &self,
+        way: &Elsewhere,
+        peers: &dyn Peers,
+        rows: &mut Fetching,
+        more: Wishes,
+    ) -> Result<(), KvError> {
+        if let Some((node, moment)) = rows.held {
+            let what = ask::What::Rows(more.to_wire(moment));
+            let said = peers.ask(node, self.id, what, ASK).await;
+            if let Ok(reply::What::Rows(said)) = said
+                && said.moment == moment
+                && rows.here.take(&more, said)
+            {
+                return Ok(());
+            }
+            // A message was lost, or the moment is not held any more.
+        }
+        let all = rows.here.and(more);
         let deadline = clock::now() + PATIENCE;
         let mut why = "no node is known that has it".to_owned();
         loop {
             if let Some(node) = way.next(self.id) {
-                let what = ask::What::Rows(wishes.to_wire());
+                let what = ask::What::Rows(all.to_wire(0));
                 match peers.ask(node, self.id, what, ASK).await {
                     Ok(reply::What::Rows(said)) if said.refused.is_empty() => {
-                        if let Some(rows) = wishes.answered(said) {
+                        let mut new = Fetching {
+                            held: (said.moment != 0).then_some((node, said.moment)),
+                            here: Rows::default(),
+                        };
+                        if new.here.take(&all, said) {
                             way.turn_to(node.0);
-                            return Ok(rows);
+                            *rows = new;
+                            return Ok(());
                         }
                         why = "rows were asked for and others came".to_owned();
                     }
@@ -180,191 +213,19 @@ impl Group {
                 way.turn_from(node);
             }
             if clock::now() >= deadline {
-                return Err(unavailable(why));
+                return Err(self.unavailable(&why));
             }
             clock::sleep(PAUSE).await;
         }
     }
-
-    /// What a node without a member is told.
-    pub(crate) async fn rows_for_peer(&self, asked: peer::Rows) -> peer::RowsAre {
-        let refused = |why: String| peer::RowsAre {
-            refused: why,
-            ..peer::RowsAre::default()
-        };
-        let view = match self.read().await {
-            Ok(view) => view,
-            Err(error) => return refused(error.to_string()),
-        };
-        match rows_of(&*view, asked) {
-            Ok(rows) => rows,
-            Err(error) => refused(error.to_string()),
-        }
-    }
 }
 
-fn rows_of(view: &dyn View, asked: peer::Rows) -> Result<peer::RowsAre, EngineError> {
-    let mut answer = peer::RowsAre::default();
-    let mut bytes = 0;
-    for key in asked.gets {
-        let row = view.get(&key)?;
-        bytes += row.as_ref().map_or(0, Bytes::len);
-        answer.gets.push(peer::Got { row });
-    }
-    for scan in asked.scans {
-        let mut scanned = peer::Scanned::default();
-        let mut rows = view.scan(&scan.from, &scan.to);
-        loop {
-            // At least one, so that whoever asks for more gets more.
-            let full = scanned.rows.len() as u32 >= scan.most || bytes >= ANSWER;
-            if full && !scanned.rows.is_empty() {
-                break;
-            }
-            let Some(found) = rows.next() else {
-                scanned.ended = true;
-                break;
-            };
-            let (key, row) = found?;
-            bytes += key.len() + row.len();
-            scanned.rows.push(peer::Found { key, row });
-        }
-        answer.scans.push(scanned);
-    }
-    Ok(answer)
-}
-
-/// What is to be fetched.
+/// What a read has so far.
 #[derive(Default)]
-struct Wishes {
-    gets: BTreeSet<Bytes>,
-    /// By range: how many rows.
-    scans: BTreeMap<(Bytes, Bytes), u32>,
-}
-
-impl Wishes {
-    fn is_empty(&self) -> bool {
-        self.gets.is_empty() && self.scans.is_empty()
-    }
-
-    fn join(&mut self, more: Wishes) {
-        self.gets.extend(more.gets);
-        for (range, most) in more.scans {
-            let known = self.scans.entry(range).or_insert(0);
-            *known = most.max(*known);
-        }
-    }
-
-    fn to_wire(&self) -> peer::Rows {
-        let scan = |((from, to), most): (&(Bytes, Bytes), &u32)| peer::Scan {
-            from: from.clone(),
-            to: to.clone(),
-            most: *most,
-        };
-        peer::Rows {
-            gets: self.gets.iter().cloned().collect(),
-            scans: self.scans.iter().map(scan).collect(),
-        }
-    }
-
-    /// `None`: these are not the answers to the questions.
-    fn answered(&self, said: peer::RowsAre) -> Option<Rows> {
-        if said.gets.len() != self.gets.len() || said.scans.len() != self.scans.len() {
-            return None;
-        }
-        let gets = self.gets.iter().cloned();
-        let scans = self.scans.iter().zip(said.scans);
-        Some(Rows {
-            gets: gets.zip(said.gets.into_iter().map(|got| got.row)).collect(),
-            scans: scans
-                .map(|(((from, to), most), scanned)| Scan {
-                    from: from.clone(),
-                    to: to.clone(),
-                    most: *most,
-                    rows: scanned
-                        .rows
-                        .into_iter()
-                        .map(|found| (found.key, found.row))
-                        .collect(),
-                    ended: scanned.ended,
-                })
-                .collect(),
-        })
-    }
-}
-
-/// What was fetched.
-#[derive(Default)]
-struct Rows {
-    gets: BTreeMap<Bytes, Option<Bytes>>,
-    scans: Vec<Scan>,
-}
-
-struct Scan {
-    from: Bytes,
-    to: Bytes,
-    most: u32,
-    rows: Vec<(Bytes, Bytes)>,
-    ended: bool,
-}
-
-impl Scan {
-    /// Whether it tells what lies at `key`.
-    fn reaches(&self, key: &[u8]) -> bool {
-        let last = self.rows.last().map(|(last, _)| last);
-        let is_inside = &self.from[..] <= key && (self.to.is_empty() || key < &self.to[..]);
-        is_inside && (self.ended || last.is_some_and(|last| key <= &last[..]))
-    }
-
-    fn at(&self, key: &[u8]) -> usize {
-        self.rows.partition_point(|(other, _)| &other[..] < key)
-    }
-}
-
-struct Fetched<'a> {
-    rows: &'a Rows,
-    wishes: Mutex<Wishes>,
-}
-
-impl View for Fetched<'_> {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        if let Some(row) = self.rows.gets.get(key) {
-            return Ok(row.clone());
-        }
-        if let Some(scan) = self.rows.scans.iter().find(|scan| scan.reaches(key)) {
-            let found = scan.rows.get(scan.at(key));
-            let found = found.filter(|(other, _)| &other[..] == key);
-            return Ok(found.map(|(_, row)| row.clone()));
-        }
-        self.wishes.lock().gets.insert(Bytes::copy_from_slice(key));
-        Ok(None)
-    }
-
-    fn scan<'b>(&'b self, from: &[u8], to: &[u8]) -> RowIter<'b> {
-        if !to.is_empty() && from >= to {
-            return Box::new(std::iter::empty());
-        }
-        let known = self
-            .rows
-            .scans
-            .iter()
-            .find(|scan| scan.to == to && (scan.from == from || scan.reaches(from)));
-        let Some(known) = known else {
-            let range = (Bytes::copy_from_slice(from), Bytes::copy_from_slice(to));
-            self.wishes.lock().scans.insert(range, ROWS);
-            return Box::new(std::iter::empty());
-        };
-        let mut at = known.at(from);
-        Box::new(std::iter::from_fn(move || {
-            let found = known.rows.get(at).cloned();
-            at += 1;
-            if found.is_none() && !known.ended {
-                let range = (known.from.clone(), known.to.clone());
-                let most = known.most.saturating_mul(4);
-                self.wishes.lock().scans.insert(range, most);
-            }
-            found.map(Ok)
-        }))
-    }
+struct Fetching {
+    here: Rows,
+    /// The moment that it is of, and who holds it for more questions.
+    held: Option<(NodeId, u64)>,
 }
 
 /// The rows of a group that lies elsewhere: there are none, and nobody is told that there are none.
@@ -438,93 +299,5 @@ impl Engine for NotHere {
 
     fn scrub_next(&self, _: &mut ScrubPosition) -> Option<u64> {
         None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    struct Table(BTreeMap<Bytes, Bytes>);
-
-    impl View for Table {
-        fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-            Ok(self.0.get(key).cloned())
-        }
-
-        fn scan<'a>(&'a self, from: &[u8], to: &[u8]) -> RowIter<'a> {
-            let (from, to) = (from.to_vec(), to.to_vec());
-            let rows = self
-                .0
-                .iter()
-                .filter(move |(key, _)| key[..] >= from[..] && (to.is_empty() || key[..] < to[..]));
-            Box::new(rows.map(|(key, row)| Ok((key.clone(), row.clone()))))
-        }
-    }
-
-    /// Looks at a table as from elsewhere; what came of it, and after how many questions.
-    fn from_elsewhere<T>(table: &Table, look: impl Fn(&dyn View) -> T) -> (T, usize) {
-        let (mut wishes, mut rows) = (Wishes::default(), Rows::default());
-        for asked in 0..ROUNDS {
-            let view = Fetched {
-                rows: &rows,
-                wishes: Mutex::default(),
-            };
-            let seen = look(&view);
-            let more = view.wishes.into_inner();
-            if more.is_empty() {
-                return (seen, asked);
-            }
-            wishes.join(more);
-            let said = rows_of(table, wishes.to_wire()).unwrap();
-            rows = wishes.answered(said).unwrap();
-        }
-        panic!("it never ends");
-    }
-
-    fn table(rows: u32) -> Table {
-        let row = |number: u32| {
-            let key = Bytes::from(format!("key-{number:06}"));
-            (key.clone(), key)
-        };
-        Table((0..rows).map(row).collect())
-    }
-
-    /// Whatever is looked at from elsewhere is seen as it is seen there, in few questions.
-    #[test]
-    fn a_look_from_elsewhere_sees_what_a_look_here_sees() {
-        let table = table(3_000);
-        let all = |view: &dyn View| -> Vec<Bytes> {
-            let rows = view.scan(b"key-", b"key-~");
-            rows.map(|row| row.unwrap().0).collect()
-        };
-        let (seen, asked) = from_elsewhere(&table, all);
-        assert_eq!(seen, all(&table));
-        assert!(asked <= 4, "{asked}");
-        // One row names the next.
-        let chain = |view: &dyn View| -> Option<Bytes> {
-            let mut key = Bytes::from_static(b"key-000001");
-            for step in 0..4 {
-                view.get(&key).unwrap()?;
-                key = Bytes::from(format!("key-{:06}", 10 * (step + 1)));
-            }
-            view.get(&key).unwrap()
-        };
-        assert_eq!(from_elsewhere(&table, chain), (chain(&table), 5));
-        let none = |view: &dyn View| view.get(b"other").unwrap();
-        assert_eq!(from_elsewhere(&table, none), (None, 1));
-        // Many ranges at once, and leaps within one.
-        let ranges = |view: &dyn View| -> Vec<Option<Bytes>> {
-            let first = |number: u32| {
-                let from = format!("key-{number:06}");
-                let mut rows = view.scan(from.as_bytes(), b"key-9");
-                rows.next().map(|row| row.unwrap().0)
-            };
-            (0..100).map(|number| first(number * 37)).collect()
-        };
-        let (seen, asked) = from_elsewhere(&table, ranges);
-        assert_eq!(seen, ranges(&table));
-        assert!(asked <= 3, "{asked}");
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod command;
 pub(crate) mod confirm;
 pub(crate) mod elsewhere;
+mod fetched;
 pub(crate) mod forward;
 pub(crate) mod hand_over;
 pub(crate) mod install;
@@ -22,6 +23,7 @@ pub(crate) mod leader_memory;
 pub(crate) mod lifecycle;
 pub(crate) mod membership;
 pub(crate) mod membership_driver;
+mod moments;
 pub(crate) mod peers;
 pub(crate) mod pending;
 pub(crate) mod propose;
@@ -53,6 +55,7 @@ use self::checkpoint::Pressure;
 use self::elsewhere::Elsewhere;
 use self::install::Installer;
 use self::leader_memory::LeaderMemory;
+use self::moments::Moments;
 use self::peers::{NoPeers, Peers};
 use self::raft_handle::RaftHandle;
 use self::raft_log::RaftLog;
@@ -93,6 +96,8 @@ pub(crate) struct Group {
     pub peers: Option<Arc<dyn Peers>>,
     /// It lies on other nodes: nothing of it is here.
     pub elsewhere: Option<Elsewhere>,
+    /// Held for nodes that have no member.
+    moments: Arc<Moments>,
     /// Before this copy has applied this entry it votes for nobody; 0: it may.
     floor: AtomicU64,
     installer: Arc<Installer>,
@@ -121,6 +126,7 @@ impl Group {
             memory: LeaderMemory::new(),
             peers,
             elsewhere: None,
+            moments: Arc::default(),
             floor: AtomicU64::new(0),
             installer: Arc::default(),
             rounds: Arc::default(),

@@ -20,6 +20,9 @@ use crate::txn::driver;
 const READS: usize = 8;
 /// Asked of each group beyond its even share, in standard deviations of that share: nine in ten pages need one round.
 const SLACK: f64 = 2.5;
+/// Lines that a group elsewhere is asked for when prefixes are rolled up: each leap past a large one is a question there
+/// (`group::elsewhere`), and a page must not need more of them than a read may ask.
+const ROLLED_UP_ELSEWHERE: usize = 32;
 
 impl Kv {
     /// One page of a bucket's keys or versions, in key order (versions of a key newest first).
@@ -57,10 +60,15 @@ impl Kv {
                 Next::Page(page) => return Ok(Some(page)),
                 Next::Ask(asks) => {
                     for (at, from) in asks {
+                        let is_far = groups[at].elsewhere.is_some();
+                        let most = match is_far && !request.delimiter.is_empty() {
+                            true => ROLLED_UP_ELSEWHERE,
+                            false => max + 1,
+                        };
                         let ask = ListRequest {
                             after: from.after,
                             after_version: from.after_version,
-                            max: share.min(max + 1) as u32,
+                            max: share.min(most) as u32,
                             ..request.clone()
                         };
                         merge.feed(
