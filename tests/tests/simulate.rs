@@ -68,7 +68,7 @@ fn nodes_come_and_go_in_a_storm() {
         "--seeds",
         "4",
         "--from",
-        "40",
+        "42",
         "--storm",
         "12",
         "--faults",
