@@ -168,8 +168,10 @@ pub(crate) async fn inline(
                 .await
                 .map_err(|why| not_here(group, fault, why))
         }
-        // Nothing of the group is here.
-        Err(fault @ ReadFault::Absent(_)) if group.elsewhere.is_some() => {
+        // Nothing of the group is here, or not any more.
+        Err(fault @ ReadFault::Absent(_))
+            if group.elsewhere.is_some() || group.replica.incoming.is_closed() =>
+        {
             let fetched = fetch::inline(group, payload, offset, len, checksum);
             Box::pin(fetched)
                 .await

@@ -44,6 +44,11 @@ impl Incoming {
         self.is_closed.store(true, Ordering::Release);
     }
 
+    /// Whether this node keeps nothing of the group any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
     /// Bytes under this stage begin to come. Look at the state after this.
     pub(crate) fn watch(self: &Arc<Self>, stage: StageId) -> Watched {
         self.stages.lock().entry(stage).or_default().watchers += 1;

@@ -3,10 +3,13 @@
 //! Always true:
 //! * a frame is taken only under a stage that this node's own state knows and calls open, and is not recorded if the
 //!   stage ended while it was written;
-//! * "stored" is said after the fsync;
+//! * "stored" is said after the fsync, and with the life in which it is said: since which entry this node has been a member,
+//!   by its own state. The life is read before the frame is looked for or written, by a copy that has caught up with what was
+//!   agreed on before it came: as long as that life lasts, this node removes nothing that its group names;
 //! * the same frame twice is kept once; other bytes under the same name are refused.
 //!
-//! Failure it prevents: a frame that comes late (its gateway gave up, the stage was abandoned) lies there for ever.
+//! Failures it prevents: a frame that comes late (its gateway gave up, the stage was abandoned) lies there for ever; a frame
+//! that this node removed when it left the group counts when it is back.
 
 use std::time::Duration;
 
@@ -25,17 +28,23 @@ use crate::state::record::{Malformed, vshard_of};
 /// How long this node's state may take to know the stage.
 pub(crate) const APPLY_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Keeps a frame of an open stage; durable and recorded when this returns. The permit is given back then.
-pub(crate) async fn keep(group: &Group, frame: Frame, permit: Permit) -> Result<(), NotKept> {
+/// Keeps a frame of an open stage; durable and recorded when this returns, in the life that it tells (0: this node is no
+/// member). The permit is given back then.
+pub(crate) async fn keep(group: &Group, frame: Frame, permit: Permit) -> Result<u64, NotKept> {
     let stage = frame.chunk.stage;
     let replica = &group.replica;
     // Each member judges its own disk: a full one holds nobody up while the others are a majority.
     if !replica.store.log.room().admits(WriteKind::Ordinary) {
         return Err(KvError::NoRoom("the disk is nearly full".to_owned()).into());
     }
-    group.until_applied(stage.index, APPLY_PATIENCE).await?;
+    // A copy that has not caught up shows this node as the member that it was.
+    let known = stage.index.max(group.floor());
+    group.until_applied(known, APPLY_PATIENCE).await?;
     let watched = replica.incoming.watch(stage);
-    let open = read::stage(&*replica.view(), frame.chunk.vshard, stage).map_err(unreadable)?;
+    let view = replica.view();
+    let open = read::stage(&*view, frame.chunk.vshard, stage).map_err(unreadable)?;
+    let life = read::life(&*view, replica.node.0).map_err(unreadable)?;
+    drop(view);
     if open.is_none() && !crate::planted!("frames-of-closed-stages-taken") {
         return Err(NotKept::Closed);
     }
@@ -46,17 +55,19 @@ pub(crate) async fn keep(group: &Group, frame: Frame, permit: Permit) -> Result<
             let _ = store.write_frame(frame, &watched).await;
             drop(permit);
         });
-        return Ok(());
+        return Ok(life);
     }
     let kept = replica.store.write_frame(frame, &watched).await;
     drop(permit);
-    kept
+    kept.map(|()| life)
 }
 
 /// What a gateway elsewhere is told.
 pub(crate) async fn keep_for_peer(group: &Group, asked: peer::StoreFrame) -> peer::FrameStored {
-    let outcome = match kept_for_peer(group, asked).await {
-        Ok(()) => Outcome::Stored,
+    let kept = kept_for_peer(group, asked).await;
+    let life = *kept.as_ref().unwrap_or(&0);
+    let outcome = match kept {
+        Ok(_) => Outcome::Stored,
         Err(NotKept::Closed) => Outcome::Closed,
         Err(NotKept::OtherBytes(what)) => {
             tracing::error!(%what, "a frame came with other bytes");
@@ -70,10 +81,11 @@ pub(crate) async fn keep_for_peer(group: &Group, asked: peer::StoreFrame) -> pee
     };
     peer::FrameStored {
         outcome: outcome as i32,
+        life,
     }
 }
 
-async fn kept_for_peer(group: &Group, asked: peer::StoreFrame) -> Result<(), NotKept> {
+async fn kept_for_peer(group: &Group, asked: peer::StoreFrame) -> Result<u64, NotKept> {
     let (chunk, frame) = named(asked.name.as_ref()).map_err(malformed)?;
     if chunk.stage.group != group.id || crc64(&asked.bytes) != asked.crc64 {
         return Err(malformed(Malformed("frame")));

@@ -10,7 +10,8 @@
 //! * of a body at most `LANE` frames are kept for each member, all copies of a frame share one buffer, and every copy ends
 //!   in time: a member that does not answer holds the client up for a moment once, then frames pass it by; one that answers
 //!   slowly holds up each frame by at most that moment;
-//! * what is told at the end is who holds which chunk, as the members said; the state decides whether that is enough.
+//! * what is told at the end is who holds which chunk, as the members said, and in which of its lives each said so; the state
+//!   decides whether that is enough: members that left and came again while the body arrived count as what they are by then.
 //!
 //! Failure it prevents: a claim counts a copy that was only sent, and the next crash loses the chunk.
 
@@ -54,10 +55,10 @@ const LANE_PATIENCE: Duration = Duration::from_millis(250);
 /// How long the end of a body waits for the slowest members.
 const SLOWEST: Duration = Duration::from_millis(100);
 
-/// The members of a group, as this node's copy of the state has them and as a claim of this stage counts them.
-async fn membership(group: &Group, stage: StageId) -> Result<Membership, KvError> {
+/// The members of a group, as this node's copy of the state has them.
+async fn membership(group: &Group) -> Result<Membership, KvError> {
     let members = group.glance(read::members).await?;
-    Ok(Membership::of(&members, stage))
+    Ok(Membership::of(&members))
 }
 
 /// See the file's header.
@@ -81,9 +82,9 @@ impl Replicator {
         if group.elsewhere.is_none() {
             group.until_applied(stage.index, patience).await?;
         }
-        let membership = membership(&group, stage).await?;
+        let membership = membership(&group).await?;
         Ok(Replicator {
-            window: Window::new(membership.receivers(), LANE),
+            window: Window::new(membership.receivers().keys().copied(), LANE),
             group,
             vshard,
             stage,
@@ -98,7 +99,7 @@ impl Replicator {
         bytes: Bytes,
         permit: Permit,
     ) -> BoxFuture<'static, Result<(), KvError>> {
-        let enough_of = |nodes: &BTreeSet<u64>| self.membership.enough(nodes);
+        let enough_of = |nodes: &BTreeSet<u64>| self.membership.would_do(nodes);
         let patience = || clock::sleep(LANE_PATIENCE);
         let places = self.window.places(at, enough_of, patience).await;
         let chunk = ChunkId {
@@ -129,14 +130,14 @@ impl Replicator {
         place: Place,
         frame: Frame,
         permit: Option<Permit>,
-    ) -> JoinHandle<(NodeId, Result<(), NotKept>)> {
+    ) -> JoinHandle<(NodeId, Result<u64, NotKept>)> {
         let (group, node) = (self.group.clone(), place.node());
         task::spawn(async move {
             let stored = match permit {
                 Some(permit) => receive::keep(&group, frame, permit).await,
                 None => store_on(&group, node, &frame).await,
             };
-            place.answered(stored.is_ok());
+            place.answered(stored.as_ref().ok().copied());
             (node, stored)
         })
     }
@@ -149,7 +150,7 @@ impl Replicator {
             true => vec![Copies {
                 first: 0,
                 count: run.count,
-                nodes: self.membership.receivers(),
+                holders: self.membership.receivers().clone(),
             }],
             false => self.window.list(),
         };
@@ -157,18 +158,18 @@ impl Replicator {
     }
 }
 
-/// Waits until enough members have a frame, or all have answered.
+/// Waits until enough members have a frame, in whichever life, or all have answered.
 async fn enough(
     here: NodeId,
     membership: Membership,
-    mut copies: FuturesUnordered<JoinHandle<(NodeId, Result<(), NotKept>)>>,
+    mut copies: FuturesUnordered<JoinHandle<(NodeId, Result<u64, NotKept>)>>,
 ) -> Result<(), KvError> {
     let mut stored = BTreeSet::new();
     let mut why = None;
     while let Some(copied) = copies.next().await {
         let (node, kept) = copied.map_err(|error| KvError::Unavailable(error.to_string()))?;
         match kept {
-            Ok(()) => _ = stored.insert(node.0),
+            Ok(_) => _ = stored.insert(node.0),
             Err(NotKept::Closed) => why = Some(given_up()),
             Err(NotKept::OtherBytes(what)) => {
                 why.get_or_insert(KvError::Damaged(format!("{what} was written twice")));
@@ -177,7 +178,7 @@ async fn enough(
             Err(NotKept::Failed(error)) if node == here => why = Some(error),
             Err(NotKept::Failed(error)) => _ = why.get_or_insert(error),
         }
-        if membership.enough(&stored) {
+        if membership.would_do(&stored) {
             return Ok(());
         }
     }
@@ -188,8 +189,8 @@ fn given_up() -> KvError {
     KvError::Unavailable("no bytes came for too long; the upload was given up".to_owned())
 }
 
-/// Has another member keep a frame, however often that takes, for a while.
-async fn store_on(group: &Group, node: NodeId, frame: &Frame) -> Result<(), NotKept> {
+/// Has another member keep a frame, however often that takes, for a while; in which life it did.
+async fn store_on(group: &Group, node: NodeId, frame: &Frame) -> Result<u64, NotKept> {
     let unreachable = |why: String| NotKept::Failed(KvError::Unavailable(why));
     let Some(peers) = &group.peers else {
         return Err(unreachable("this node has no peers".to_owned()));
@@ -202,12 +203,12 @@ async fn store_on(group: &Group, node: NodeId, frame: &Frame) -> Result<(), NotK
     let deadline = clock::now() + COPY;
     loop {
         let said = peers.ask(node, group.id, what.clone(), ASK).await;
-        let outcome = match &said {
-            Ok(reply::What::FrameStored(said)) => said.outcome(),
-            _ => Outcome::Unknown,
+        let (outcome, life) = match &said {
+            Ok(reply::What::FrameStored(said)) => (said.outcome(), said.life),
+            _ => (Outcome::Unknown, 0),
         };
         match outcome {
-            Outcome::Stored => return Ok(()),
+            Outcome::Stored => return Ok(life),
             Outcome::Closed => return Err(NotKept::Closed),
             Outcome::OtherBytes => {
                 return Err(NotKept::OtherBytes(format!("a frame on node {}", node.0)));
@@ -234,19 +235,21 @@ pub(crate) async fn complete(
     run: &ChunkRun,
     mut list: Vec<Copies>,
 ) -> Result<Vec<Copies>, KvError> {
-    let membership = membership(group, run.stage).await?;
+    let membership = membership(group).await?;
     let is_enough = |list: &[Copies]| {
         let few = list.len() <= MAX_COPIES;
-        few && list.iter().all(|copies| membership.enough(&copies.nodes))
+        few && list.iter().all(|copies| membership.enough(&copies.holders))
     };
-    for node in membership.receivers() {
+    for (node, life) in membership.receivers() {
         if is_enough(&list) {
             break;
         }
         for copies in &mut list {
-            if !copies.nodes.contains(&node) && send_chunks(group, run, copies, NodeId(node)).await
-            {
-                copies.nodes.insert(node);
+            if copies.holders.get(node) == Some(life) {
+                continue;
+            }
+            if let Some(life) = send_chunks(group, run, copies, NodeId(*node)).await {
+                copies.holders.insert(*node, life);
             }
         }
         list = join(list);
@@ -260,11 +263,15 @@ pub(crate) async fn complete(
     }
 }
 
-/// Sends some chunks of a run to one member; whether it holds all of them now.
-async fn send_chunks(group: &Arc<Group>, run: &ChunkRun, chunks: &Copies, to: NodeId) -> bool {
-    let Some(cut) = Cut::of(run.chunk_size) else {
-        return false;
-    };
+/// Sends some chunks of a run to one member. Tells its life, if it holds all of them now, by what it said in that one life.
+async fn send_chunks(
+    group: &Arc<Group>,
+    run: &ChunkRun,
+    chunks: &Copies,
+    to: NodeId,
+) -> Option<u64> {
+    let cut = Cut::of(run.chunk_size)?;
+    let mut in_life = None;
     for piece in cut.pieces_of_chunks(run.len, chunks.first..chunks.first + chunks.count) {
         let chunk = ChunkId {
             vshard: run.vshard,
@@ -278,7 +285,7 @@ async fn send_chunks(group: &Arc<Group>, run: &ChunkRun, chunks: &Copies, to: No
                 .await
                 .ok(),
         };
-        let Some(bytes) = bytes else { return false };
+        let bytes = bytes?;
         let frame = Frame {
             chunk,
             frame: piece.at.frame,
@@ -288,15 +295,18 @@ async fn send_chunks(group: &Arc<Group>, run: &ChunkRun, chunks: &Copies, to: No
             true => keep_here(group, frame).await,
             false => store_on(group, to, &frame).await,
         };
-        if let Err(why) = stored {
-            tracing::debug!(group = %group.id, node = to.0, ?why, "a copy could not be added");
-            return false;
+        match stored {
+            Ok(life) if *in_life.get_or_insert(life) == life => {}
+            other => {
+                tracing::debug!(group = %group.id, node = to.0, ?other, "a copy could not be added");
+                return None;
+            }
         }
     }
-    true
+    in_life
 }
 
-async fn keep_here(group: &Group, frame: Frame) -> Result<(), NotKept> {
+async fn keep_here(group: &Group, frame: Frame) -> Result<u64, NotKept> {
     let log = &group.replica.store.log;
     let permit = log.admit(Stream::Blob, frame.bytes.len()).await;
     receive::keep(group, frame, permit.map_err(store::log_failed)?).await

@@ -3,17 +3,18 @@
 //! ```text
 //!   chunk       0      1      2      3
 //!   node 1     all    all    all    2 of 3 frames        list: 0..2 on {1, 2, 3}, 2..3 on {1, 3}, 3..4 on {3}
-//!   node 2     all    all    -      -
+//!   node 2     all    all    -      half in each of two lives
 //!   node 3     all    all    all    all
 //! ```
 //! Always true:
-//! * a node is listed for a chunk only if it said of every frame of it that it is durable there;
+//! * a node is listed for a chunk only if it said of every frame of it that it is durable there, and said so in one and the same
+//!   life, with which it is listed;
 //! * what is kept grows with the changes of who holds chunks, not with the body.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::frames::FrameAt;
-use crate::state::record::Copies;
+use crate::state::record::{Copies, Holders};
 
 /// See the file's header.
 #[derive(Debug, Default)]
@@ -31,14 +32,14 @@ struct Open {
     is_whole: bool,
     /// Answers that are outstanding.
     outstanding: usize,
-    /// How many of its frames a node holds.
-    held: BTreeMap<u64, u32>,
+    /// How many of its frames a node stored in one of its lives.
+    held: BTreeMap<(u64, u64), u32>,
 }
 
 impl Open {
-    fn holders(&self) -> BTreeSet<u64> {
+    fn holders(&self) -> Holders {
         let holds_all = self.held.iter().filter(|(_, held)| **held == self.frames);
-        holds_all.map(|(node, _)| *node).collect()
+        holds_all.map(|(in_life, _)| *in_life).collect()
     }
 }
 
@@ -54,12 +55,12 @@ impl Tally {
         self.settle();
     }
 
-    /// One of them answered, or will not any more.
-    pub(crate) fn answered(&mut self, at: FrameAt, node: u64, is_stored: bool) {
+    /// One of them answered that it is stored, and in which life, or something else, or will not any more.
+    pub(crate) fn answered(&mut self, at: FrameAt, node: u64, stored: Option<u64>) {
         if let Some(chunk) = self.open.get_mut(&at.chunk) {
             chunk.outstanding -= 1;
-            if is_stored {
-                *chunk.held.entry(node).or_default() += 1;
+            if let Some(life) = stored {
+                *chunk.held.entry((node, life)).or_default() += 1;
             }
         }
         self.settle();
@@ -97,23 +98,23 @@ impl Tally {
 }
 
 /// Adds a chunk to a list that ends right before it.
-fn append(list: &mut Vec<Copies>, chunk: u32, nodes: BTreeSet<u64>) {
+fn append(list: &mut Vec<Copies>, chunk: u32, holders: Holders) {
     match list.last_mut() {
-        Some(last) if last.nodes == nodes => last.count += 1,
+        Some(last) if last.holders == holders => last.count += 1,
         _ => list.push(Copies {
             first: chunk,
             count: 1,
-            nodes,
+            holders,
         }),
     }
 }
 
-/// Neighbours that lie on the same nodes become one.
+/// Neighbours that the same nodes hold become one.
 pub(crate) fn join(list: Vec<Copies>) -> Vec<Copies> {
     let mut joined: Vec<Copies> = Vec::with_capacity(list.len());
     for copies in list {
         match joined.last_mut() {
-            Some(last) if last.nodes == copies.nodes => last.count += copies.count,
+            Some(last) if last.holders == copies.holders => last.count += copies.count,
             _ => joined.push(copies),
         }
     }
@@ -128,11 +129,14 @@ mod tests {
         FrameAt { chunk, frame }
     }
 
+    const LIFE: u64 = 7;
+    const STORED: Option<u64> = Some(LIFE);
+
     fn copies(first: u32, count: u32, nodes: &[u64]) -> Copies {
         Copies {
             first,
             count,
-            nodes: nodes.iter().copied().collect(),
+            holders: nodes.iter().map(|node| (*node, LIFE)).collect(),
         }
     }
 
@@ -148,10 +152,11 @@ mod tests {
         // Node 1 answers backwards, node 2 loses a frame, node 3 answers nothing of the last chunk.
         for chunk in (0..3).rev() {
             for frame in 0..2 {
-                tally.answered(at(chunk, frame), 1, true);
-                tally.answered(at(chunk, frame), 2, (chunk, frame) != (1, 0));
+                tally.answered(at(chunk, frame), 1, STORED);
+                let stored = STORED.filter(|_| (chunk, frame) != (1, 0));
+                tally.answered(at(chunk, frame), 2, stored);
                 if chunk < 2 {
-                    tally.answered(at(chunk, frame), 3, true);
+                    tally.answered(at(chunk, frame), 3, STORED);
                 }
             }
         }
@@ -162,10 +167,30 @@ mod tests {
         ];
         assert_eq!(tally.list(), list);
         assert!(tally.is_waiting());
-        tally.answered(at(2, 0), 3, true);
-        tally.answered(at(2, 1), 3, true);
+        tally.answered(at(2, 0), 3, STORED);
+        tally.answered(at(2, 1), 3, STORED);
         assert!(!tally.is_waiting());
         assert_eq!(tally.list()[2], copies(2, 1, &[1, 2, 3]));
+    }
+
+    /// A member that left and came again in the middle of a chunk has removed the frames before that; of the chunks after it, it
+    /// is listed with its new life.
+    #[test]
+    fn frames_of_two_lives_are_no_chunk() {
+        let mut tally = Tally::default();
+        for (chunk, lives) in [(0, [7, 7]), (1, [7, 9]), (2, [9, 9])] {
+            for (frame, life) in (0..).zip(lives) {
+                tally.sent(at(chunk, frame), 2);
+                tally.answered(at(chunk, frame), 1, STORED);
+                tally.answered(at(chunk, frame), 2, Some(life));
+            }
+        }
+        let mut last = copies(2, 1, &[1, 2]);
+        last.holders.insert(2, 9);
+        assert_eq!(
+            tally.list(),
+            [copies(0, 1, &[1, 2]), copies(1, 1, &[1]), last]
+        );
     }
 
     /// A body of any length on the same members is one line.
@@ -174,8 +199,8 @@ mod tests {
         let mut tally = Tally::default();
         for chunk in 0..10_000 {
             tally.sent(at(chunk, 0), 2);
-            tally.answered(at(chunk, 0), 1, true);
-            tally.answered(at(chunk, 0), 3, true);
+            tally.answered(at(chunk, 0), 1, STORED);
+            tally.answered(at(chunk, 0), 3, STORED);
             assert!(tally.open.len() <= 1 && tally.settled.len() <= 1);
         }
         assert_eq!(tally.list(), [copies(0, 10_000, &[1, 3])]);

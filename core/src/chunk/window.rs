@@ -136,14 +136,14 @@ impl Place {
         self.window.lanes[self.lane].node
     }
 
-    /// The member said that the frame is durable there, or did not.
-    pub(super) fn answered(self, is_stored: bool) {
+    /// The member said that the frame is durable there, and in which life it said so; or nothing of the kind.
+    pub(super) fn answered(self, stored: Option<u64>) {
         let lane = &self.window.lanes[self.lane];
         self.window
             .tally
             .lock()
-            .answered(self.at, lane.node.0, is_stored);
-        lane.is_behind.store(!is_stored, Ordering::Relaxed);
+            .answered(self.at, lane.node.0, stored);
+        lane.is_behind.store(stored.is_none(), Ordering::Relaxed);
         self.window.answered.notify_waiters();
         drop(self.room);
     }
@@ -166,6 +166,8 @@ mod interleaved {
     const PLACES: usize = 2;
     /// Frames of the body, each a chunk of its own.
     const FRAMES: u32 = 4;
+    /// In which the members answer.
+    const LIFE: u64 = 7;
 
     fn in_every_order(body: fn()) {
         shuttle::check_random(body, SCHEDULES);
@@ -200,7 +202,7 @@ mod interleaved {
                 sent.push((chunk, place.node().0));
                 copies.push(thread::spawn(move || {
                     let is_stored = is_stored(place.node().0, chunk);
-                    place.answered(is_stored);
+                    place.answered(is_stored.then_some(LIFE));
                 }));
             }
         }
@@ -214,7 +216,7 @@ mod interleaved {
         let lines = window.list();
         let chunks = lines.iter().flat_map(|copies| {
             let chunks = copies.first..copies.first + copies.count;
-            chunks.flat_map(|chunk| copies.nodes.iter().map(move |node| (chunk, *node)))
+            chunks.flat_map(|chunk| copies.holders.keys().map(move |node| (chunk, *node)))
         });
         chunks.collect()
     }

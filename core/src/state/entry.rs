@@ -93,7 +93,8 @@ pub fn staged(staged: &Staged) -> Option<wire::NewContent> {
     let copies = staged.copies.iter().map(|copies| wire::Copies {
         first: copies.first,
         count: copies.count,
-        nodes: copies.nodes.iter().copied().collect(),
+        nodes: copies.holders.keys().copied().collect(),
+        lives: copies.holders.values().copied().collect(),
     });
     let staged = wire::Staged {
         stage: Some(staged.stage.to_row()),

@@ -6,9 +6,13 @@
 //! Always true:
 //! * what a version, part or intent names is on a majority of the members, before and after the change under way;
 //! * a member or learner that did not fsync a claimed chunk is named by the short list, also one that is to leave;
-//! * what a node acknowledged or said as an earlier member counts for nothing once it has come again.
+//! * what a node acknowledged or said as an earlier member counts for nothing once it has come again: whatever it says, it says
+//!   in a life, the entry since which it is a member (`Member.since_index`), and counts only while that is its life.
 //!
-//! Failure it prevents: a claim counts a copy on a member that has just left, and the next crash loses the chunk.
+//! Failures it prevents: a claim counts a copy on a member that has just left, or one that a member removed when it left
+//! before, and the next crash loses the chunk.
+//!
+//! Elsewhere: how a member knows its life (`chunk::receive`).
 
 use std::collections::BTreeSet;
 
@@ -22,7 +26,7 @@ use crate::state::applying::{Applying, Place, Stop, unsupported};
 use crate::state::content::of_row;
 use crate::state::keys;
 use crate::state::ledger::damaged;
-use crate::state::record::{ChunkRun, Malformed};
+use crate::state::record::{ChunkRun, Holders, Malformed};
 use crate::state::usage::Delta;
 
 /// Longest chunk.
@@ -30,26 +34,21 @@ const MAX_CHUNK: u32 = 4 << 20;
 /// Most runs of chunks that one claim tells apart by who holds them.
 pub(crate) const MAX_COPIES: usize = 16;
 
-/// The members, as claims of one stage count them.
+/// The members, as claims count them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Membership {
     /// Before the change under way.
     old: BTreeSet<u64>,
     /// After it.
     new: BTreeSet<u64>,
-    /// Who should have every chunk: all of them. A learner will count, and who is to leave stays after all if that is undone.
-    wanted: BTreeSet<u64>,
-    /// Whose acknowledgements of this stage count: who came before it was opened. Who came later may have acknowledged it as
-    /// an earlier member, and have removed everything since.
-    counting: BTreeSet<u64>,
+    /// Who should have every chunk, and the life of each: all of them. A learner will count, and who is to leave stays after
+    /// all if that is undone.
+    wanted: Holders,
 }
 
 impl Membership {
-    pub(crate) fn of(members: &[row::Member], stage: StageId) -> Membership {
+    pub(crate) fn of(members: &[row::Member]) -> Membership {
         use row::MemberRole::*;
-        let before = |member: &&row::Member| {
-            member.since_index <= stage.index || crate::planted!("acknowledged-as-earlier-member")
-        };
         Membership {
             old: match crate::planted!("learner-counts-as-member") {
                 true => nodes_as(members, &[Member, Retiring, Learner]),
@@ -59,30 +58,41 @@ impl Membership {
                 true => nodes_as(members, &[Member, Admitted, Learner]),
                 false => nodes_as(members, &[Member, Admitted]),
             },
-            wanted: wanted(members),
-            counting: members.iter().filter(before).map(|m| m.node).collect(),
+            wanted: members.iter().map(|m| (m.node, m.since_index)).collect(),
         }
     }
 
-    /// Those of these nodes whose acknowledgements count.
-    fn holders(&self, nodes: &BTreeSet<u64>) -> BTreeSet<u64> {
-        self.counting.intersection(nodes).copied().collect()
+    /// Those of these nodes that said so as the members that they are.
+    fn holding(&self, holders: &Holders) -> BTreeSet<u64> {
+        let is_of_now = |(node, life): &(&u64, &u64)| match self.wanted.get(node) {
+            Some(now) => now == *life || crate::planted!("acknowledged-as-earlier-member"),
+            None => false,
+        };
+        let holding = holders.iter().filter(is_of_now);
+        holding.map(|(node, _)| *node).collect()
     }
 
-    /// Whether these nodes hold a majority of both memberships.
-    pub(crate) fn enough(&self, nodes: &BTreeSet<u64>) -> bool {
-        let holders = self.holders(nodes);
+    /// Whether these hold a majority of both memberships.
+    pub(crate) fn enough(&self, holders: &Holders) -> bool {
+        match crate::planted!("claim-counts-strangers") {
+            true => self.would_do(&holders.keys().copied().collect()),
+            false => self.would_do(&self.holding(holders)),
+        }
+    }
+
+    /// Whether these nodes are a majority of both memberships.
+    pub(crate) fn would_do(&self, nodes: &BTreeSet<u64>) -> bool {
         let majority_of = |set: &BTreeSet<u64>| match crate::planted!("claim-below-majority") {
             true => !set.is_disjoint(nodes),
             false if crate::planted!("claim-counts-strangers") => nodes.len() * 2 > set.len(),
-            false => set.intersection(&holders).count() * 2 > set.len(),
+            false => set.intersection(nodes).count() * 2 > set.len(),
         };
         majority_of(&self.old) && majority_of(&self.new)
     }
 
-    /// Whoever a new chunk is sent to, ascending.
-    pub(crate) fn receivers(&self) -> BTreeSet<u64> {
-        self.wanted.clone()
+    /// Whoever a new chunk is sent to, ascending, and the life of each.
+    pub(crate) fn receivers(&self) -> &Holders {
+        &self.wanted
     }
 }
 
@@ -90,11 +100,6 @@ fn nodes_as(members: &[row::Member], roles: &[row::MemberRole]) -> BTreeSet<u64>
     let has = |member: &&row::Member| roles.iter().any(|role| *role as i32 == member.role);
     let members = members.iter().filter(has);
     members.map(|member| member.node).collect()
-}
-
-fn wanted(members: &[row::Member]) -> BTreeSet<u64> {
-    use row::MemberRole::*;
-    nodes_as(members, &[Member, Admitted, Learner, Retiring])
 }
 
 impl Applying<'_> {
@@ -167,21 +172,23 @@ impl Applying<'_> {
             len: staged.len,
         };
         check_shape(&run, size)?;
-        let membership = Membership::of(&self.membership()?.members, id);
+        let membership = Membership::of(&self.membership()?.members);
         if staged.copies.len() > MAX_COPIES {
             return Err(unsupported("a claim of more than 16 runs of chunks"));
         }
         let mut next = 0;
         for copies in &staged.copies {
-            let have: BTreeSet<u64> = copies.nodes.iter().copied().collect();
-            if copies.first != next || copies.count == 0 || !membership.enough(&have) {
+            let nodes = copies.nodes.iter().copied();
+            let holders: Holders = nodes.zip(copies.lives.iter().copied()).collect();
+            if copies.first != next || copies.count == 0 || !membership.enough(&holders) {
                 return Err(TryAgain::StalePlacement.into());
             }
             next = next
                 .checked_add(copies.count)
                 .ok_or(TryAgain::StalePlacement)?;
-            let have = membership.holders(&have);
-            let missing: Vec<u64> = membership.wanted.difference(&have).copied().collect();
+            let have = membership.holding(&holders);
+            let wanted = membership.wanted.keys().copied();
+            let missing: Vec<u64> = wanted.filter(|node| !have.contains(node)).collect();
             if !missing.is_empty() && !crate::planted!("short-list-not-kept") {
                 let have = have.into_iter().collect();
                 let short = row::Short {

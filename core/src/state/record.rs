@@ -2,7 +2,7 @@
 //!
 //! Always true: two contents name the same bytes only if both say `shared` in their rows.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use minikv_proto::row;
 
@@ -114,6 +114,10 @@ impl ChunkRun {
     }
 }
 
+/// Nodes that hold something, and the life in which each said so: `Member.since_index` as its own state had it. What a node said
+/// in another life is of bytes that it may have removed since.
+pub type Holders = BTreeMap<u64, u64>;
+
 /// Who holds chunks `first..first + count` of a run, durably.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Copies {
@@ -121,8 +125,8 @@ pub struct Copies {
     pub first: u32,
     /// How many.
     pub count: u32,
-    /// Nodes.
-    pub nodes: BTreeSet<u64>,
+    /// By whom.
+    pub holders: Holders,
 }
 
 impl StageId {

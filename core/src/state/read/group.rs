@@ -58,6 +58,13 @@ pub fn members(view: &dyn View) -> Result<Vec<row::Member>, EngineError> {
         .members)
 }
 
+/// Since which entry this node has been a member or a learner without a break, its life; 0: it is neither.
+pub fn life(view: &dyn View, node: u64) -> Result<u64, EngineError> {
+    let members = members(view)?;
+    let member = members.iter().find(|member| member.node == node);
+    Ok(member.map_or(0, |member| member.since_index))
+}
+
 /// The short list: chunks from a first one on, of which members lack copies.
 pub fn short_list(
     view: &dyn View,

@@ -735,6 +735,7 @@ fn staged() -> Option<wire::NewContent> {
             first: 0,
             count: 2,
             nodes: vec![1, 300],
+            lives: Vec::new(),
         }],
     };
     Some(wire::NewContent {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use minikv_proto::{entry as wire, row};
 
-use super::golden::{V, check, check_row, stage_id};
+use super::golden::{V, check, check_row, described, stage_id, target};
 use crate::state::entry::{self, Body, Entry};
 use crate::state::keys;
 
@@ -105,6 +105,28 @@ fn golden_entries_of_a_change_of_members() {
                 node: 2,
                 gone: false,
                 since_index: 9,
+            }),
+        ),
+        (
+            "put_of_copies_in_lives",
+            Body::Put(wire::Put {
+                target: target(),
+                conditions: None,
+                version: described(),
+                content: Some(wire::NewContent {
+                    kind: Some(wire::new_content::Kind::Staged(wire::Staged {
+                        stage: Some(stage_id().to_row()),
+                        count: 2,
+                        chunk_size: 3,
+                        len: 5,
+                        copies: vec![wire::Copies {
+                            first: 0,
+                            count: 2,
+                            nodes: vec![1, 300],
+                            lives: vec![4, 500],
+                        }],
+                    })),
+                }),
             }),
         ),
     ];

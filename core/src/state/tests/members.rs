@@ -9,8 +9,22 @@ use crate::state::answer::{Answer, TryAgain};
 use crate::state::entry::Body;
 use crate::state::read;
 
+/// A node, and the life in which it says something.
+type InLife = (u64, u64);
+
+/// As the members and learners that these nodes are now; 0: it is none.
+fn as_they_are(w: &World, nodes: &[u64]) -> Vec<InLife> {
+    let in_life = |node: &u64| (*node, read::life(&w.rows, *node).unwrap());
+    nodes.iter().map(in_life).collect()
+}
+
 fn claim(w: &mut World, b: BucketId, key: &str, nodes: &[u64]) -> (StageId, Answer) {
     let stage = w.open_stage(b, key, 10, None);
+    let holders = as_they_are(w, nodes);
+    (stage, claim_of(w, b, key, stage, &holders))
+}
+
+fn claim_of(w: &mut World, b: BucketId, key: &str, stage: StageId, holders: &[InLife]) -> Answer {
     let Body::Put(mut put) = w.claim_body(b, key, stage, "e", 10) else {
         panic!()
     };
@@ -18,8 +32,9 @@ fn claim(w: &mut World, b: BucketId, key: &str, nodes: &[u64]) -> (StageId, Answ
     else {
         panic!()
     };
-    staged.copies[0].nodes = nodes.to_vec();
-    (stage, w.answer(Body::Put(put)))
+    let copies = &mut staged.copies[0];
+    (copies.nodes, copies.lives) = holders.iter().copied().unzip();
+    w.answer(Body::Put(put))
 }
 
 fn learner(w: &mut World, node: u64) -> u64 {
@@ -44,9 +59,8 @@ fn short_items(w: &World) -> Vec<(u64, Vec<u64>)> {
 
 /// What a member says once its copy is durable.
 fn has_its_copy(w: &mut World, stage: StageId, node: u64) {
-    let members = read::members(&w.rows).unwrap();
-    let member = members.iter().find(|m| m.node == node).unwrap();
-    said_by_a_member(w, stage, node, member.since_index);
+    let life = read::life(&w.rows, node).unwrap();
+    said_by_a_member(w, stage, node, life);
 }
 
 fn said_by_a_member(w: &mut World, stage: StageId, node: u64, since_index: u64) {
@@ -248,19 +262,65 @@ fn a_copy_that_a_lost_member_lacks_does_not_stop_changes() {
     w.check();
 }
 
+/// A body may arrive for hours while its group grows: what the new members acknowledged, as the members that they are, counts.
+#[test]
+fn an_upload_that_began_before_its_group_grew_is_claimed_after_it() {
+    let mut w = World::new();
+    let b = w.bucket(1, Versioning::Off);
+    let early = [(); 3].map(|()| w.open_stage(b, "k", 10, None));
+    let [whole, thin, alone] = early;
+    three_members(&mut w);
+    let all = as_they_are(&w, &[1, 2, 3]);
+    let stale = Answer::TryAgain(TryAgain::StalePlacement);
+    assert_eq!(claim_of(&mut w, b, "k", alone, &all[..1]), stale);
+    assert!(matches!(
+        claim_of(&mut w, b, "k", whole, &all),
+        Answer::Done(_)
+    ));
+    assert_eq!(short_items(&w), []);
+    assert!(matches!(
+        claim_of(&mut w, b, "k", thin, &all[..2]),
+        Answer::Done(_)
+    ));
+    assert_eq!(short_items(&w), [(thin.index, vec![3])]);
+    w.check();
+}
+
+/// Copies of which nobody said when they were acknowledged are no copies.
+#[test]
+fn who_does_not_say_in_which_life_counts_for_nothing() {
+    let mut w = World::new();
+    let b = w.bucket(1, Versioning::Off);
+    three_members(&mut w);
+    let stage = w.open_stage(b, "k", 10, None);
+    let stale = Answer::TryAgain(TryAgain::StalePlacement);
+    let unknown = [(1, 0), (2, 0), (3, 0)];
+    assert_eq!(claim_of(&mut w, b, "k", stage, &unknown), stale);
+    let Body::Put(mut put) = w.claim_body(b, "k", stage, "e", 10) else {
+        panic!()
+    };
+    let Some(wire::new_content::Kind::Staged(staged)) = &mut put.content.as_mut().unwrap().kind
+    else {
+        panic!()
+    };
+    (staged.copies[0].nodes, staged.copies[0].lives) = (vec![1, 2, 3], vec![]);
+    assert_eq!(w.answer(Body::Put(put)), stale);
+    w.check();
+}
+
 /// A node that left removed everything, and came again: what it acknowledged before, and what it said and that is late, is of
-/// bytes that it has no more (`simulate --faults all,membership`, seed 34).
+/// bytes that it has no more (`simulate --faults all,membership`, seed 34). What it acknowledges anew counts.
 #[test]
 fn what_a_node_acknowledged_before_it_left_does_not_count_when_it_is_back() {
     let mut w = World::new();
     let b = w.bucket(1, Versioning::Off);
     three_members(&mut w);
     let (said, _) = claim(&mut w, b, "said", &[1, 2]);
-    let earlier = read::members(&w.rows).unwrap()[2].since_index;
     let (uploaded, also) = (
         w.open_stage(b, "k", 10, None),
         w.open_stage(b, "l", 10, None),
     );
+    let before = as_they_are(&w, &[1, 2, 3]);
     let replace = |w: &mut World, node, retire| {
         let entered = learner(w, node);
         for (stage, _) in short_items(w) {
@@ -275,31 +335,31 @@ fn what_a_node_acknowledged_before_it_left_does_not_count_when_it_is_back() {
     };
     replace(&mut w, 4, 3);
     learner(&mut w, 3);
-    let claim_by = |w: &mut World, key: &str, stage, nodes: &[u64]| {
-        let Body::Put(mut put) = w.claim_body(b, key, stage, "e", 10) else {
-            panic!()
-        };
-        let Some(wire::new_content::Kind::Staged(staged)) = &mut put.content.as_mut().unwrap().kind
-        else {
-            panic!()
-        };
-        staged.copies[0].nodes = nodes.to_vec();
-        w.answer(Body::Put(put))
-    };
     // 3 acknowledged the upload, and so did 1 and 2; 4 came while it was under way.
     assert!(matches!(
-        claim_by(&mut w, "k", uploaded, &[1, 2, 3]),
+        claim_of(&mut w, b, "k", uploaded, &before),
         Answer::Done(_)
     ));
     assert!(short_items(&w).contains(&(uploaded.index, vec![3, 4])));
     assert_eq!(
-        claim_by(&mut w, "l", also, &[1, 3]),
+        claim_of(&mut w, b, "l", also, &[before[0], before[2]]),
         Answer::TryAgain(TryAgain::StalePlacement),
         "one copy is left of what two acknowledged"
     );
-    said_by_a_member(&mut w, uploaded, 3, earlier);
+    said_by_a_member(&mut w, uploaded, 3, before[2].1);
     assert!(short_items(&w).contains(&(uploaded.index, vec![3, 4])));
     has_its_copy(&mut w, uploaded, 3);
     assert!(short_items(&w).contains(&(uploaded.index, vec![4])));
+    // It gets the other upload once more, and is a member again.
+    has_its_copy(&mut w, uploaded, 4);
+    let entered = read::life(&w.rows, 3).unwrap();
+    has_its_copy(&mut w, said, 3);
+    assert!(matches!(admit(&mut w, 3, 4, entered), Answer::Done(_)));
+    w.done(Body::Retired(wire::Retired { node: 4, term: 0 }));
+    let again = as_they_are(&w, &[1, 3]);
+    assert!(matches!(
+        claim_of(&mut w, b, "l", also, &again),
+        Answer::Done(_)
+    ));
     w.check();
 }

@@ -41,6 +41,8 @@ impl View for Rows {
 pub const GROUP: GroupId = GroupId(1);
 pub const NODE: NodeId = NodeId(1);
 pub const TENANT: u64 = 1;
+/// The first entry forms the group: since then its founder is a member.
+const FORMED: u64 = 1;
 
 /// A group with all vshards, one member, one session.
 #[derive(Clone)]
@@ -574,7 +576,7 @@ pub fn chunks(bucket: BucketId, key: &str, stage: StageId, len: u64) -> Option<w
     let copies = vec![Copies {
         first: 0,
         count: run.count,
-        nodes: [NODE.0].into(),
+        holders: [(NODE.0, FORMED)].into(),
     }];
     entry::staged(&Staged { stage, run, copies })
 }
