@@ -65,15 +65,17 @@ async fn one(router: &Arc<Router>, group: &Group, limits: &SweepLimits) -> Resul
     if !leads {
         return Ok(());
     }
-    finish_transactions(router, group).await?;
+    // Another group that cannot be reached holds up nothing else.
+    let finished = finish_transactions(router, group).await;
     if group.lacks_rows() {
-        return Ok(());
+        return finished;
     }
     abandon_stages(group, limits).await?;
     expire_uploads(group, limits).await?;
     advance(group, || Body::AdvanceFree(wire::AdvanceFree {})).await?;
     release(group, limits).await?;
-    end_sessions(group, limits).await
+    end_sessions(group, limits).await?;
+    finished
 }
 
 /// Proposes the same step until nothing is left of it.
@@ -239,23 +241,33 @@ async fn end_sessions(group: &Group, limits: &SweepLimits) -> Result<(), KvError
     Ok(())
 }
 
-/// Goes on with transactions whose driver went away: this group is their coordinator.
+/// Goes on with transactions whose driver went away: those that this group decides; and parts of others that came when their
+/// transaction was over, and that nobody may ever meet (a bucket's deletion).
 async fn finish_transactions(router: &Arc<Router>, group: &Group) -> Result<(), KvError> {
     let view = group.read().await?;
     let records = read::txns(&*view).map_err(unreadable)?;
+    let mut parts = read::prepareds(&*view).map_err(unreadable)?;
     drop(view);
+    parts.retain(|part| records.iter().all(|record| record.txn.id != part.txn.id));
     let (undecided, decided): (Vec<_>, Vec<_>) = records
         .into_iter()
         .partition(|record| record.state == TxnState::Pending);
     for record in decided {
         driver::finish_everywhere(router, &record.txn, record.state).await?;
     }
-    let ids: Vec<TxnId> = undecided.iter().map(|record| record.txn.id).collect();
+    let ids = undecided.iter().map(|record| record.txn.id);
+    let ids: Vec<TxnId> = ids.chain(parts.iter().map(|part| part.txn.id)).collect();
     let is_old = group.memory.undecided_for(&ids, TXN_AGE);
-    for (record, is_old) in undecided.iter().zip(is_old) {
-        if is_old {
+    let (old_records, old_parts) = is_old.split_at(undecided.len());
+    for (record, is_old) in undecided.iter().zip(old_records) {
+        if *is_old {
             let state = driver::abort(router, &record.txn).await?;
             driver::finish_everywhere(router, &record.txn, state).await?;
+        }
+    }
+    for (part, is_old) in parts.iter().zip(old_parts) {
+        if *is_old {
+            driver::settle(router, group, &part.txn).await?;
         }
     }
     Ok(())

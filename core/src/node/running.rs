@@ -320,13 +320,14 @@ impl Node {
             };
             for (what, count) in [
                 ("transactions", txns.len()),
-                ("intents", prepared.len()),
                 ("pushes of facts", pushes.len()),
             ] {
                 if count > 0 {
                     found.push(format!("{}: {count} {what}", group.id));
                 }
             }
+            let prepared = prepared.iter();
+            found.extend(prepared.map(|one| format!("{}: intents of {}", group.id, one.txn.id)));
         }
         Ok(found)
     }

@@ -379,6 +379,11 @@ pub(crate) async fn meet(router: &Router, here: &Group, txn: &TxnRef) -> Result<
     clear(router, here, txn, PATIENCE).await
 }
 
+/// The same without waiting: the part has lain in `here` long enough.
+pub(crate) async fn settle(router: &Router, here: &Group, txn: &TxnRef) -> Result<(), KvError> {
+    clear(router, here, txn, Duration::ZERO).await
+}
+
 async fn clear(
     router: &Router,
     here: &Group,
