@@ -9,6 +9,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::BasicNode;
+use openraft::metrics::WaitError;
 use openraft::{ChangeMembers, Config, ReadPolicy, ServerState, SnapshotPolicy};
 
 use super::peers::Peers;
@@ -78,6 +79,14 @@ impl RaftMembers {
 #[derive(Clone)]
 pub(crate) struct RaftHandle {
     raft: openraft::Raft<Types, StateMachine>,
+}
+
+/// In our words: openraft prints all its metrics, with times of the real clock, which no two runs share.
+fn waited(error: WaitError, what: &str) -> String {
+    match error {
+        WaitError::Timeout(..) => what.to_owned(),
+        WaitError::ShuttingDown => error.to_string(),
+    }
 }
 
 fn config(group: GroupId, may_campaign: bool) -> Config {
@@ -157,7 +166,9 @@ impl RaftHandle {
             },
             "leads and applied an entry of its term",
         );
-        let metrics = led.await.map_err(|error| error.to_string())?;
+        let metrics = led
+            .await
+            .map_err(|error| waited(error, "this node did not lead in time"))?;
         metrics.running_state.map_err(|error| error.to_string())
     }
 
@@ -204,7 +215,9 @@ impl RaftHandle {
             },
             "has applied what was agreed",
         );
-        let metrics = applied.await.map_err(|error| error.to_string())?;
+        let metrics = applied
+            .await
+            .map_err(|error| waited(error, "what was agreed on is not applied here yet"))?;
         metrics.running_state.map_err(|error| error.to_string())
     }
 
