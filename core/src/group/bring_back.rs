@@ -5,7 +5,8 @@
 //!   log: its vote, its newest entries or one    takes no part ── a whole state from the leader ── doubt ── switched ── log
 //!     that is not applied are lost                emptied up to it ── a vote in a far higher term ── mended ── takes part
 //!   rows: a block that no copy of a run has     hands over, stops ── a whole state ── switched ── takes part; log and vote stay
-//!   stopped: something could not be read        stops ── what is damaged of the applied log is let go ── takes part
+//!   stopped, or not begun: something could      stops ── what is damaged of the applied log is let go ── takes part; if an entry
+//!     not be read                                 that is not applied is damaged: as "log"
 //! ```
 //! A member that lost something has promised more than it knows. It may have voted in a term that it does not remember, and it
 //! has acknowledged entries that its leader counts. So before it votes or acknowledges again

@@ -150,7 +150,6 @@ impl GroupLog {
         self.first..self.first + self.slots.len() as u64
     }
 
-    /// Name of the entry at `index`, or of the purge point.
     /// As `Log::last_of_leaders`.
     pub(super) fn last_of_leaders(&self, range: RangeInclusive<u64>) -> Vec<LogId> {
         // Each but the last ends where the next one begins.
@@ -171,6 +170,7 @@ impl GroupLog {
         found
     }
 
+    /// Name of the entry at `index`, or of the purge point.
     pub(super) fn id(&self, index: u64) -> Option<LogId> {
         if let Some(purged) = self.purged
             && purged.index == index

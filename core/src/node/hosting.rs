@@ -12,7 +12,8 @@
 //!   node may have acknowledged some of it, and a candidate that was away since may still count on its vote;
 //! * data goes only after a leader, confirmed by a majority after this node had fallen silent, did not name this node: what
 //!   it acknowledged before counts for nobody any more;
-//! * whatever is cut here is ended by the next start (`hosted_file`).
+//! * who asks this node to host a group has agreed on at least what this node acknowledged in it before: others come late;
+//! * whatever is cut here is ended later, by this run or the next start (`hosted_file`).
 //!
 //! Elsewhere: who should be a member (`shard::planner`), how members change (`group::membership`).
 
@@ -180,13 +181,11 @@ impl Hosts {
         };
         // All that this node acknowledged, and that was agreed on, must lie at or below the floor: so it does if a leader of a
         // later term said it, or this term's said no less. Who asked long ago asks again, if it still leads.
-        let (floor, asked) = (
-            asked.floor,
-            Reach {
-                term: asked.term,
-                index: asked.floor,
-            },
-        );
+        let floor = asked.floor;
+        let asked = Reach {
+            term: asked.term,
+            index: floor,
+        };
         if asked < before {
             return Err(format!("{id}: a leader of long ago asks"));
         }
@@ -324,7 +323,7 @@ impl Hosts {
         self.remove(id, &mut listed).await
     }
 
-    /// Ends what `leave` began, in this run or before. Fails it, it is done again.
+    /// Ends what `leave` began, in this run or before. If it fails, it is done again.
     async fn remove(&self, id: GroupId, listed: &mut HostedGroups) -> Result<(), String> {
         let Some(Hosting::Leaving { vote, reach }) = listed.0.get(&id).cloned() else {
             return Ok(());
