@@ -4,6 +4,7 @@
 //! * at most `connections` of them; the next one is told to come back when no other ends within a moment (in the kernel's
 //!   queue it would hang until its client gives up);
 //! * every wait for a client has an end: idle, half a head, a slow body, an answer nobody takes;
+//! * an answer to a client that still holds its body back ends the connection;
 //! * once the end is announced no connection is accepted, and one without a request ends at once.
 
 use std::convert::Infallible;
@@ -11,10 +12,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{Either, select};
+use http::header::{CONNECTION, EXPECT, HeaderValue};
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -177,6 +180,20 @@ enum News {
     Look,
 }
 
+/// Counts what comes of a body that its client holds back until it is told to go on; none for any other request.
+///
+/// Answered before any of it came, the client may send the body or leave it out ([RFC 9110, 10.1.1]), and then its next
+/// request: who reads on takes the one for the other. So such an answer has to be the connection's last.
+///
+/// [RFC 9110, 10.1.1]: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
+fn held_back(request: &Request<ClientBody>) -> Option<Arc<AtomicU64>> {
+    let waits = request
+        .headers()
+        .get(EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    (waits && !request.body().is_end_stream()).then(|| request.body().received())
+}
+
 async fn connection<S: AsyncRead + AsyncWrite + Unpin, H: Handler>(
     stream: S,
     peer: SocketAddr,
@@ -193,7 +210,12 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin, H: Handler>(
         let handler = handler.clone();
         async move {
             let request = request.map(|body| ClientBody::new(body, least, patience));
-            let response = handler.answer(request, peer).await;
+            let held_back = held_back(&request);
+            let mut response = handler.answer(request, peer).await;
+            if held_back.is_some_and(|received| received.load(Ordering::Relaxed) == 0) {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
             Ok::<_, Infallible>(response.map(|body| Held::new(body, in_request)))
         }
     });
@@ -424,5 +446,36 @@ mod tests {
         }
         let answer = said(&mut stream).await;
         assert!(answer.ends_with("refused"), "{answer}");
+    }
+
+    /// A client that is refused while it waits to be told to send its body may send it or not. Whatever it sends next is
+    /// not taken for the other: the connection ends.
+    #[tokio::test]
+    async fn refusal_of_a_body_that_was_held_back_ends_the_connection() {
+        let (addr, _stopper) = server(Limits::default()).await;
+        for (path, ends) in [("/refuse", true), ("/", false)] {
+            let mut stream = TcpStream::connect(addr).await.unwrap();
+            let head = format!(
+                "PUT {path} HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\n"
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut first = vec![0; 12];
+            stream.read_exact(&mut first).await.unwrap();
+            let next = match ends {
+                true => "PUT / HTTP/1.1\r\nhost: h\r\n\r\n",
+                false => "xPUT / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n",
+            };
+            let _ = stream.write_all(next.as_bytes()).await;
+            let answers = said(&mut stream).await;
+            if ends {
+                assert_eq!(first, b"HTTP/1.1 200");
+                assert!(answers.contains("connection: close\r\n"), "{answers}");
+                assert!(answers.ends_with("refused"), "{answers}");
+            } else {
+                assert_eq!(first, b"HTTP/1.1 100");
+                assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");
+                assert!(answers.contains("1 bytes") && answers.ends_with("0 bytes"));
+            }
+        }
     }
 }
