@@ -66,6 +66,77 @@ fn what_was_mended_stays_so_after_a_power_cut() {
     });
 }
 
+/// The leader of a group ships its state to a member that lags, and cannot read one payload itself. The member has no bytes under
+/// that name then: they come from the third one, and while that cannot be reached a reader is told to ask again, not that the
+/// object is damaged (seed 1120).
+#[test]
+fn a_payload_that_a_whole_state_came_without_is_read_from_another_member() {
+    const KEYS: std::ops::Range<u64> = 4_001..4_005;
+    Sim::new(8).run(async {
+        let world = Three::start(8).await;
+        let key = |value: u64| format!("key-{value}");
+        let cut_from_3 = |node| {
+            world.net.cut(node, 3);
+            world.net.cut(3, node);
+        };
+        [1, 2].iter().copied().for_each(cut_from_3);
+        let leads = || (0..=2).all(|group| world.nodes.leader(group).is_some_and(|node| node < 3));
+        world.until("the others lead", SCRUBBED, leads).await;
+        for value in KEYS {
+            world.put(1, &key(value), value).await;
+        }
+        for value in 5_000..5_400 {
+            world
+                .put(
+                    1 + value % 2,
+                    &format!("other-{}", value % 40),
+                    value / 5 * 5 + 1,
+                )
+                .await;
+        }
+        let leader = world.nodes.leader(1).unwrap();
+        for value in KEYS {
+            world.rot(leader, value);
+        }
+        world.net.mend();
+        // Nor does the leader get it from there.
+        cut_from_3(3 - leader);
+        world.net.cut(1, 2);
+        world.net.cut(2, 1);
+        let installed = || {
+            let copies = world.node(3).copies().into_iter();
+            copies
+                .filter(|copy| copy.group.0 > 0)
+                .any(|copy| copy.installs > 0)
+        };
+        world
+            .until("node 3 took over a state", SCRUBBED, installed)
+            .await;
+        let damage = world.node(3).status().await.damage;
+        assert!(
+            damage.iter().any(|line| line.contains("at its leader")),
+            "{damage:?}"
+        );
+        let mut told_to_wait = 0;
+        for value in KEYS {
+            match world.try_get(3, &key(value)).await {
+                Ok(bytes) => assert_eq!(bytes, content(value)),
+                Err(KvError::Unavailable(_)) => told_to_wait += 1,
+                Err(error) => panic!("{value}: {error}"),
+            }
+        }
+        assert!(told_to_wait > 0);
+        world.net.mend();
+        for value in KEYS {
+            assert_eq!(world.get(3, &key(value)).await, content(value));
+        }
+        // Nobody remembers it behind a restart but the rows.
+        clock::sleep(SCRUBBED).await;
+        assert_eq!(world.bad(3).await, [""; 0]);
+        world.come_to_rest(SCRUBBED).await;
+    });
+}
+
 /// A block of rows that neither copy has any more: the member takes over a whole state, and goes on voting meanwhile.
 #[test]
 fn rows_that_no_copy_has_come_from_another_member() {

@@ -14,6 +14,7 @@ use super::receive::{name_of, named};
 use super::store::ReadFault;
 use crate::group::Group;
 use crate::ids::{ChunkId, NodeId, PayloadId};
+use crate::kv::KvError;
 use crate::log::Item;
 use crate::state::entry::crc64;
 use crate::state::read;
@@ -23,13 +24,14 @@ use crate::state::record::payload_of_row;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The other nodes that may have chunks of this group.
-fn others(group: &Group) -> Vec<NodeId> {
+fn others(group: &Group) -> Result<Vec<NodeId>, NotFetched> {
     if let Some(way) = &group.elsewhere {
-        return way.nodes(group.id);
+        return Ok(way.nodes(group.id));
     }
-    let members = read::members(&*group.replica.view()).unwrap_or_default();
+    // Who cannot be read may be somebody who has them.
+    let members = read::members(&*group.replica.view()).map_err(|_| NotFetched::NotAnswered)?;
     let nodes = members.into_iter().map(|member| NodeId(member.node));
-    nodes.filter(|node| *node != group.replica.node).collect()
+    Ok(nodes.filter(|node| *node != group.replica.node).collect())
 }
 
 /// Why bytes did not come from another member.
@@ -50,7 +52,7 @@ async fn from_any(
 ) -> Result<Bytes, NotFetched> {
     let peers = group.peers.as_ref();
     let peers = peers.ok_or(NotFetched::NobodyHasThem)?;
-    let mut nodes = others(group);
+    let mut nodes = others(group)?;
     let first = first % nodes.len().max(1) as u64;
     nodes.rotate_left(first as usize);
     let mut why = NotFetched::NobodyHasThem;
@@ -136,9 +138,12 @@ pub(crate) async fn payload(
 }
 
 /// What a member that asks for a frame is told.
-pub(crate) async fn frame_for_peer(group: &Group, asked: peer::FetchFrame) -> peer::Fetched {
+pub(crate) async fn frame_for_peer(
+    group: &Group,
+    asked: peer::FetchFrame,
+) -> Result<peer::Fetched, String> {
     let Ok((chunk, frame)) = named(asked.name.as_ref()) else {
-        return peer::Fetched::default();
+        return Ok(peer::Fetched::default());
     };
     #[cfg(feature = "planted")]
     if crate::planted!("repaired-bytes-not-verified") {
@@ -147,38 +152,50 @@ pub(crate) async fn frame_for_peer(group: &Group, asked: peer::FetchFrame) -> pe
         if let Ok(Some(place)) = place
             && let Ok(bytes) = store.log.read_unverified(place).await
         {
-            return told(Ok(bytes));
+            return told(group, Item::Frame { chunk, frame }, Ok(bytes));
         }
     }
-    let read = group.replica.store.read_item(Item::Frame { chunk, frame });
-    told(read.await)
+    let item = Item::Frame { chunk, frame };
+    told(group, item, group.replica.store.read_item(item).await)
 }
 
 /// What a member that asks for a piece of a payload is told.
-pub(crate) async fn payload_for_peer(group: &Group, asked: peer::FetchPayload) -> peer::Fetched {
+pub(crate) async fn payload_for_peer(
+    group: &Group,
+    asked: peer::FetchPayload,
+) -> Result<peer::Fetched, String> {
     let Some(piece) = asked.piece else {
-        return peer::Fetched::default();
+        return Ok(peer::Fetched::default());
     };
     let Ok(payload) = payload_of_row(&piece) else {
-        return peer::Fetched::default();
+        return Ok(peer::Fetched::default());
     };
-    let store = &group.replica.store;
+    let (store, item) = (&group.replica.store, Item::Payload(payload));
     if asked.whole {
-        return told(store.read_item(Item::Payload(payload)).await);
+        return told(group, item, store.read_item(item).await);
     }
     let read = store.read_inline(payload, piece.offset, piece.len, piece.crc64);
-    told(read.await)
+    told(group, item, read.await)
 }
 
-fn told(read: Result<Bytes, ReadFault>) -> peer::Fetched {
+/// The bytes; or that they are not here, or bad; or, as an error, that this cannot be said now.
+fn told(
+    group: &Group,
+    item: Item,
+    read: Result<Bytes, ReadFault>,
+) -> Result<peer::Fetched, String> {
     match read {
-        Ok(bytes) => peer::Fetched {
+        Ok(bytes) => Ok(peer::Fetched {
             crc64: crc64(&bytes),
             bytes: Some(bytes),
-        },
-        Err(fault) => {
+        }),
+        Err(fault @ (ReadFault::Absent(_) | ReadFault::Other(KvError::Damaged(_)))) => {
             tracing::debug!(?fault, "asked for bytes that are not here");
-            peer::Fetched::default()
+            if matches!(fault, ReadFault::Other(_)) {
+                group.replica.wants.add_bad_item(item);
+            }
+            Ok(peer::Fetched::default())
         }
+        Err(ReadFault::Other(error)) => Err(error.to_string()),
     }
 }

@@ -130,10 +130,10 @@ async fn frame(group: &Group, run: &ChunkRun, piece: &Piece) -> Result<Bytes, Re
         stage: run.stage,
         ordinal: piece.at.chunk,
     };
-    let fetched = fetch::frame(group, &chunk, piece.at.frame, piece.frame_len as usize).await;
-    let bytes = fetched.map_err(|why| not_here(group, fault, why))?;
+    // Also if nobody can be asked right now.
     group.replica.wants.add_bad(run.clone());
-    Ok(bytes)
+    let fetched = fetch::frame(group, &chunk, piece.at.frame, piece.frame_len as usize).await;
+    fetched.map_err(|why| not_here(group, fault, why))
 }
 
 /// Nobody gave what is not here, or not whole. What may lie elsewhere is not lost.
@@ -178,6 +178,33 @@ pub(crate) async fn inline(
                 .map_err(|why| not_here(group, fault, why))
         }
         read => read,
+    }
+}
+
+/// An inline content that is not on this disk although a row names it, from another member.
+pub(crate) async fn inline_elsewhere(
+    group: &Group,
+    payload: PayloadId,
+    offset: u32,
+    len: u32,
+    checksum: u64,
+) -> Result<Bytes, ReadFault> {
+    let item = Item::Payload(payload);
+    group.replica.wants.add_bad_item(item);
+    let fetched = fetch::inline(group, payload, offset, len, checksum).await;
+    fetched.map_err(|why| not_here(group, ReadFault::Absent(item), why))
+}
+
+/// What to say of a payload that is not on this disk although a row names it, in the middle of a content.
+pub(crate) async fn payload_elsewhere(group: &Group, payload: PayloadId) -> ReadFault {
+    let item = Item::Payload(payload);
+    group.replica.wants.add_bad_item(item);
+    match fetch::payload(group, payload, None).await {
+        Ok(_) => ReadFault::Other(KvError::Unavailable(format!(
+            "{}: {item} is on another member only, and comes from there now",
+            group.id
+        ))),
+        Err(why) => not_here(group, ReadFault::Absent(item), why),
     }
 }
 

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::log::Item;
+use crate::state::apply::Dropped;
 use crate::state::record::ChunkRun;
 
 /// Runs in the list, and bad items.
@@ -37,6 +38,8 @@ struct Inner {
     collects: bool,
     runs: VecDeque<Want>,
     bad: BTreeSet<Item>,
+    /// Those that somebody works on.
+    taken: BTreeSet<Item>,
     everything: bool,
 }
 
@@ -81,12 +84,35 @@ impl Wants {
 
     /// What is to be written anew; taken from the list.
     pub(crate) fn take_bad_items(&self) -> BTreeSet<Item> {
-        std::mem::take(&mut self.inner.lock().bad)
+        let mut inner = self.inner.lock();
+        inner.taken = std::mem::take(&mut inner.bad);
+        inner.taken.clone()
     }
 
-    /// Nobody could give these now: later again. Wakes nobody.
+    /// Nobody could give these now: later again, unless they were dropped meanwhile. Wakes nobody.
     pub(crate) fn put_back_bad(&self, item: Item) {
-        self.inner.lock().bad.insert(item);
+        let mut inner = self.inner.lock();
+        if inner.taken.remove(&item) {
+            inner.bad.insert(item);
+        }
+    }
+
+    /// No row names these any more: nobody looks for them.
+    pub(crate) fn forget<'a>(&self, dropped: impl Iterator<Item = &'a Dropped>) {
+        let mut inner = self.inner.lock();
+        if inner.bad.is_empty() && inner.taken.is_empty() {
+            return;
+        }
+        for one in dropped {
+            let keep = |item: &Item| match (item, one) {
+                (Item::Payload(id), Dropped::Payload(dropped)) => id != dropped,
+                (Item::Frame { chunk, .. }, Dropped::Chunks(run)) => chunk.stage != run.stage,
+                (Item::Frame { chunk, .. }, Dropped::Stage(_, stage)) => chunk.stage != *stage,
+                _ => true,
+            };
+            inner.bad.retain(keep);
+            inner.taken.retain(keep);
+        }
     }
 
     /// It was looked for in vain: later again.
@@ -127,7 +153,28 @@ impl Wants {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{GroupId, StageId, VShard};
+    use crate::ids::{GroupId, PayloadId, StageId, VShard};
+
+    /// Nobody has the bytes of an object that was overwritten: asking for them again and again would end never.
+    #[test]
+    fn what_no_row_names_any_more_is_not_looked_for() {
+        let payload = |index| PayloadId {
+            group: GroupId(1),
+            index,
+            term: 1,
+        };
+        let wants = Wants::default();
+        wants.collect();
+        (1..=3).for_each(|index| wants.add_bad_item(Item::Payload(payload(index))));
+        wants.forget([Dropped::Payload(payload(1))].iter());
+        assert_eq!(wants.take_bad_items().len(), 2);
+        // While it is asked for.
+        wants.forget([Dropped::Payload(payload(2))].iter());
+        wants.put_back_bad(Item::Payload(payload(2)));
+        wants.put_back_bad(Item::Payload(payload(3)));
+        let left: Vec<Item> = wants.take_bad_items().into_iter().collect();
+        assert_eq!(left, [Item::Payload(payload(3))]);
+    }
 
     /// A node that was away while thousands of objects were written does not keep a list of them all, and forgets none.
     #[test]

@@ -144,6 +144,16 @@ impl Places {
         self.0.set(PlaceKey::of(item), None)
     }
 
+    /// Drops an item if it lies there; false: it does not, nothing was changed.
+    pub fn remove_if(&self, item: &Item, place: Place) -> Result<bool, EngineError> {
+        let _alone = self.0.changing.lock();
+        let key = PlaceKey::of(item);
+        if self.0.find(&key)? != Some(place) {
+            return Ok(false);
+        }
+        self.0.set(key, None).map(|_| true)
+    }
+
     /// Several inserts (`Some`) and removals (`None`), in order. On an error those before it are made.
     pub fn change(
         &self,

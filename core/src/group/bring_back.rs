@@ -123,8 +123,7 @@ async fn cure(group: &Arc<Group>, ill: &Ill) -> Result<(), String> {
         Ill::Log | Ill::Stopped(_) => {
             stop(group).await;
             let damaged = damaged_entries(group).await;
-            let applied = group.replica.applied();
-            if damaged.iter().any(|index| *index > applied) {
+            if is_any_unapplied(&damaged, group.replica.mark().at.map(|at| at.index)) {
                 let what = "an entry that was not applied is damaged";
                 group.stand(group.hurt(what));
                 return bring_back(group).await;
@@ -137,6 +136,12 @@ async fn cure(group: &Arc<Group>, ill: &Ill) -> Result<(), String> {
             start(group).await
         }
     }
+}
+
+/// Whether one of these entries is not in the state. `applied`: up to where it goes; `None`: it has not even the first entry,
+/// whose index is 0.
+fn is_any_unapplied(damaged: &[u64], applied: Option<u64>) -> bool {
+    damaged.iter().any(|index| Some(*index) > applied)
 }
 
 /// See the file's header.
@@ -267,21 +272,23 @@ async fn take_over(group: &Arc<Group>, arrived: Arrived, is_doubtful: bool) -> R
     if !follows {
         // It was never agreed on, or is not certain: whoever leads sends it again. Before the switch: openraft does not
         // start on a log that has other entries than the state.
-        let mut dropped = Vec::new();
-        let before = at.index.checked_sub(1);
+        // The state's own last entry stays: its payload may be one that the rows name.
+        let before = match log.entry_id(id, at.index) == Some(at) {
+            true => Some(at.index),
+            false => at.index.checked_sub(1),
+        };
+        let mut removed = Ok(());
         let truncated = settled(|ack| {
-            dropped = log.truncate_after(id, before, ack)?;
+            // At once: a table of places that is written meanwhile would be called complete behind them.
+            let mut dropped = log
+                .truncate_after(id, before, ack)?
+                .into_iter()
+                .map(Item::Payload);
+            removed = dropped.try_for_each(|item| replica.store.places.remove(&item).map(drop));
             Ok(())
         });
         truncated.await.map_err(said)?;
-        // That of the state's own last entry may be the one that its rows name.
-        for payload in dropped
-            .into_iter()
-            .filter(|payload| payload.index > at.index)
-        {
-            let removed = replica.store.places.remove(&Item::Payload(payload));
-            removed.map_err(|error| error.to_string())?;
-        }
+        removed.map_err(|error| error.to_string())?;
     }
     let installed = replica.install(arrived).await;
     installed.map_err(|error| error.to_string())?;
@@ -292,6 +299,9 @@ async fn take_over(group: &Arc<Group>, arrived: Arrived, is_doubtful: bool) -> R
 }
 
 async fn start(group: &Group) -> Result<(), String> {
+    if let Standing::Refused(why) = group.standing() {
+        return Err(why);
+    }
     // What openraft finds in its log it takes for durable, and acknowledges: nothing of it may still wait for its fsync.
     let durable = group.log.sync().await.map_err(|error| error.to_string());
     group.replica.goes_on();
@@ -374,5 +384,19 @@ impl Group {
         let index = index.map_err(|_| "no majority in time")?;
         let index = index.map_err(|error| error.to_string())?;
         raft.applied(index.max(last), READY).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first entry of a log has index 0, and a member that has applied nothing has not applied that one either.
+    #[test]
+    fn a_damaged_first_entry_is_not_taken_for_applied() {
+        assert!(is_any_unapplied(&[0], None));
+        assert!(!is_any_unapplied(&[0], Some(0)));
+        assert!(is_any_unapplied(&[0, 3], Some(2)));
+        assert!(!is_any_unapplied(&[], None));
     }
 }

@@ -161,9 +161,9 @@ pub(crate) async fn make(group: &Group) -> Result<(), KvError> {
 
 /// Has the log forget everything up to `index`, which is damaged there: a checkpoint holds what it did, and who lags gets that.
 pub(crate) async fn let_go_of(group: &Group, index: u64) -> Result<(), KvError> {
-    let applied = group.replica.applied();
-    if applied < index {
-        let why = format!("entry {index} is not applied yet, only {applied} is");
+    let applied = group.replica.mark().at.map(|at| at.index);
+    if applied < Some(index) {
+        let why = format!("entry {index} is not applied yet, only {applied:?} is");
         return Err(KvError::Unavailable(why));
     }
     make(group).await?;
@@ -176,6 +176,9 @@ pub(crate) async fn let_go_of(group: &Group, index: u64) -> Result<(), KvError> 
 /// The same while the group is stopped on this node.
 pub(super) async fn let_go_stopped(group: &Group, index: u64) -> Result<(), KvError> {
     let replica = &group.replica;
+    if replica.mark().at.is_none() {
+        return Err(KvError::Unavailable("nothing is applied yet".to_owned()));
+    }
     let written = replica.begin_checkpoint().await;
     replica.checkpoint_ended(written.clone());
     written.map_err(super::read::unreadable)?;

@@ -93,10 +93,13 @@ impl LeaderMemory {
     pub(crate) fn is_idle(&self, stage: StageId, limit: Duration) -> bool {
         let mut inner = self.inner.lock();
         if stage.index > inner.leads_from {
-            let since = *inner.progress.entry(stage).or_insert_with(clock::now);
-            return since.elapsed() >= limit.max(Duration::from_secs(60));
+            inner.progress.entry(stage).or_insert_with(clock::now);
         }
-        inner.leads_since.elapsed() >= limit
+        match inner.progress.get(&stage) {
+            Some(since) => since.elapsed() >= limit.max(Duration::from_secs(60)),
+            // Opened before, and nothing was heard of it since.
+            None => inner.leads_since.elapsed() >= limit,
+        }
     }
 
     /// Of sessions with these highest sequences: which did not move for so long, as this leader saw them.
@@ -269,6 +272,31 @@ mod tests {
                 [false],
                 "another leader's time counts for nothing"
             );
+        });
+    }
+
+    /// An upload goes on while its group gets another leader: as long as bytes come it is not given up.
+    #[test]
+    fn an_upload_from_before_this_term_is_idle_only_when_nothing_comes() {
+        run(1, async {
+            let memory = LeaderMemory::new();
+            memory.begin_term(2, 100);
+            let stage = |index| StageId {
+                group: GroupId(1),
+                incarnation: 1,
+                index,
+            };
+            let (moving, silent) = (stage(7), stage(8));
+            let limit = 600 * SECOND;
+            for _ in 0..10 {
+                memory.touch(moving);
+                assert!(!memory.is_idle(silent, limit));
+                clock::sleep(60 * SECOND).await;
+            }
+            assert!(memory.is_idle(silent, limit));
+            assert!(!memory.is_idle(moving, limit));
+            clock::sleep(600 * SECOND).await;
+            assert!(memory.is_idle(moving, limit));
         });
     }
 

@@ -37,6 +37,17 @@ pub(crate) struct Sight {
     pub wanted: Option<BTreeSet<u64>>,
     /// Learners that said so, and up to which entry they have everything.
     pub confirmed: BTreeMap<u64, u64>,
+    /// Nodes that could not be asked when they were asked last: the others first.
+    pub silent: BTreeSet<u64>,
+}
+
+impl Sight {
+    /// Of these, the one to turn to first.
+    fn first<'a>(&self, nodes: impl Iterator<Item = &'a u64>) -> Option<u64> {
+        nodes
+            .copied()
+            .min_by_key(|node| (self.silent.contains(node), *node))
+    }
 }
 
 /// What comes next.
@@ -117,15 +128,21 @@ fn begin(sight: &Sight, members: &BTreeSet<u64>, learners: &BTreeSet<u64>) -> St
     if let Some(missing) = wanted.difference(&known).next() {
         return Step::Learner(*missing);
     }
-    if let Some(unheard) = learners.difference(&sight.learners).next() {
-        return Step::AddLearner(*unheard);
+    let leaving = members.difference(wanted).next().copied();
+    // More come than leave: all of them, or nobody.
+    let all = wanted.len() > members.len();
+    if let Some(unheard) = sight.first(learners.difference(&sight.learners)) {
+        let heard: BTreeSet<u64> = learners.intersection(&sight.learners).copied().collect();
+        let waits = sight.silent.contains(&unheard) && !all && !heard.is_empty();
+        return match waits {
+            // One that cannot be reached holds up nobody that can.
+            true => admit(sight, &heard, all, leaving.unwrap_or(0)),
+            false => Step::AddLearner(unheard),
+        };
     }
     if crate::planted!("openraft-before-the-state") && sight.voters != [wanted.clone()] {
         return Step::ChangeVoters(wanted.clone());
     }
-    let leaving = members.difference(wanted).next().copied();
-    // More come than leave: all of them, or nobody.
-    let all = wanted.len() > members.len();
     admit(sight, learners, all, leaving.unwrap_or(0))
 }
 
@@ -142,6 +159,10 @@ fn go_on(
         if let Some(unwanted) = coming.difference(wanted).next() {
             return Step::Cancel(*unwanted);
         }
+        if let (Some(coming), false) = (coming.first(), leaving.is_disjoint(wanted)) {
+            // Who was to leave is to stay after all, and nothing has happened at openraft: from the beginning.
+            return Step::Cancel(*coming);
+        }
         if after.len() < wanted.len() {
             // Not at two: the others first.
             let known: BTreeSet<u64> = after.union(learners).copied().collect();
@@ -151,8 +172,8 @@ fn go_on(
             if let Some(missing) = wanted.difference(&known).next() {
                 return Step::Learner(*missing);
             }
-            if let Some(unheard) = learners.difference(&sight.learners).next() {
-                return Step::AddLearner(*unheard);
+            if let Some(unheard) = sight.first(learners.difference(&sight.learners)) {
+                return Step::AddLearner(unheard);
             }
             return admit(sight, learners, true, 0);
         }
@@ -169,9 +190,8 @@ fn go_on(
 
 /// The next of these learners that may be admitted. `all`: none before all of them may.
 fn admit(sight: &Sight, learners: &BTreeSet<u64>, all: bool, retire: u64) -> Step {
-    let unready = learners
-        .iter()
-        .find(|node| !sight.confirmed.contains_key(node));
+    let unready = learners.iter();
+    let unready = sight.first(unready.filter(|node| !sight.confirmed.contains_key(node)));
     let ready = learners.iter().find_map(|node| {
         let confirmed = sight.confirmed.get(node)?;
         Some((*node, *confirmed))
@@ -187,7 +207,7 @@ fn admit(sight: &Sight, learners: &BTreeSet<u64>, all: bool, retire: u64) -> Ste
             retire,
             confirmed,
         },
-        (_, Some(unready)) => Step::Confirm(*unready),
+        (_, Some(unready)) => Step::Confirm(unready),
         (None, None) => Step::Rest,
     }
 }
@@ -223,6 +243,7 @@ mod tests {
                     is_agreed: true,
                     wanted: Some(set(wanted)),
                     confirmed: BTreeMap::new(),
+                    silent: BTreeSet::new(),
                 },
                 index: 10,
             }
@@ -360,6 +381,51 @@ mod tests {
                 group.sight.this = *voters.last().expect("voters");
                 group.rest();
                 group.assert_is(to);
+            }
+        }
+    }
+
+    /// Node 4 died before it had anything, or in the midst of it: 5 takes its place all the same.
+    #[test]
+    fn a_learner_that_cannot_be_reached_holds_up_no_other() {
+        for dies_after in 0..10 {
+            let mut group = Driven::group(&[1, 2, 3], &[1, 4, 5]);
+            let asks = |step: &Step| matches!(step, Step::AddLearner(4) | Step::Confirm(4));
+            for _ in 0..dies_after {
+                group.step();
+            }
+            group.sight.confirmed.remove(&4);
+            for _ in 0..40 {
+                match asks(&next(&group.sight)) {
+                    true => _ = group.sight.silent.insert(4),
+                    false => _ = group.step(),
+                }
+            }
+            let is_member =
+                |member: &row::Member| member.node == 5 && member.role == MemberRole::Member as i32;
+            assert!(
+                group.sight.members.iter().any(is_member),
+                "{:?}",
+                group.sight
+            );
+            group.sight.silent.clear();
+            group.rest();
+            group.assert_is(&[1, 4, 5]);
+        }
+    }
+
+    /// A drain is taken back when others have been admitted in place of the node.
+    #[test]
+    fn who_was_to_leave_may_stay() {
+        for after in 0..20 {
+            let mut group = Driven::group(&[1], &[2, 3, 4]);
+            for _ in 0..after {
+                group.step();
+            }
+            if group.sight.voters == [set(&[1])] {
+                group.sight.wanted = Some(set(&[1, 3, 4]));
+                group.rest();
+                group.assert_is(&[1, 3, 4]);
             }
         }
     }

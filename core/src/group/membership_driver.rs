@@ -48,6 +48,8 @@ const SHORTS: usize = 256;
 struct Told {
     term: u64,
     confirmed: BTreeMap<u64, u64>,
+    /// Who could not be asked the last time.
+    silent: BTreeSet<u64>,
 }
 
 /// Works until dropped.
@@ -112,7 +114,18 @@ async fn round(
             groups,
             term,
         };
-        match driver.take(&sight, step, told).await? {
+        let asked = match &step {
+            Step::AddLearner(node) | Step::Confirm(node) => Some(*node),
+            _ => None,
+        };
+        let went = driver.take(&sight, step, told).await;
+        if let Some(node) = asked {
+            match went {
+                Ok(_) => _ = told.silent.remove(&node),
+                Err(_) => _ = told.silent.insert(node),
+            }
+        }
+        match went? {
             Went::On => {}
             Went::Waiting => return Ok(true),
             Went::Nowhere => {
@@ -183,6 +196,7 @@ async fn sight(
         this: group.replica.node.0,
         confirmed: confirmed.map(|(node, index)| (*node, *index)).collect(),
         members,
+        silent: told.silent.clone(),
         voters: of_raft.voters,
         learners: of_raft.learners,
         is_agreed: of_raft.is_agreed,
@@ -214,15 +228,16 @@ impl Driver<'_> {
             Step::Rest => return Ok(Went::Waiting),
             Step::Learner(node) => self.agree(Body::Learner(wire::Learner { node })).await?,
             Step::AddLearner(node) => {
-                self.host(node).await?;
+                self.host(node, sight).await?;
                 within(self.raft.add_learner(node)).await?;
             }
             Step::Confirm(node) => {
                 let said = match self.ask(node, ask::What::Confirm(peer::Confirm {})).await {
                     Ok(said) => said,
                     Err(why) => {
-                        // It may have said that it hosts the group, and have died before it wrote that down.
-                        self.host(node).await?;
+                        // It may have died before it wrote down that it hosts the group; or be in another run, which does not
+                        // know who votes.
+                        self.host(node, sight).await?;
                         return Err(why);
                     }
                 };
@@ -297,11 +312,12 @@ impl Driver<'_> {
     }
 
     /// Has a node make room for the group; one that has it already changes nothing.
-    async fn host(&self, node: u64) -> Result<(), String> {
+    async fn host(&self, node: u64, sight: &Sight) -> Result<(), String> {
         let host = peer::Host {
             // After this term's confirmation: all that the node may ever have acknowledged is below.
             floor: self.group.replica.applied(),
             term: self.term,
+            voters: sight.voters.iter().flatten().copied().collect(),
         };
         self.ask(node, ask::What::Host(host)).await.map(drop)
     }

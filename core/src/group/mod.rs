@@ -46,10 +46,11 @@ pub(crate) mod shipping;
 pub(crate) mod sweep;
 pub(crate) mod touch;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use self::checkpoint::Pressure;
 use self::elsewhere::Elsewhere;
@@ -63,7 +64,7 @@ use self::raft_state_machine::StateMachine;
 use self::read::Rounds;
 use self::replica::Replica;
 use self::session::Session;
-use crate::ids::GroupId;
+use crate::ids::{GroupId, NodeId};
 use crate::log::Log;
 
 /// What a member of a group does right now.
@@ -100,6 +101,8 @@ pub(crate) struct Group {
     moments: Arc<Moments>,
     /// Before this copy has applied this entry it votes for nobody; 0: it may.
     floor: AtomicU64,
+    /// Until then: who votes, as the leader told that asked this node to be a member, and in which term.
+    told_voters: Mutex<(u64, BTreeSet<NodeId>)>,
     installer: Arc<Installer>,
     rounds: Arc<Rounds>,
     standing: RwLock<Standing>,
@@ -128,6 +131,7 @@ impl Group {
             elsewhere: None,
             moments: Arc::default(),
             floor: AtomicU64::new(0),
+            told_voters: Mutex::default(),
             installer: Arc::default(),
             rounds: Arc::default(),
             standing: RwLock::new(Standing::Starting),
@@ -149,6 +153,20 @@ impl Group {
 
     pub(crate) fn set_floor(&self, floor: u64) {
         self.floor.store(floor, Ordering::Release);
+    }
+
+    /// A leader of this term asked this node to be a member, and told who votes.
+    pub(crate) fn told_voters(&self, term: u64, voters: BTreeSet<NodeId>) {
+        let mut told = self.told_voters.lock();
+        if term >= told.0 {
+            *told = (term, voters);
+        }
+    }
+
+    /// While this copy comes to the group, and has not what was agreed on when it was asked to: who votes, as it was told
+    /// since the start; empty: not yet.
+    pub(crate) fn coming(&self) -> Option<BTreeSet<NodeId>> {
+        (self.floor() > 0).then(|| self.told_voters.lock().1.clone())
     }
 
     pub(crate) fn standing(&self) -> Standing {

@@ -77,6 +77,7 @@ async fn round(group: &Group) -> Result<(), KvError> {
             }
         }
     }
+    let worked_off = work_off_short_list(group).await;
     for item in group.replica.wants.take_bad_items() {
         match mend(group, item).await {
             Ok(()) | Err(NotKept::Closed) => {}
@@ -86,7 +87,7 @@ async fn round(group: &Group) -> Result<(), KvError> {
             }
         }
     }
-    work_off_short_list(group).await
+    worked_off
 }
 
 // ---- what is bad ----

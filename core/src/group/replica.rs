@@ -326,8 +326,9 @@ impl Replica {
         if count == 0 {
             return Ok(());
         }
-        self.store
-            .forget(queue.iter().take(count).map(|(_, dropped)| dropped))?;
+        let dropped = || queue.iter().take(count).map(|(_, dropped)| dropped);
+        self.store.forget(dropped())?;
+        self.wants.forget(dropped());
         queue.drain(..count);
         Ok(())
     }

@@ -252,8 +252,11 @@ async fn finish_transactions(router: &Arc<Router>, group: &Group) -> Result<(), 
     let (undecided, decided): (Vec<_>, Vec<_>) = records
         .into_iter()
         .partition(|record| record.state == TxnState::Pending);
+    // One whose participant cannot be reached holds up no other.
+    let mut ended = Ok(());
     for record in decided {
-        driver::finish_everywhere(router, &record.txn, record.state).await?;
+        let finished = driver::finish_everywhere(router, &record.txn, record.state).await;
+        ended = ended.and(finished);
     }
     let ids = undecided.iter().map(|record| record.txn.id);
     let ids: Vec<TxnId> = ids.chain(parts.iter().map(|part| part.txn.id)).collect();
@@ -261,14 +264,18 @@ async fn finish_transactions(router: &Arc<Router>, group: &Group) -> Result<(), 
     let (old_records, old_parts) = is_old.split_at(undecided.len());
     for (record, is_old) in undecided.iter().zip(old_records) {
         if *is_old {
-            let state = driver::abort(router, &record.txn).await?;
-            driver::finish_everywhere(router, &record.txn, state).await?;
+            let aborted = driver::abort(router, &record.txn).await;
+            let finished = match aborted {
+                Ok(state) => driver::finish_everywhere(router, &record.txn, state).await,
+                Err(error) => Err(error),
+            };
+            ended = ended.and(finished);
         }
     }
     for (part, is_old) in parts.iter().zip(old_parts) {
         if *is_old {
-            driver::settle(router, group, &part.txn).await?;
+            ended = ended.and(driver::settle(router, group, &part.txn).await);
         }
     }
-    Ok(())
+    ended
 }

@@ -52,7 +52,15 @@ impl Kv {
                 crc64,
             } => {
                 let group = self.router().route(version.bucket, &version.key)?.group;
-                match get::inline(&group, *payload, *offset, *len, *crc64).await {
+                let mut read = get::inline(&group, *payload, *offset, *len, *crc64).await;
+                if matches!(read, Err(ReadFault::Absent(_)))
+                    && group.peers.is_some()
+                    && self.still_there(version).await?
+                {
+                    // It came without: its bytes were bad where this member's state came from.
+                    read = get::inline_elsewhere(&group, *payload, *offset, *len, *crc64).await;
+                }
+                match read {
                     Ok(bytes) => Ok(Some(bytes)),
                     Err(fault) => Err(self.explain(version, fault).await),
                 }
@@ -110,8 +118,25 @@ impl Kv {
         };
         match self.still_there(version).await {
             Ok(false) => Refusal::NoSuchVersion.into(),
-            Ok(true) => self.lost(version, &item),
+            Ok(true) => self.not_here(version, item).await,
             Err(error) => error,
+        }
+    }
+
+    async fn not_here(&self, version: &Version, item: Item) -> KvError {
+        let route = match self.router().route(version.bucket, &version.key) {
+            Ok(route) => route,
+            Err(error) => return error,
+        };
+        match item {
+            Item::Payload(payload) if route.group.peers.is_some() => {
+                match get::payload_elsewhere(&route.group, payload).await {
+                    ReadFault::Other(error) => error,
+                    ReadFault::Absent(item) => self.lost(version, &item),
+                }
+            }
+            // Others were asked for it.
+            item => self.lost(version, &item),
         }
     }
 

@@ -77,6 +77,9 @@ pub struct Recovered {
     pub damage: Vec<Damage>,
     /// How each stream ended.
     pub cuts: Vec<Cut>,
+    /// Payloads of entries that a truncation dropped, where they lay. A table that was written before it may still have them:
+    /// forgetting comes after the truncation, and a crash between the two takes it.
+    pub truncated: Vec<Seen>,
     /// Bytes that were looked through.
     pub scanned: u64,
 }

@@ -89,6 +89,7 @@ pub(super) async fn recover(
     recovered.scanned = meta_end.scanned + blob_end.scanned;
     recovered.damage.extend(replayed.damage);
     recovered.damage.extend(items.damage);
+    recovered.truncated = replayed.truncated;
     let groups = replayed.groups.iter();
     recovered.groups = groups.map(|(group, log)| (*group, log.state())).collect();
 

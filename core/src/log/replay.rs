@@ -4,7 +4,7 @@
 //! * without damage, replaying a stream from a batch on gives what its writer's ledger said at its end;
 //! * what damage hid is either made good by something later (a vote by a vote, anything by a standing record), or the
 //!   group it may have belonged to is marked;
-//! * of an entry that a later truncation dropped, nothing is reported.
+//! * of an entry that a later truncation dropped, nothing is reported but that its payload is nobody's.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -26,13 +26,15 @@ struct Replayed {
     log: GroupLog,
     /// Payload-bearing entries met, by index.
     payloads: VecDeque<(u64, u64, Place)>,
+    /// Those that were dropped.
+    truncated: Vec<(u64, u64, Place)>,
 }
 
 impl Replayed {
     fn truncate(&mut self, from: u64) {
         self.log.truncate(from);
         let keep = self.payloads.partition_point(|(index, _, _)| *index < from);
-        self.payloads.truncate(keep);
+        self.truncated.extend(self.payloads.drain(keep..));
     }
 }
 
@@ -63,6 +65,7 @@ pub(super) struct Replayout {
     pub groups: BTreeMap<GroupId, GroupLog>,
     pub ledger: Ledger,
     pub seen: Vec<Seen>,
+    pub truncated: Vec<Seen>,
     pub damage: Vec<Damage>,
     pub boundaries: Boundaries,
 }
@@ -125,6 +128,7 @@ impl Replay {
             Replayed {
                 log,
                 payloads: VecDeque::new(),
+                truncated: Vec::new(),
             }
         })
     }
@@ -381,7 +385,7 @@ impl Replay {
     pub(super) fn finish(mut self) -> Replayout {
         let mut ledger = Ledger::default();
         let mut groups = BTreeMap::new();
-        let mut seen = Vec::new();
+        let (mut seen, mut truncated) = (Vec::new(), Vec::new());
         for (group, mut replayed) in std::mem::take(&mut self.groups) {
             for run in replayed.log.mark_lost() {
                 let scope = Scope::Entry {
@@ -412,15 +416,12 @@ impl Replay {
                 tail_lost: log.tail_lost,
             };
             ledger.groups.insert(group, standing);
-            seen.extend(
-                replayed
-                    .payloads
-                    .into_iter()
-                    .map(|(index, term, place)| Seen {
-                        item: Item::Payload(PayloadId { group, index, term }),
-                        place,
-                    }),
-            );
+            let payload = |(index, term, place)| Seen {
+                item: Item::Payload(PayloadId { group, index, term }),
+                place,
+            };
+            seen.extend(replayed.payloads.into_iter().map(payload));
+            truncated.extend(replayed.truncated.into_iter().map(payload));
             groups.insert(group, log);
         }
         seen.append(&mut self.items);
@@ -428,6 +429,7 @@ impl Replay {
             groups,
             ledger,
             seen,
+            truncated,
             damage: self.damage,
             boundaries: self.boundaries,
         }

@@ -44,11 +44,22 @@ fn names(group: &Group, gone: &[u64]) -> Result<(Names, Vec<String>), EngineErro
     }
     read::named_by_free_list(&*view, &mut tell)?;
     let mut short = 0;
+    let mut missed: BTreeMap<u64, u64> = BTreeMap::new();
     for item in read::short_list(&*view) {
-        let missing = item?.2.missing;
+        let missing: BTreeSet<u64> = item?.2.missing.into_iter().collect();
         short += usize::from(missing.iter().any(|node| !gone.contains(node)));
+        for node in missing {
+            *missed.entry(node).or_default() += 1;
+        }
     }
     let mut open = Vec::new();
+    let counted = read::misses(&*view)?;
+    if counted != missed {
+        open.push(format!(
+            "{}: the short list names nodes {missed:?} times, and {counted:?} is counted",
+            group.id
+        ));
+    }
     for (what, count) in [
         ("open stages", names.stages.len()),
         ("items to be released", read::free_list(&*view, 0).count()),

@@ -160,6 +160,11 @@ impl BootExchange {
         self.known.lock().is_outdated(from, number)
     }
 
+    /// Everybody that this node has heard of, in this run and before.
+    pub(super) fn heard_of(&self) -> Vec<NodeId> {
+        self.known.lock().iter().map(|(node, _)| node).collect()
+    }
+
     /// Everybody this node was founded with.
     pub(super) fn founders(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.founders.iter().copied()
@@ -170,10 +175,13 @@ impl BootExchange {
         self.known.lock().is_newest(from, number)
     }
 
-    /// Whether this node may vote, campaign and acknowledge in a group with these voters.
+    /// Whether this node may vote, campaign and acknowledge in a group with these voters, as its log has them. `coming`: it was
+    /// asked to be a member and has not yet what was agreed on then. Its log names old voters, or none: those that the leader
+    /// told are asked, once it has told any.
     pub(super) fn lets(
         &self,
         group: GroupId,
+        coming: Option<BTreeSet<NodeId>>,
         voters: impl FnOnce() -> Vec<BTreeSet<NodeId>>,
     ) -> bool {
         if self.refusal().is_some() {
@@ -183,12 +191,18 @@ impl BootExchange {
         if standing.open.contains(&group) || crate::planted!("boot-not-confirmed-before-vote") {
             return true;
         }
-        let mut voters = voters();
+        let is_coming = coming.is_some();
+        let told = coming.filter(|told| !told.is_empty());
+        let mut voters = told.map_or_else(voters, |told| vec![told]);
         if voters.iter().all(BTreeSet::is_empty) {
+            if is_coming {
+                return false;
+            }
             voters = vec![self.founders.clone()];
         }
         let opens = enough(&voters, self.node, &standing.confirmed);
-        if opens {
+        // Once it has caught up its log says who votes by then.
+        if opens && !is_coming {
             standing.open.insert(group);
         }
         opens
@@ -417,6 +431,29 @@ mod tests {
         });
     }
 
+    /// Seed 568: a node that founded the cluster came back to a group, and its founders had been removed. It asked them to
+    /// confirm it for ever.
+    #[test]
+    fn who_comes_back_to_a_group_does_not_wait_for_its_founders() {
+        run(1, async {
+            let this = exchange(&disk(), 1, Lineage::of(1, &[1]));
+            let unknown = || vec![BTreeSet::new()];
+            let first_entry = || vec![[NodeId(1)].into()];
+            let now: BTreeSet<NodeId> = [1, 4, 6].map(NodeId).into();
+            let confirms = |node| _ = this.standing.lock().confirmed.insert(NodeId(node));
+            assert!(!this.lets(GroupId(1), None, unknown), "it founds");
+            assert!(!this.lets(GroupId(1), Some(BTreeSet::new()), unknown));
+            assert!(!this.lets(GroupId(1), Some(now.clone()), first_entry));
+            confirms(2);
+            assert!(!this.lets(GroupId(1), Some(now.clone()), first_entry));
+            confirms(6);
+            assert!(this.lets(GroupId(1), Some(now.clone()), first_entry));
+            // That says nothing about who votes once it has caught up.
+            assert!(!this.lets(GroupId(1), None, || vec![[1, 7, 8].map(NodeId).into()]));
+            assert!(this.lets(GroupId(1), None, || vec![now.clone()]));
+        });
+    }
+
     /// A peer may have confirmed an old copy because it never heard of the newer run; another one that has tells it, and
     /// then the old copy itself learns of it.
     #[test]
@@ -430,7 +467,7 @@ mod tests {
             assert!(heard.is_ok());
             let why = this.refusal().unwrap();
             assert!(why.contains("--join"), "{why}");
-            assert!(!this.lets(GroupId(1), || vec![[NodeId(1)].into()]));
+            assert!(!this.lets(GroupId(1), None, || vec![[NodeId(1)].into()]));
             // It says nothing to anybody any more.
             assert!(
                 this.answer(NodeId(3), asks(boot(1, 3), &table))

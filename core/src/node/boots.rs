@@ -82,7 +82,8 @@ impl FromIterator<(NodeId, Boot)> for Boots {
     }
 }
 
-/// Whether those who confirmed this node's boot are enough for it to take part among these voters (two sets while joint).
+/// Whether those who confirmed this node's boot are enough for it to take part among these voters (two sets while joint): with
+/// itself a majority of each set. It counts where it is a voter only: a learner may be one by the time it acknowledges.
 pub(super) fn enough(
     voters: &[BTreeSet<NodeId>],
     this: NodeId,
@@ -90,8 +91,31 @@ pub(super) fn enough(
 ) -> bool {
     voters.iter().all(|set| {
         let others = set.iter().filter(|node| **node != this);
-        others.filter(|node| confirmed.contains(node)).count() >= set.len() / 2
+        others.filter(|node| confirmed.contains(node)).count() >= needed(set, this)
     })
+}
+
+fn needed(set: &BTreeSet<NodeId>, this: NodeId) -> usize {
+    set.len() / 2 + usize::from(!set.contains(&this))
+}
+
+/// These voters; or those that the directory names, where too many of a set were removed for good to confirm anybody: a log
+/// that was not heard from while the others changed names them for ever.
+pub(super) fn still_there(
+    voters: Vec<BTreeSet<NodeId>>,
+    this: NodeId,
+    is_gone: impl Fn(NodeId) -> bool,
+    named: &BTreeSet<NodeId>,
+) -> Vec<BTreeSet<NodeId>> {
+    let able = |set: &BTreeSet<NodeId>| {
+        let others = set.iter().filter(|node| **node != this && !is_gone(**node));
+        others.count() >= needed(set, this)
+    };
+    let replace = |set| match able(&set) || named.is_empty() {
+        true => set,
+        false => named.clone(),
+    };
+    voters.into_iter().map(replace).collect()
 }
 
 #[cfg(test)]
@@ -155,6 +179,23 @@ mod tests {
         assert!(!with(&[nodes(&[1, 2, 3])], &[1, 9]));
         let joint = [nodes(&[1, 2, 3]), nodes(&[3, 4, 5])];
         assert!(!with(&joint, &[2]));
-        assert!(with(&joint, &[3]));
+        // Of a set that it does not belong to, more than half.
+        assert!(!with(&joint, &[3]));
+        assert!(with(&joint, &[3, 5]));
+        assert!(!with(&[nodes(&[2])], &[]));
+        assert!(with(&[nodes(&[2])], &[2]));
+    }
+
+    /// Node 3 was down while 1 and 2 were replaced by 4 and 5, and removed: its log names them, and they are switched off.
+    #[test]
+    fn voters_that_were_removed_for_good_are_not_waited_for() {
+        let (log, now) = (vec![nodes(&[1, 2, 3])], nodes(&[3, 4, 5]));
+        let asked =
+            |gone: &[u64]| still_there(log.clone(), NodeId(3), |node| gone.contains(&node.0), &now);
+        assert_eq!(asked(&[]), log);
+        assert_eq!(asked(&[1]), log, "the other one will do");
+        assert_eq!(asked(&[1, 2]), std::slice::from_ref(&now));
+        let none = still_there(log.clone(), NodeId(3), |_| true, &nodes(&[]));
+        assert_eq!(none, log, "nobody says who else");
     }
 }

@@ -128,6 +128,9 @@ impl Node {
                         .fetch_add(emptied.bytes, Ordering::Relaxed);
                     for (item, what) in &emptied.damaged {
                         self.store.note_bad(*item, what.clone());
+                        if let Ok(group) = self.router.groups.get(item.group()) {
+                            group.replica.wants.add_bad_item(*item);
+                        }
                     }
                     if !emptied.damaged.is_empty() {
                         stuck.push((victim.stream, victim.number));

@@ -149,7 +149,9 @@ impl Hosts {
 
     /// Has a member of a group here.
     async fn begin(&self, id: GroupId, asked: peer::Host) -> Result<(), String> {
-        if self.registry().find(id).is_some() {
+        let voters = asked.voters.iter().copied().map(NodeId).collect();
+        if let Some(group) = self.registry().find(id) {
+            group.told_voters(asked.term, voters);
             return Ok(());
         }
         let data_groups = self.roster().with(|known| known.data_groups);
@@ -166,12 +168,15 @@ impl Hosts {
         if self.closed.load(Ordering::Acquire) {
             return Err("this node stops".to_owned());
         }
-        if self.registry().find(id).is_some() {
+        if let Some(group) = self.registry().find(id) {
+            group.told_voters(asked.term, voters);
             return Ok(());
         }
         let said = |error: StartError| error.to_string();
         let before = match listed.0.get(&id).cloned() {
             Some(Hosting::Leaving { vote, reach }) => {
+                // Durable before anything goes, as in `remove`.
+                self.write(&listed).await?;
                 let forgotten = forget(&self.storage, &self.options.data_dir, id, vote);
                 forgotten.await.map_err(said)?;
                 reach
@@ -203,6 +208,7 @@ impl Hosts {
         );
         let group = group.await.map_err(said)?;
         group.set_floor(floor);
+        group.told_voters(asked.term, voters);
         one_up(&group, &[]).await.map_err(said)?;
         tracing::info!(group = %id, "this node has a member of a group now");
         self.tend(&group);
@@ -313,7 +319,6 @@ impl Hosts {
             _ => reach,
         };
         listed.0.insert(id, Hosting::Leaving { vote, reach });
-        self.write(&listed).await?;
         // Who reads from it, or writes to it, still holds it.
         let until = clock::now() + GRACE;
         let is_held = || Arc::strong_count(group) > 1 || Arc::strong_count(&group.replica) > 1;

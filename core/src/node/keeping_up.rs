@@ -57,20 +57,26 @@ async fn look(
             known.data_groups > 0 && directory.raft().is_some_and(|raft| raft.leader().is_some());
         roster.learn(known);
     }
-    if !is_current || turn % ASKS == ASKS - 1 {
-        let present = roster.with(|known| known.present().collect::<Vec<_>>());
-        let mut others: Vec<NodeId> = first.iter().copied().chain(present).collect();
-        others.retain(|node| *node != this);
+    // Who founded the cluster, or let this node in, may be gone: those that it heard of in earlier runs know where it is.
+    let heard_of = transport.boots().heard_of();
+    let others = roster.with(|known| {
+        let all = first.iter().copied().chain(known.present()).chain(heard_of);
+        let mut others: Vec<NodeId> = all.filter(|node| *node != this).collect();
+        others.retain(|node| !known.is_gone(*node));
         others.sort_unstable();
         others.dedup();
-        if let Some(node) = others.get((turn / ASKS) as usize % others.len().max(1)) {
-            let what = ask::What::Directory(peer::Directory {});
-            let asked = transport
-                .peers()
-                .ask(*node, GroupId::DIRECTORY, what, PATIENCE);
-            if let Ok(reply::What::Directory(said)) = asked.await {
-                roster.learn(Known::of_wire(said));
-            }
+        others
+    });
+    transport.meet(others.iter().copied());
+    if (!is_current || turn % ASKS == ASKS - 1)
+        && let Some(node) = others.get((turn / ASKS) as usize % others.len().max(1))
+    {
+        let what = ask::What::Directory(peer::Directory {});
+        let asked = transport
+            .peers()
+            .ask(*node, GroupId::DIRECTORY, what, PATIENCE);
+        if let Ok(reply::What::Directory(said)) = asked.await {
+            roster.learn(Known::of_wire(said));
         }
     }
     transport.meet(roster.with(|known| known.present().collect::<Vec<_>>()));

@@ -257,6 +257,9 @@ impl Node {
         if pass.found == 0 && !lost && self.router.groups.all().all(whole) {
             self.store.all_found_whole();
         }
+        // What rows name and what never got a place here was met by none of the reads above.
+        let groups = self.router.groups.data();
+        groups.for_each(|group| group.replica.wants.add_everything());
         let mut counts = self.scrub.counts.lock();
         counts.passes += 1;
         counts.last_pass_ms = clock::wall_ms();

@@ -14,6 +14,7 @@ use super::{Limits, Node, NodeOptions};
 
 use crate::env::sim::{Choice, Fault, Latency, OpKind, Scope, SimDisk, run};
 use crate::env::{clock, random};
+use crate::ids::{GroupId, PayloadId};
 use crate::kv::{Bucket, Conditions, Kv, NewContent, VersionSelector};
 
 fn options() -> NodeOptions {
@@ -355,6 +356,65 @@ fn a_restart_brings_nothing_back_that_was_deleted_just_before() {
             node.shutdown(Duration::from_secs(5)).await;
         }
     });
+}
+
+/// Seed 252: a start found the payload of an entry that was never agreed on, and the table of places was written out with it.
+/// Then a new leader's entries took that one's place, and a crash came before the table was written again.
+#[test]
+fn the_payload_of_an_entry_that_others_replaced_is_not_kept() {
+    use super::start::Storage;
+    use crate::log::{Item, LogEntry, LogId};
+
+    let disk = disk(8);
+    disk.plant_dir("/data").unwrap();
+    let (group, index) = (GroupId(1), 20);
+    let payload = |term| PayloadId { group, index, term };
+    let of = |term| LogEntry {
+        id: LogId {
+            term,
+            node: 1,
+            index,
+        },
+        bytes: Bytes::from(vec![7; 900]),
+        payload_len: 800,
+        payload_damaged: false,
+    };
+    let place = |storage: &Storage, term| storage.store.places.get(&Item::Payload(payload(term)));
+    // As often as it takes, with a kill behind each.
+    let life = |work: &str| {
+        run(8, async {
+            let storage = Storage::open(&disk.env(), &options()).await.unwrap();
+            let ack = || Box::new(|done: Result<(), _>| done.unwrap());
+            match work {
+                "append" => storage.log.append(group, vec![of(2)], ack()).unwrap(),
+                "write the table" => {
+                    assert!(place(&storage, 2).unwrap().is_some());
+                    storage.store.checkpoint_places().await.unwrap();
+                }
+                "replace" => {
+                    let dropped = storage.log.truncate_after(group, Some(19), ack()).unwrap();
+                    assert_eq!(dropped, [payload(2)]);
+                    storage.log.append(group, vec![of(3)], ack()).unwrap();
+                }
+                "write the table again" => storage.store.checkpoint_places().await.unwrap(),
+                _ => {
+                    assert_eq!(place(&storage, 2).unwrap(), None);
+                    assert!(place(&storage, 3).unwrap().is_some());
+                }
+            }
+            storage.log.sync().await.unwrap();
+        });
+    };
+    for work in [
+        "append",
+        "write the table",
+        "replace",
+        "look",
+        "write the table again",
+        "look",
+    ] {
+        life(work);
+    }
 }
 
 /// Somebody else filled the disk to the last byte: the node starts all the same, reads, takes deletes and writes

@@ -165,11 +165,18 @@ async fn open(env: Env, options: NodeOptions) -> Result<Arc<Node>, StartError> {
         groups.push(group);
     }
     let registry = Arc::new(Registry::new(groups));
-    if !storage.recovered.damage.is_empty() {
-        // Frames that nobody can name any more may be among what was lost.
-        registry
-            .data()
-            .for_each(|group| group.replica.wants.add_everything());
+    // What was still to be fetched when the last run ended is known to nobody; and of what the log lost, frames that cannot be
+    // named any more may be a part.
+    registry
+        .data()
+        .for_each(|group| group.replica.wants.add_everything());
+    for damage in &storage.recovered.damage {
+        if let Scope::Item(item) = damage.scope
+            && is_there(&storage.store, &item, damage)
+            && let Some(group) = registry.find(item.group())
+        {
+            group.replica.wants.add_bad_item(item);
+        }
     }
     // Where members have come and gone since, nothing is formed: that was done long ago.
     let voters = match is_new {
@@ -350,6 +357,10 @@ impl Storage {
         let (log, recovered) = opened.map_err(|error| StartError::Log(error.to_string()))?;
         if let Some(error) = fault {
             return Err(engine_error("places")(error));
+        }
+        for truncated in &recovered.truncated {
+            let removed = places.remove_if(&truncated.item, truncated.place);
+            removed.map_err(engine_error("places"))?;
         }
         let end_of = |stream| {
             let cut = recovered.cuts.iter().find(|cut| cut.stream == stream);

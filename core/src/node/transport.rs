@@ -27,6 +27,7 @@ use prost::Message;
 use tokio::sync::oneshot;
 
 use super::boot_exchange::BootExchange;
+use super::boots::still_there;
 use crate::chunk::{fetch, receive};
 use crate::env::net::Net;
 use crate::env::task::JoinHandle;
@@ -257,13 +258,18 @@ impl Inner {
     /// Whether the member may vote, campaign and acknowledge.
     fn takes_part(&self, member: &Group) -> bool {
         let voters = || -> Vec<BTreeSet<NodeId>> {
-            match member.raft() {
+            let voters = match member.raft() {
                 Some(raft) => raft.voters(),
                 // Damaged, it does not run; who its members are it knows all the same.
                 None => voters_of(&member.replica.mark()).unwrap_or_default(),
-            }
+            };
+            self.roster.with(|known| {
+                let wanted = known.wanted(member.id).unwrap_or_default();
+                let named = wanted.into_iter().map(NodeId).collect();
+                still_there(voters, self.node, |node| known.is_gone(node), &named)
+            })
         };
-        self.boots.lets(member.id, voters)
+        self.boots.lets(member.id, member.coming(), voters)
     }
 
     async fn said(&self, from: NodeId, boot: u64, group: u32, what: ask::What) -> reply::What {
@@ -323,10 +329,12 @@ impl Inner {
                 reply::What::FrameStored(receive::keep_for_peer(&member, asked).await)
             }
             ask::What::FetchFrame(asked) => {
-                reply::What::Fetched(fetch::frame_for_peer(&member, asked).await)
+                let fetched = fetch::frame_for_peer(&member, asked).await;
+                fetched.map_or_else(failed, reply::What::Fetched)
             }
             ask::What::FetchPayload(asked) => {
-                reply::What::Fetched(fetch::payload_for_peer(&member, asked).await)
+                let fetched = fetch::payload_for_peer(&member, asked).await;
+                fetched.map_or_else(failed, reply::What::Fetched)
             }
             ask::What::Confirm(_) => {
                 if !self.takes_part(&member) {

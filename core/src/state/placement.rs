@@ -198,7 +198,7 @@ impl Applying<'_> {
                     have,
                     run: Some(run.to_row()),
                 };
-                self.ledger.put_row(keys::short(id, copies.first), &short)?;
+                self.set_short(id, copies.first, Some(short))?;
             }
         }
         if next != run.count {
@@ -228,9 +228,50 @@ impl Applying<'_> {
     /// Nothing names the chunks of this stage any more: nobody needs to get them.
     pub fn forget_short(&mut self, stage: StageId) -> Result<(), Stop> {
         for (key, _) in self.ledger.scan(&keys::shorts_of(stage), MAX_COPIES)? {
-            self.ledger.delete(key)?;
+            let (_, first) = keys::parse_short(&key).ok_or(Malformed("key of a short item"))?;
+            self.set_short(stage, first, None)?;
         }
         Ok(())
+    }
+
+    /// Changes an item of the short list; `None`: it goes. How many name each node is counted along.
+    fn set_short(
+        &mut self,
+        stage: StageId,
+        first: u32,
+        to: Option<row::Short>,
+    ) -> Result<(), Stop> {
+        let key = keys::short(stage, first);
+        let before: Option<row::Short> = self.ledger.row(&key)?;
+        let named = |short: &Option<row::Short>| -> BTreeSet<u64> {
+            let all = short.iter().flat_map(|short| short.missing.iter());
+            all.copied().collect()
+        };
+        let (old, new) = (named(&before), named(&to));
+        for node in old.symmetric_difference(&new) {
+            let items = self.misses(*node)?;
+            let items = match new.contains(node) {
+                true => items.saturating_add(1),
+                false => items.saturating_sub(1),
+            };
+            match items {
+                0 => self.ledger.delete(keys::short_of(*node))?,
+                items => {
+                    let row = row::ShortOf { items };
+                    self.ledger.put_row(keys::short_of(*node), &row)?;
+                }
+            }
+        }
+        match to {
+            Some(short) => Ok(self.ledger.put_row(key, &short)?),
+            None => Ok(self.ledger.delete(key)?),
+        }
+    }
+
+    /// How many items of the short list name this node.
+    fn misses(&mut self, node: u64) -> Result<u64, Stop> {
+        let row: Option<row::ShortOf> = self.ledger.row(&keys::short_of(node))?;
+        Ok(row.map_or(0, |row| row.items))
     }
 
     // ---- changes of the membership ----
@@ -279,21 +320,40 @@ impl Applying<'_> {
             &members.members,
             &[row::MemberRole::Member, row::MemberRole::Admitted],
         );
-        // A list longer than one entry may read must shrink first.
+        if !self.keeps_majorities(&after, admit.node)? {
+            return Err(TryAgain::NotYet.into());
+        }
+        Ok(self.ledger.put_row(keys::members(), &members)?)
+    }
+
+    /// Whether a majority of these has every chunk that is claimed, and this one, which comes, all of them. It confirmed that it
+    /// has everything: whoever is not said to miss its copy has it.
+    fn keeps_majorities(&mut self, after: &BTreeSet<u64>, comes: u64) -> Result<bool, Stop> {
+        let majority = |of: usize| of * 2 > after.len();
+        let mut complete = 0;
+        for node in after {
+            complete += usize::from(self.misses(*node)? == 0);
+        }
+        if self.misses(comes)? > 0 {
+            return Ok(false);
+        }
+        if majority(complete) {
+            // Whoever misses what: these have it. A member that is lost may be missed on any number of items.
+            return Ok(true);
+        }
+        // Two that miss different items. A list longer than one entry may read must shrink first.
         let shorts = self.ledger.scan(&keys::shorts(), MAX_SHORTS + 1)?;
         if shorts.len() > MAX_SHORTS {
-            return Err(TryAgain::NotYet.into());
+            return Ok(false);
         }
         for (key, row) in shorts {
             let short: row::Short = crate::state::ledger::decode(&key, row)?;
-            // Who was admitted confirmed that it has everything: whoever is not said to miss its copy has it.
             let missing: BTreeSet<u64> = short.missing.iter().copied().collect();
-            let majority = after.difference(&missing).count() * 2 > after.len();
-            if missing.contains(&admit.node) || !majority {
-                return Err(TryAgain::NotYet.into());
+            if !majority(after.difference(&missing).count()) {
+                return Ok(false);
             }
         }
-        Ok(self.ledger.put_row(keys::members(), &members)?)
+        Ok(true)
     }
 
     /// What a leader saw of openraft's membership counts in the term in which it saw it: another leader may have changed
@@ -379,14 +439,14 @@ impl Applying<'_> {
         }
         short.missing.retain(|node| *node != done.node);
         if short.missing.is_empty() {
-            return Ok(self.ledger.delete(key)?);
+            return self.set_short(stage, done.first, None);
         }
         // A copy on a node that is no member counts for nothing.
         if member.is_some() {
             short.have.push(done.node);
             short.have.sort_unstable();
         }
-        Ok(self.ledger.put_row(key, &short)?)
+        self.set_short(stage, done.first, Some(short))
     }
 
     /// A stage that a prepared transaction holds goes back to whoever opened it.

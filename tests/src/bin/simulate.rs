@@ -1,16 +1,18 @@
 //! Simulates clusters, one seed after the other: `simulate --seeds N [--from N] [--faults all|disks|none|a,b] [--nodes N]
-//! [--clients all|a,b] [--storm SECONDS] [--twice | --twice-every N] [--plant BUG] [--jobs N] [--minutes N] [--trace] [--first]`; exit code 1 when a
-//! seed failed.
+//! [--clients all|a,b] [--storm SECONDS] [--twice | --twice-every N] [--plant BUG] [--jobs N] [--minutes N] [--trace] [--log FILTER]
+//! [--first]`; exit code 1 when a seed failed.
 //!
 //! Each seed runs in a process of its own (this one, started again with `--one`): nothing that a process keeps can make a
 //! run depend on the seeds before it. `--twice` runs each twice (`--twice-every N`: every Nth) and compares every step of both.
 //! `--minutes N` goes on with further seeds for so long. `--first` ends at the first seed that fails.
+//! `--log minikv_core=debug` puts what the nodes log into the trace.
 
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use minikv_tests::cluster::kinds::Kinds;
+use minikv_tests::cluster::logs::Logs;
 use minikv_tests::cluster::storm::Faults;
 use minikv_tests::cluster::{Plan, simulate};
 use parking_lot::Mutex;
@@ -29,6 +31,8 @@ struct Arguments {
     jobs: usize,
     /// Print what happened also when all is well.
     trace: bool,
+    /// What the nodes log goes into it.
+    log: Option<String>,
     /// Run `from` here.
     one: bool,
     /// End at the first seed that fails.
@@ -63,6 +67,7 @@ fn parse() -> Result<Arguments, String> {
         plant: None,
         jobs: 1,
         trace: false,
+        log: None,
         one: false,
         first: false,
         minutes: None,
@@ -87,6 +92,7 @@ fn parse() -> Result<Arguments, String> {
             "--twice-every" => parsed.twice_every = number(value()?)?,
             "--minutes" => parsed.minutes = Some(number(value()?)?),
             "--trace" => parsed.trace = true,
+            "--log" => parsed.log = Some(value()?),
             "--one" => parsed.one = true,
             "--first" => parsed.first = true,
             other => return Err(format!("unknown argument {other}")),
@@ -116,10 +122,18 @@ fn one(arguments: &Arguments) -> ExitCode {
         clients: arguments.clients.parse().unwrap_or(Kinds::all()),
         steps: arguments.twice_every == 1,
     };
+    let logs = match arguments.log.as_deref().map(Logs::collect).transpose() {
+        Ok(logs) => logs.unwrap_or_default(),
+        Err(what) => {
+            eprintln!("--log: {what}");
+            return ExitCode::from(2);
+        }
+    };
     let outcome = simulate(arguments.from, &plan);
     let failed = !outcome.broken.is_empty();
     if failed || arguments.trace {
-        outcome.trace.iter().for_each(|line| println!("{line}"));
+        let lines = logs.merged(&outcome.trace);
+        lines.iter().for_each(|line| println!("{line}"));
     }
     outcome
         .broken
@@ -175,6 +189,9 @@ fn run(arguments: &Arguments, seed: u64, compared: bool) -> Result<Ran, String> 
     }
     if arguments.trace {
         command.arg("--trace");
+    }
+    if let Some(filter) = &arguments.log {
+        command.args(["--log", filter]);
     }
     if let Some(bug) = &arguments.plant {
         command.args(["--plant", bug]);

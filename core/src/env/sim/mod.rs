@@ -20,7 +20,7 @@ mod world;
 
 pub use disk::{Choice, Crashed, Fate, Fault, Latency, Op, OpKind, SimDisk, Unsynced};
 pub use net::{Course, Flight, SimNet, Weather};
-pub use scope::{Entered, Killed, Scope};
+pub use scope::{Entered, Killed, Scope, aside};
 pub use world::{Active, Sim, enter, run, run_traced, set_wall_offset_ms, take_panics};
 
 pub(super) use scope::{TaskRef, local_time, spawn, world_time};

@@ -178,6 +178,14 @@ impl Shared {
     }
 }
 
+/// Runs a closure outside any scope, by the clocks of the world. It learns the name of the scope that is being polled; empty:
+/// the world itself.
+pub fn aside<T>(work: impl FnOnce(&str) -> T) -> T {
+    let scope = CURRENT.with_borrow(Clone::clone);
+    let _current = Current::set(None);
+    work(scope.as_ref().map_or("", |scope| &scope.name))
+}
+
 const MILLION: u128 = 1_000_000;
 
 /// How much time has passed on the clocks of the scope that is being polled, when so much has in the world.

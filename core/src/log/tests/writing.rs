@@ -466,6 +466,28 @@ fn recovery_reads_a_meta_stream_once_and_of_a_blob_stream_the_headers() {
     });
 }
 
+/// Recovery says of which entries a truncation took the payloads: a table of places may have been written before it.
+#[test]
+fn a_start_tells_which_payloads_were_truncated() {
+    let disk = disk(1);
+    let place = sim::run(1, async {
+        let log = open(&disk).await.log;
+        let entries = vec![entry(1, 0, 20, 20), entry(1, 1, 20, 20), entry(1, 2, 20, 0)];
+        log.appended(G1, entries).await.unwrap();
+        let place = log.place_of(payload(1, 1)).unwrap();
+        log.truncated(G1, Some(0)).await.unwrap();
+        log.appended(G1, vec![entry(2, 1, 20, 20)]).await.unwrap();
+        place
+    });
+    let disk = disk.after_power_cut(&Choice::None);
+    reopen(&disk, async |opened| {
+        let item = Item::Payload(payload(1, 1));
+        assert_eq!(opened.recovered.truncated, [Seen { item, place }]);
+        assert!(opened.seen.iter().all(|seen| seen.item != item));
+        assert_eq!(opened.seen.len(), 2);
+    });
+}
+
 /// Whoever is about to give up an old copy needs the new one on the disk, whatever the policy.
 #[test]
 fn a_sync_makes_everything_durable_under_every_policy() {

@@ -21,6 +21,7 @@ const FREE_UPLOAD: u8 = 0x0A;
 const TXN: u8 = 0x0B;
 const PREPARED: u8 = 0x0C;
 const SHARE: u8 = 0x0D;
+const SHORT_OF: u8 = 0x0E;
 
 /// The group itself.
 pub fn the_group() -> Bytes {
@@ -63,6 +64,23 @@ pub fn shorts_of(stage: StageId) -> KeyRange {
 /// The whole short list.
 pub fn shorts() -> KeyRange {
     Key::new(SPACE, SHORT, 0).range()
+}
+
+/// How many items of the short list name a node.
+pub fn short_of(node: u64) -> Bytes {
+    Key::new(SPACE, SHORT_OF, 8).u64(node).done()
+}
+
+/// The counts of all nodes that the short list names.
+pub fn shorts_of_nodes() -> KeyRange {
+    Key::new(SPACE, SHORT_OF, 0).range()
+}
+
+/// The node of a `short of` row.
+pub fn parse_short_of(row_key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(
+        group_fields(row_key, SHORT_OF)?.try_into().ok()?,
+    ))
 }
 
 /// Stage and first chunk of a `short` row.

@@ -1,5 +1,7 @@
 //! The group: its vshards, members, sessions, facts, usage, transactions.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use minikv_proto::row;
 
@@ -73,6 +75,14 @@ pub fn short_list(
         let (stage, first) = keys::parse_short(key)?;
         Some((stage, first, short))
     })
+}
+
+/// How many items of the short list name each node.
+pub fn misses(view: &dyn View) -> Result<BTreeMap<u64, u64>, EngineError> {
+    let counted = rows(view, keys::shorts_of_nodes(), |key, row: row::ShortOf| {
+        Some((keys::parse_short_of(key)?, row.items))
+    });
+    counted.collect()
 }
 
 /// Whether some member lacks chunks of this stage.

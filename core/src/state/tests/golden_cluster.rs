@@ -54,6 +54,15 @@ fn golden_short_list_with_its_run() {
     check_row("short_with_run", keys::short(stage_id(), 5), &short);
 }
 
+#[test]
+fn golden_count_of_what_a_node_misses() {
+    check_row(
+        "short_of",
+        keys::short_of(300),
+        &row::ShortOf { items: 77_000 },
+    );
+}
+
 /// A node that joined, with all that this added to its row.
 pub(super) fn joined() -> row::Node {
     row::Node {

@@ -262,6 +262,36 @@ fn a_copy_that_a_lost_member_lacks_does_not_stop_changes() {
     w.check();
 }
 
+/// The longer a member is lost, the more it misses; only its replacement takes its name off the list.
+#[test]
+fn a_member_that_misses_thousands_of_copies_can_be_replaced() {
+    let mut w = World::new();
+    let b = w.bucket(1, Versioning::Off);
+    three_members(&mut w);
+    for n in 0..2_100 {
+        claim(&mut w, b, &format!("k{n}"), &[1, 2]);
+    }
+    assert_eq!(short_items(&w).len(), 2_100);
+    let entered = learner(&mut w, 4);
+    let admitted = admit(&mut w, 4, 3, entered);
+    assert!(matches!(admitted, Answer::Done(_)), "{admitted:?}");
+    w.check();
+}
+
+/// No node has everything, and still two of the new three have each item.
+#[test]
+fn members_that_miss_different_items_do_not_stop_a_change() {
+    let mut w = World::new();
+    let b = w.bucket(1, Versioning::Off);
+    three_members(&mut w);
+    claim(&mut w, b, "k1", &[1, 3]);
+    claim(&mut w, b, "k2", &[2, 3]);
+    let entered = learner(&mut w, 4);
+    let admitted = admit(&mut w, 4, 3, entered);
+    assert!(matches!(admitted, Answer::Done(_)), "{admitted:?}");
+    w.check();
+}
+
 /// A body may arrive for hours while its group grows: what the new members acknowledged, as the members that they are, counts.
 #[test]
 fn an_upload_that_began_before_its_group_grew_is_claimed_after_it() {

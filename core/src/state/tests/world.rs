@@ -216,6 +216,18 @@ impl World {
         let tenant = read::tenant_usage(&self.rows, crate::ids::TenantId(TENANT)).unwrap();
         assert_eq!(tenant, of_tenant, "usage of the tenant");
 
+        let mut misses: BTreeMap<u64, u64> = BTreeMap::new();
+        for item in read::short_list(&self.rows) {
+            for node in item.unwrap().2.missing {
+                *misses.entry(node).or_default() += 1;
+            }
+        }
+        assert_eq!(
+            read::misses(&self.rows).unwrap(),
+            misses,
+            "who misses how many"
+        );
+
         let (mut payloads, mut runs) = (BTreeSet::new(), BTreeSet::new());
         let mut tell = |named: Named| match named {
             Named::Payload(id) | Named::FreePayload(id) => {
