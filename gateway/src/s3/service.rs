@@ -104,10 +104,7 @@ impl S3Service {
         let id = RequestId::next();
         let (parts, body) = request.into_parts();
         let asked = Asked::of(&parts, id);
-        let waits = parts
-            .headers
-            .get(EXPECT)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let waits = parts.headers.contains_key(EXPECT);
         let leftover = Leftover::holding(client_body(body));
 
         let Inner { ctx, hosts, .. } = &*self.inner;

@@ -4,20 +4,19 @@
 //! * at most `connections` of them; the next one is told to come back when no other ends within a moment (in the kernel's
 //!   queue it would hang until its client gives up);
 //! * every wait for a client has an end: idle, half a head, a slow body, an answer nobody takes;
-//! * an answer to a client that still holds its body back ends the connection;
+//! * an answer that was given before its request's body was read whole says that it ends the connection;
 //! * once the end is announced no connection is accepted, and one without a request ends at once.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{Either, select};
-use http::header::{CONNECTION, EXPECT, HeaderValue};
+use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -180,20 +179,6 @@ enum News {
     Look,
 }
 
-/// Counts what comes of a body that its client holds back until it is told to go on; none for any other request.
-///
-/// Answered before any of it came, the client may send the body or leave it out ([RFC 9110, 10.1.1]), and then its next
-/// request: who reads on takes the one for the other. So such an answer has to be the connection's last.
-///
-/// [RFC 9110, 10.1.1]: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
-fn held_back(request: &Request<ClientBody>) -> Option<Arc<AtomicU64>> {
-    let waits = request
-        .headers()
-        .get(EXPECT)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    (waits && !request.body().is_end_stream()).then(|| request.body().received())
-}
-
 async fn connection<S: AsyncRead + AsyncWrite + Unpin, H: Handler>(
     stream: S,
     peer: SocketAddr,
@@ -206,13 +191,13 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin, H: Handler>(
     let marks = patience.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let in_request = marks.request();
-        let patience = marks.clone();
-        let handler = handler.clone();
+        let (marks, handler) = (marks.clone(), handler.clone());
         async move {
-            let request = request.map(|body| ClientBody::new(body, least, patience));
-            let held_back = held_back(&request);
+            let request = request.map(|body| ClientBody::new(body, least, marks.clone()));
             let mut response = handler.answer(request, peer).await;
-            if held_back.is_some_and(|received| received.load(Ordering::Relaxed) == 0) {
+            // What the client sends next may be that body or its next request, if it waited to be told to send the body
+            // (RFC 9110, 10.1.1): who reads on takes the one for the other.
+            if marks.has_unread_body() {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }
@@ -224,13 +209,12 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin, H: Handler>(
         patience.clone(),
         Duration::from_secs(limits.stalled_download_seconds),
     );
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
         .max_header_size(LARGEST_HEAD)
         .max_buf_size(LARGEST_READ)
         .serve_connection(TokioIo::new(socket), service);
-    tokio::pin!(connection);
 
     let head = Duration::from_secs(limits.header_timeout_seconds);
     let idle = Duration::from_secs(limits.idle_timeout_seconds);
@@ -240,11 +224,15 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin, H: Handler>(
     loop {
         let news = {
             let (order, look) = (pin!(stop.reached(announced)), pin!(look.tick()));
-            match select(connection.as_mut(), select(order, look)).await {
+            match select(Pin::new(&mut connection), select(order, look)).await {
                 Either::Left((ended, _)) => {
                     if let Err(cause) = ended {
                         tracing::debug!(%peer, %cause, "connection ended badly");
+                        return;
                     }
+                    // hyper says no goodbye where a client has offered to speak another protocol.
+                    let mut socket = connection.into_parts().io.into_inner();
+                    let _ = tokio::time::timeout(FAREWELL, socket.shutdown()).await;
                     return;
                 }
                 Either::Right((Either::Left(_), _)) => News::Order,
@@ -254,11 +242,11 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin, H: Handler>(
         match (news, patience.verdict(head, idle)) {
             (News::Order, _) if announced == Phase::Cut => return,
             (News::Order, _) => {
-                connection.as_mut().graceful_shutdown();
+                Pin::new(&mut connection).graceful_shutdown();
                 announced = Phase::Cut;
             }
             (News::Look, Verdict::Wait) => {}
-            (News::Look, Verdict::Idle) => connection.as_mut().graceful_shutdown(),
+            (News::Look, Verdict::Idle) => Pin::new(&mut connection).graceful_shutdown(),
             (News::Look, Verdict::SlowHead) => {
                 tracing::debug!(%peer, "cut: its request head did not come in time");
                 return;

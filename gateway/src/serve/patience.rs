@@ -88,6 +88,11 @@ impl Patience {
         self.unread.store(true, Ordering::Relaxed);
     }
 
+    /// Whether that was so on this connection.
+    pub fn has_unread_body(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
+    }
+
     /// A request's head is whole; it runs until the mark is dropped.
     pub fn request(self: &Arc<Patience>) -> InRequest {
         self.request_began();
@@ -152,11 +157,12 @@ impl<S> Socket<S> {
         }
     }
 
-    fn written(
+    /// Ends what waits for the client for too long. TLS takes bytes into a buffer of its own, and waits in its flush.
+    fn written<T>(
         &mut self,
         cx: &mut Context<'_>,
-        poll: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
+        poll: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if poll.is_ready() {
             self.stalled = None;
             return poll;
@@ -211,13 +217,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let poll = Pin::new(&mut self.inner).poll_flush(cx);
+        self.written(cx, poll)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.linger.is_none() {
-            ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
-            if !self.patience.unread.load(Ordering::Relaxed) {
+            let poll = Pin::new(&mut self.inner).poll_shutdown(cx);
+            ready!(self.written(cx, poll))?;
+            if !self.patience.has_unread_body() {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -260,5 +268,27 @@ mod tests {
         patience.request_ended_at(1_000_000);
         assert_eq!(verdict(1074), Verdict::Wait);
         assert_eq!(verdict(1075), Verdict::Idle);
+    }
+
+    /// TLS has a buffer of its own: what a client does not take waits there, and in the goodbye.
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_given_up_in_flush_and_goodbye() {
+        use tokio::io::AsyncWriteExt;
+        let (_client, ours) = tokio::io::duplex(16);
+        let limit = Duration::from_millis(100);
+        let buffered = tokio::io::BufWriter::with_capacity(1 << 10, ours);
+        let mut socket = Socket::new(buffered, Patience::new(), limit);
+        socket.write_all(&[7; 100]).await.expect("it fits");
+        for goodbye in [false, true] {
+            let began = Instant::now();
+            let waited = match goodbye {
+                false => socket.flush().await,
+                true => socket.shutdown().await,
+            };
+            let error = waited.expect_err("nobody reads");
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert!(began.elapsed() >= limit);
+            socket.stalled = None;
+        }
     }
 }
