@@ -45,10 +45,19 @@ pub(crate) struct Store {
     healed: Mutex<Vec<String>>,
     /// Items that were bad and were written anew.
     mended: AtomicU64,
-    /// Stages of which recovery found frames in the log.
-    recovered: Mutex<BTreeSet<(VShard, StageId)>>,
+    /// What recovery found in the log, and no state was asked about yet.
+    recovered: Mutex<Unjudged>,
     /// Bodies of large objects that arrive now.
     pub(super) arriving: AtomicUsize,
+}
+
+/// What recovery found in the log and nobody may name: a crash may have come between its writing and its forgetting.
+#[derive(Default)]
+pub(crate) struct Unjudged {
+    /// Stages with frames.
+    pub stages: BTreeSet<(VShard, StageId)>,
+    /// Payloads that were written anew, or moved, and that the table of places did not know.
+    pub payloads: BTreeSet<PayloadId>,
 }
 
 /// Something that is damaged.
@@ -363,22 +372,25 @@ impl Store {
         }
     }
 
-    /// Recovery found frames of this stage in the log.
-    pub(crate) fn note_recovered(&self, stages: BTreeSet<(VShard, StageId)>) {
-        self.recovered.lock().extend(stages);
+    /// Recovery found these in the log.
+    pub(crate) fn note_recovered(&self, mut found: Unjudged) {
+        let mut recovered = self.recovered.lock();
+        recovered.stages.append(&mut found.stages);
+        recovered.payloads.append(&mut found.payloads);
     }
 
-    /// Stages of a group of which recovery found frames, and which this state (applied so far) knows; told once.
-    pub(crate) fn recovered_stages(
-        &self,
-        group: GroupId,
-        applied: u64,
-    ) -> BTreeSet<(VShard, StageId)> {
+    /// What recovery found of a group, as far as its state (applied so far) can know it; told once.
+    pub(crate) fn recovered(&self, group: GroupId, applied: u64) -> Unjudged {
         let mut recovered = self.recovered.lock();
-        let known = |(_, stage): &(VShard, StageId)| stage.group == group && stage.index <= applied;
-        let ripe = recovered.extract_if(.., known).collect();
-        drop(recovered);
-        ripe
+        let stages = recovered.stages.extract_if(.., |(_, stage)| {
+            stage.group == group && stage.index <= applied
+        });
+        let stages = stages.collect();
+        let payloads = recovered
+            .payloads
+            .extract_if(.., |id| id.group == group && id.index <= applied);
+        let payloads = payloads.collect();
+        Unjudged { stages, payloads }
     }
 
     /// Frames of a run that have no place here.

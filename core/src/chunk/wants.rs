@@ -74,12 +74,16 @@ impl Wants {
         if !inner.collects {
             return;
         }
+        let is_known = inner.taken.contains(&item) || inner.bad.contains(&item);
         match inner.bad.len() < MOST {
             true => _ = inner.bad.insert(item),
             false => inner.everything = true,
         }
         drop(inner);
-        self.came.notify_one();
+        // Two members that have the same item bad, and ask each other, would wake each other for ever.
+        if !is_known {
+            self.came.notify_one();
+        }
     }
 
     /// What is to be written anew; taken from the list.
@@ -152,6 +156,8 @@ impl Wants {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
     use crate::ids::{GroupId, PayloadId, StageId, VShard};
 
@@ -174,6 +180,26 @@ mod tests {
         wants.put_back_bad(Item::Payload(payload(3)));
         let left: Vec<Item> = wants.take_bad_items().into_iter().collect();
         assert_eq!(left, [Item::Payload(payload(3))]);
+    }
+
+    /// Two members that have the same item bad ask each other; each question tells the other one what it knows.
+    #[test]
+    fn what_is_known_to_be_bad_wakes_nobody_again() {
+        let item = Item::Payload(PayloadId {
+            group: GroupId(1),
+            index: 1,
+            term: 1,
+        });
+        let wants = Wants::default();
+        wants.collect();
+        let is_woken = || wants.come().now_or_never().is_some();
+        wants.add_bad_item(item);
+        assert!(is_woken());
+        wants.take_bad_items();
+        wants.add_bad_item(item);
+        wants.put_back_bad(item);
+        wants.add_bad_item(item);
+        assert!(!is_woken());
     }
 
     /// A node that was away while thousands of objects were written does not keep a list of them all, and forgets none.

@@ -131,11 +131,12 @@ impl Places {
     }
 
     /// As `insert`, for what recovery found in the log. A place that was dropped before the table's checkpoint stays dropped.
-    pub fn tell_again(&self, item: &Item, place: Place) -> Result<(), EngineError> {
+    /// True: nothing lay under that name.
+    pub fn tell_again(&self, item: &Item, place: Place) -> Result<bool, EngineError> {
         if self.0.table.read().ledger.is_void(place) {
-            return Ok(());
+            return Ok(false);
         }
-        self.insert(item, place).map(drop)
+        self.insert(item, place).map(|before| before.is_none())
     }
 
     /// Drops an item; gives back where it lay.

@@ -91,6 +91,10 @@ fn words(ill: &Ill) -> String {
 
 fn ill(group: &Group) -> Option<Ill> {
     match group.standing() {
+        // Its rows stop it whenever it begins again; a log that is ill is brought back with all rows.
+        Standing::Behind(_) if group.lacks_rows() && replay::refuses_to_vote(group).is_none() => {
+            return Some(Ill::Rows);
+        }
         Standing::Behind(_) => return Some(Ill::Log),
         Standing::Refused(_) | Standing::Starting | Standing::ReadOnly(_) => return None,
         Standing::Serving { .. } => {}
@@ -115,9 +119,9 @@ async fn cure(group: &Arc<Group>, ill: &Ill) -> Result<(), String> {
             stop(group).await;
             let taken = take_over(group, arrived, false).await;
             drop(alone);
-            // Either way it takes part: its log and its vote are whole.
-            start(group).await?;
-            taken
+            // Either way it takes part, if its rows let it: its log and its vote are whole.
+            let started = start(group).await;
+            taken.and(started)
         }
         // A disk that could not be read for a while took nothing away, and two such members would wait for each other.
         Ill::Log | Ill::Stopped(_) => {

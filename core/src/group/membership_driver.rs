@@ -48,8 +48,10 @@ const SHORTS: usize = 256;
 struct Told {
     term: u64,
     confirmed: BTreeMap<u64, u64>,
-    /// Who could not be asked the last time.
-    silent: BTreeSet<u64>,
+    /// Counts those steps that turn to a learner.
+    turn: u64,
+    /// The last one of each.
+    turns: BTreeMap<u64, u64>,
 }
 
 /// Works until dropped.
@@ -114,18 +116,11 @@ async fn round(
             groups,
             term,
         };
-        let asked = match &step {
-            Step::AddLearner(node) | Step::Confirm(node) => Some(*node),
-            _ => None,
-        };
-        let went = driver.take(&sight, step, told).await;
-        if let Some(node) = asked {
-            match went {
-                Ok(_) => _ = told.silent.remove(&node),
-                Err(_) => _ = told.silent.insert(node),
-            }
+        if let Step::AddLearner(node) | Step::Confirm(node) | Step::Admit { node, .. } = &step {
+            told.turn += 1;
+            told.turns.insert(*node, told.turn);
         }
-        match went? {
+        match driver.take(&sight, step, told).await? {
             Went::On => {}
             Went::Waiting => return Ok(true),
             Went::Nowhere => {
@@ -196,7 +191,7 @@ async fn sight(
         this: group.replica.node.0,
         confirmed: confirmed.map(|(node, index)| (*node, *index)).collect(),
         members,
-        silent: told.silent.clone(),
+        turns: told.turns.clone(),
         voters: of_raft.voters,
         learners: of_raft.learners,
         is_agreed: of_raft.is_agreed,

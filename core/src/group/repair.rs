@@ -4,7 +4,7 @@
 //!   a claim is applied ── are its chunks here? ── no: fetch, write, record
 //!   the short list names this node ── fetch what is missing ── agreed: this node has its copy (`ShortDone`)
 //!   a reader or the scrubber found something bad ── fetch, verify, write anew, change the place (`mend`)
-//!   frames that recovery found and that nobody names ── forgotten
+//!   frames, and copies of payloads, that recovery found and that nobody names ── forgotten
 //! ```
 //! Each member looks after itself. The list is agreed, so nothing is lost with a leader's memory: a member that comes back
 //! finds its name on it, whoever leads.
@@ -12,7 +12,8 @@
 //! Always true:
 //! * "I have my copy" is said after the fsync of the last frame of it;
 //! * only what rows name is fetched, and it is not recorded if they stopped naming it meanwhile;
-//! * a node judges bytes by its own state alone, and only once that state has come past the entry that opened their stage.
+//! * a node judges bytes by its own state alone, and only once that state has come past the entry that opened their stage, or
+//!   brought them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -28,7 +29,7 @@ use super::read::unreadable;
 use crate::chunk::fetch;
 use crate::chunk::frames::{Cut, Piece};
 use crate::chunk::incoming::Watched;
-use crate::chunk::store::{NotKept, ReadFault, log_failed};
+use crate::chunk::store::{NotKept, ReadFault, Unjudged, log_failed};
 use crate::engine::{EngineError, View};
 use crate::env::{clock, task};
 use crate::ids::{ChunkId, PayloadId, StageId, VShard};
@@ -127,7 +128,12 @@ async fn mend(group: &Group, item: Item) -> Result<(), NotKept> {
             store.write_frame(frame, &watched).await?;
         }
         Item::Payload(payload) => {
-            let bytes = fetched(group, item, place).await?;
+            let bytes = match fetched(group, item, place).await {
+                Ok(bytes) => bytes,
+                // A state that was taken over whole may have come without the entry that dropped it.
+                Err(_) if !is_payload_named(group, payload).map_err(unreadable)? => return Ok(()),
+                Err(error) => return Err(error),
+            };
             store.rewrite_payload(payload, place, bytes).await?;
             // Dropped while it was fetched, nobody forgets it again.
             if place.is_none() && !is_payload_named(group, payload).map_err(unreadable)? {
@@ -346,15 +352,15 @@ async fn work_off_short_list(group: &Group) -> Result<(), KvError> {
 
 // ---- what nobody names ----
 
-/// Frames that recovery found in the log: a crash may have come between their writing and their forgetting, and then no
-/// entry forgets them any more.
+/// Frames and copies of payloads that recovery found in the log: a crash may have come between their writing and their
+/// forgetting, and then no entry forgets them any more.
 async fn judge_recovered(group: &Group) -> Result<(), EngineError> {
     let replica = &group.replica;
     if group.lacks_rows() || crate::planted!("recovered-frames-not-judged") {
         return Ok(());
     }
-    let recovered = replica.store.recovered_stages(group.id, replica.applied());
-    if recovered.is_empty() {
+    let recovered = replica.store.recovered(group.id, replica.applied());
+    if recovered.stages.is_empty() && recovered.payloads.is_empty() {
         return Ok(());
     }
     let judged = forget_unnamed(group, &recovered).await;
@@ -364,35 +370,44 @@ async fn judge_recovered(group: &Group) -> Result<(), EngineError> {
     judged
 }
 
-async fn forget_unnamed(
-    group: &Group,
-    recovered: &BTreeSet<(VShard, StageId)>,
-) -> Result<(), EngineError> {
+async fn forget_unnamed(group: &Group, recovered: &Unjudged) -> Result<(), EngineError> {
     let replica = &group.replica;
+    // One moment for all: what nobody names now, nobody will; but while one looks a payload may come from one key to another.
+    let view = replica.view();
+    let mut payloads = recovered.payloads.clone();
     let mut by_vshard: BTreeMap<VShard, BTreeSet<StageId>> = BTreeMap::new();
-    for (vshard, stage) in recovered {
+    for (vshard, stage) in &recovered.stages {
         by_vshard.entry(*vshard).or_default().insert(*stage);
     }
+    if !payloads.is_empty() {
+        // A payload does not say which keys name it.
+        for owned in read::vshards(&*view)? {
+            by_vshard.entry(owned.vshard).or_default();
+        }
+    }
     for (vshard, stages) in &mut by_vshard {
-        read::named_by_vshard(&*replica.view(), *vshard, &mut |named| match named {
+        read::named_by_vshard(&*view, *vshard, &mut |named| match named {
             Named::Stage(_, stage) => _ = stages.remove(&stage),
             Named::Chunks(run) => _ = stages.remove(&run.stage),
-            Named::Payload(_) | Named::Free(_) | Named::FreePayload(_) => {}
+            Named::Payload(payload) => _ = payloads.remove(&payload),
+            Named::Free(_) | Named::FreePayload(_) => {}
         })?;
         task::yield_now().await;
     }
-    // After the others: what was freed meanwhile is here, and what is here no more was released.
-    read::named_by_free_list(&*replica.view(), &mut |named| {
-        if let Named::Free(run) = named
-            && let Some(stages) = by_vshard.get_mut(&run.vshard)
-        {
-            stages.remove(&run.stage);
+    read::named_by_free_list(&*view, &mut |named| match named {
+        Named::Free(run) => {
+            if let Some(stages) = by_vshard.get_mut(&run.vshard) {
+                stages.remove(&run.stage);
+            }
         }
+        Named::FreePayload(payload) => _ = payloads.remove(&payload),
+        Named::Payload(_) | Named::Chunks(_) | Named::Stage(..) => {}
     })?;
+    let payloads = payloads.into_iter().map(Dropped::Payload);
     let dropped = by_vshard.into_iter().flat_map(|(vshard, stages)| {
         let stages = stages.into_iter();
         stages.map(move |stage| Dropped::Stage(vshard, stage))
     });
-    let dropped: Vec<Dropped> = dropped.collect();
+    let dropped: Vec<Dropped> = dropped.chain(payloads).collect();
     replica.store.forget(dropped.iter())
 }

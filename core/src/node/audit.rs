@@ -9,7 +9,7 @@ use minikv_proto::row;
 use super::running::Node;
 use crate::chunk::frames::Cut;
 use crate::chunk::store::items_of;
-use crate::engine::EngineError;
+use crate::engine::{EngineError, digest};
 use crate::group::Group;
 use crate::group::read::unreadable;
 use crate::ids::{GroupId, PayloadId, StageId};
@@ -109,6 +109,23 @@ fn gaps_of(group: &Group) -> Result<Vec<Item>, EngineError> {
 }
 
 impl Node {
+    /// Groups whose digest, kept by apply, is not that of the rows which are here. Reads all rows; while a group applies
+    /// entries nothing is said of it.
+    pub fn wrong_digests(&self) -> Result<Vec<String>, KvError> {
+        let mut wrong = Vec::new();
+        for group in self.router.groups.all() {
+            let before = group.replica.applied_and_digest();
+            let rows = digest::recompute(&*group.replica.view()).map_err(unreadable)?;
+            if before == group.replica.applied_and_digest() && rows != before.1 {
+                wrong.push(format!(
+                    "{} at entry {}: its digest says {:032x}, its rows {rows:032x}",
+                    group.id, before.0, before.1
+                ));
+            }
+        }
+        Ok(wrong)
+    }
+
     /// What still has to happen before exactly the bytes that rows name lie here: stages that are open, items that wait for
     /// their release or for a copy, bytes that are missing, bytes that nobody names. Looks at places, reads no bytes.
     /// `gone`: nodes that do not come back; that they lack copies is no wonder.

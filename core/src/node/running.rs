@@ -28,7 +28,7 @@ use crate::group::checkpoint::{self, Checkpoints};
 use crate::group::lifecycle::Walker;
 use crate::group::sweep::{self, SweepLimits};
 use crate::group::{Group, Standing, hand_over, touch};
-use crate::ids::NodeId;
+use crate::ids::{GroupId, NodeId};
 use crate::kv::{Kv, KvError, Usage};
 use crate::log::{Log, LogError, Stream, StreamMetrics};
 use crate::shard::router::Router;
@@ -303,6 +303,17 @@ impl Node {
             }
         });
         copies.collect()
+    }
+
+    /// Sessions of each group that has a copy here, and this node's own one. For tests.
+    pub fn sessions(&self) -> Result<Vec<(GroupId, Vec<u64>, Option<u64>)>, KvError> {
+        let of_groups = self.router.groups.all().map(|group| {
+            let sessions = read::sessions(&*group.replica.view());
+            let sessions = sessions.map_err(crate::group::read::unreadable)?;
+            let there = sessions.into_iter().map(|(id, _)| id).collect();
+            Ok((group.id, there, group.own_session()))
+        });
+        of_groups.collect()
     }
 
     /// What a group holds besides objects that should not last: transactions, intents, facts still to be pushed. For tests.

@@ -13,7 +13,6 @@
 //! * which groups are opened is what the disk lists (`hosted_file`); one that was leaving is gone before the others open;
 //! * a node with peers waits for none of them: it takes part at once, and is founded, if new, in the background.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -33,7 +32,7 @@ use super::identity::{self, Identity};
 use super::running::{Node, Parts};
 use super::transport::Transport;
 use super::{Cluster, EngineKind, NodeOptions, StartError};
-use crate::chunk::store::Store;
+use crate::chunk::store::{Store, Unjudged};
 use crate::engine::block_cache::BlockCache;
 use crate::engine::budget::OverlayBudget;
 use crate::engine::hosted::{Host, Hosted};
@@ -341,16 +340,20 @@ impl Storage {
         let here = HostedGroups::read(&*env.disk, dir).await?;
         let is_here = |group| here.as_ref().is_none_or(|here| here.is_here(group));
         let mut fault = None;
-        let mut stages = BTreeSet::new();
+        let mut unknown = Unjudged::default();
         let mut seen = |seen: crate::log::Seen| {
             if !is_here(seen.item.group()) {
                 return;
             }
-            if let Item::Frame { chunk, .. } = seen.item {
-                stages.insert((chunk.vshard, chunk.stage));
-            }
-            if let Err(error) = places.tell_again(&seen.item, seen.place) {
-                fault.get_or_insert(error);
+            match (places.tell_again(&seen.item, seen.place), seen.item) {
+                (Ok(_), Item::Frame { chunk, .. }) => {
+                    unknown.stages.insert((chunk.vshard, chunk.stage));
+                }
+                (Ok(true), Item::Payload(payload)) if seen.place.stream == Stream::Blob => {
+                    unknown.payloads.insert(payload);
+                }
+                (Ok(_), Item::Payload(_)) => {}
+                (Err(error), _) => _ = fault.get_or_insert(error),
             }
         };
         let opened = Log::open(env, &log_dir, log_options, places.complete(), &mut seen).await;
@@ -373,7 +376,7 @@ impl Storage {
         let kept = places.fall_back(ends).await;
         kept.map_err(engine_error("places"))?;
         let store = Arc::new(Store::new(log.clone(), places));
-        store.note_recovered(stages);
+        store.note_recovered(unknown);
         for damage in &recovered.damage {
             match damage.scope {
                 // Of an item that lies elsewhere by now, or nowhere, it is only a spot.
