@@ -172,6 +172,50 @@ fn rows_that_no_copy_has_come_from_another_member() {
     });
 }
 
+/// The same, on a member that cannot apply what it has agreed on without those rows, and whose disk does not let it switch to
+/// others for a while: it gets them as soon as it does (seed 3134).
+#[test]
+fn rows_that_could_not_be_replaced_at_first_are_later() {
+    Sim::new(5).run(async {
+        let world = Three::start(5).await;
+        for number in 0..40 {
+            world.put(1, &format!("key {number}"), SMALL).await;
+        }
+        world.node(2).checkpoint_now().await.unwrap();
+        // Behind the checkpoint: a start applies these again.
+        for number in 0..6 {
+            world.put(1, &format!("key {number}"), SMALL + 10).await;
+        }
+        clock::sleep(Duration::from_secs(1)).await;
+        world.nodes.crash(2, None);
+        let disk = world.nodes.disk(2);
+        for spot in spots(&disk).iter().filter(|spot| spot.kind == Kind::Run) {
+            if spot.path.to_string_lossy().contains("/groups/") && spot.len > 0 {
+                let twin = format!("{}.twin", spot.path.display());
+                disk.flip_bit(&spot.path, spot.at, 1).unwrap();
+                disk.flip_bit(Path::new(&twin), spot.at, 1).unwrap();
+            }
+        }
+        world.nodes.start(2);
+        clock::sleep(Duration::from_millis(200)).await;
+        let disk = world.nodes.disk(2);
+        disk.fail_rate(OpKind::Rename, 1_000_000, Fault::Eio);
+        clock::sleep(Duration::from_secs(8)).await;
+        disk.clear_faults();
+        let is_whole = || {
+            let node = world.nodes.running(2);
+            node.is_some_and(|node| {
+                node.ready().is_ok() && node.copies().iter().any(|copy| copy.installs > 0)
+            })
+        };
+        world.until("node 2 takes part", SCRUBBED, is_whole).await;
+        for number in [0, 7, 39] {
+            let len = if number < 6 { SMALL + 10 } else { SMALL };
+            assert_eq!(world.get(2, &format!("key {number}")).await, content(len));
+        }
+    });
+}
+
 /// A member whose log lost entries and votes takes no part when it starts, is brought back by whoever leads, and the group does
 /// without another member afterwards.
 #[test]

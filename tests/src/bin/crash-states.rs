@@ -1,85 +1,87 @@
-//! Looks at crash states, all of them with `--full`, and says how many there were and how long it took.
-//!
-//! `crash-states [--full] [--once N] [--twice N] [--only NAME] [--threads N] [--groups 1|2] [--steps 3 [--minutes N] [--seed N]
-//! [--from N]] [--plant BUG]`; exit code 1 when a state failed.
+//! Looks at crash states, all of them with `--full`, and says how many there were and how long it took; `crash-states --help` has
+//! the flags. Exit code 1 when a state failed.
 //!
 //! Sequences of one and two steps are done all of them, those of one group first (`--groups` does one kind alone). Of three
 //! there are too many for a day: `--steps 3` takes them in an order that is spread evenly over all of them, by the seed, for so
 //! many minutes, and says which share that was; `--from N` goes on where a run of the same seed ended.
 
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use minikv_tests::crash::{Selection, Tally, Walk};
 use minikv_tests::life::Furnished;
 use minikv_tests::steps::{Shape, Step};
 use parking_lot::Mutex;
 
+const EXAMPLES: &str = "Examples:
+  crash-states
+  crash-states --full --threads 1
+  crash-states --steps 3 --once 11 --twice 101 --minutes 45";
+
+/// Recovers the states that crashes leave, reads them back whole and uses them
+#[derive(clap::Parser)]
+#[command(after_help = EXAMPLES)]
 struct Arguments {
-    selection: Selection,
-    threads: usize,
-    /// Only sequences of so many data groups.
+    /// Judge every state, of one crash and of two
+    #[arg(long, conflicts_with_all = ["once", "twice"])]
+    full: bool,
+    /// Judge every Nth state of one crash
+    #[arg(long, value_name = "N", default_value_t = 97)]
+    once: u64,
+    /// Judge every Nth state of two crashes
+    #[arg(long, value_name = "N", default_value_t = 997)]
+    twice: u64,
+    /// Only this state, by the name that a failure gave it, and what leads to it
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+    /// Sequences at a time; else one per processor
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Only sequences of so many data groups
+    #[arg(long, value_name = "1|2", value_parser = clap::value_parser!(u16).range(1..=2))]
     groups: Option<u16>,
-    three: bool,
+    /// Sequences of three steps, in an order that is spread evenly over all of them; else those of one and two
+    #[arg(long, value_name = "3", value_parser = clap::value_parser!(u8).range(3..=3))]
+    steps: Option<u8>,
+    /// End after so many minutes
+    #[arg(long, value_name = "N")]
     minutes: Option<u64>,
+    /// Decides the order of sequences of three steps
+    #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Go on where a run of the same seed ended
+    #[arg(long, value_name = "N", default_value_t = 0)]
     from: usize,
+    /// Put a bug in, by its name in core/src/planted.rs (takes a build with --features planted)
+    #[arg(long, value_name = "BUG")]
+    plant: Option<String>,
 }
 
-fn main() -> std::process::ExitCode {
-    match parse().and_then(run) {
-        Ok(true) => std::process::ExitCode::SUCCESS,
-        Ok(false) => std::process::ExitCode::FAILURE,
-        Err(usage) => {
-            eprintln!("{usage}");
-            std::process::ExitCode::from(2)
-        }
-    }
-}
-
-fn parse() -> Result<Arguments, String> {
-    let mut parsed = Arguments {
-        selection: Selection {
-            once: 97,
-            twice: 997,
-            only: None,
-        },
-        threads: std::thread::available_parallelism().map_or(1, usize::from),
-        groups: None,
-        three: false,
-        minutes: None,
-        seed: 1,
-        from: 0,
-    };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
-        let number = |text: String| {
-            text.parse::<u64>()
-                .map_err(|error| format!("{text}: {error}"))
+impl Arguments {
+    fn selection(&self) -> Selection {
+        let every = |n: u64| match self.full {
+            true => 1,
+            false => n,
         };
-        match argument.as_str() {
-            "--full" => (parsed.selection.once, parsed.selection.twice) = (1, 1),
-            "--once" => parsed.selection.once = number(value()?)?,
-            "--twice" => parsed.selection.twice = number(value()?)?,
-            "--only" => parsed.selection.only = Some(value()?),
-            "--threads" => parsed.threads = number(value()?)?.max(1) as usize,
-            "--groups" => parsed.groups = Some(number(value()?)? as u16),
-            "--steps" => {
-                let steps = number(value()?)?;
-                if steps != 3 {
-                    return Err("without --steps: one and two; with it: 3".to_owned());
-                }
-                parsed.three = true;
-            }
-            "--minutes" => parsed.minutes = Some(number(value()?)?),
-            "--seed" => parsed.seed = number(value()?)?,
-            "--from" => parsed.from = number(value()?)? as usize,
-            "--plant" => minikv_tests::plant(&value()?)?,
-            other => return Err(format!("unknown argument {other}")),
+        Selection {
+            once: every(self.once),
+            twice: every(self.twice),
+            only: self.only.clone(),
         }
     }
-    Ok(parsed)
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 /// Something to walk over.
@@ -98,7 +100,7 @@ impl Work {
 }
 
 fn work(arguments: &Arguments) -> Vec<Work> {
-    if arguments.three {
+    if arguments.steps.is_some() {
         let three = Step::sequences_of_three();
         let order = spread(three.len(), arguments.seed);
         return order
@@ -137,9 +139,14 @@ fn spread(count: usize, seed: u64) -> impl Iterator<Item = usize> {
     (0..count).map(move |turn| (first + turn * stride) % count)
 }
 
-fn run(arguments: Arguments) -> Result<bool, String> {
+fn run(arguments: &Arguments) -> Result<bool, String> {
+    if let Some(bug) = &arguments.plant {
+        minikv_tests::plant(bug)?;
+    }
     let began = Instant::now();
-    let work = work(&arguments);
+    let (work, selection) = (work(arguments), arguments.selection());
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = arguments.threads.map_or(processors, usize::from);
     let next = AtomicUsize::new(arguments.from);
     let deadline = arguments
         .minutes
@@ -157,7 +164,7 @@ fn run(arguments: Arguments) -> Result<bool, String> {
                 let Some(one) = work.get(turn) else {
                     return Ok(());
                 };
-                let mut walk = Walk::new(&arguments.selection);
+                let mut walk = Walk::new(&selection);
                 match one {
                     Work::FirstStart => walk.first_start(),
                     Work::Steps(shape, steps) => {
@@ -187,9 +194,7 @@ fn run(arguments: Arguments) -> Result<bool, String> {
                 done.1.add(one);
             }
         };
-        let workers: Vec<_> = (0..arguments.threads)
-            .map(|_| scope.spawn(worker))
-            .collect();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
         for worker in workers {
             worker
                 .join()

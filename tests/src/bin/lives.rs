@@ -1,26 +1,32 @@
-//! Runs many seeds of `minikv_tests::lives`, or one: `lives [--seeds N] [--seed N] [--deaths N]`; exit code 1 on a failure.
+//! Runs many seeds of `minikv_tests::lives`, or one; `lives --help` has the flags. Exit code 1 on a failure.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use clap::Parser;
 use minikv_tests::lives::lives;
 
+/// Lets a store live and die, again and again, under clients
+#[derive(Parser)]
+#[command(after_help = "Examples:\n  lives --seeds 200\n  lives --seed 17 --deaths 3")]
+struct Arguments {
+    /// Seeds 0 to N-1
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    seeds: u64,
+    /// This one alone
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// Deaths in a seed, at most
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    deaths: u64,
+}
+
 fn main() -> ExitCode {
-    let mut seeds = 0..1000;
-    let mut deaths = 12;
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    for pair in arguments.chunks(2) {
-        let value = pair.get(1).and_then(|value| value.parse::<u64>().ok());
-        match (pair[0].as_str(), value) {
-            ("--seeds", Some(count)) => seeds = 0..count,
-            ("--seed", Some(seed)) => seeds = seed..seed + 1,
-            ("--deaths", Some(count)) => deaths = count,
-            _ => {
-                eprintln!("lives [--seeds N] [--seed N] [--deaths N]");
-                return ExitCode::from(2);
-            }
-        }
-    }
+    let arguments = Arguments::parse();
+    let seeds = match arguments.seed {
+        Some(seed) => seed..seed + 1,
+        None => 0..arguments.seeds,
+    };
     let (next, failed, judged) = (
         AtomicU64::new(seeds.start),
         AtomicU64::new(0),
@@ -32,7 +38,7 @@ fn main() -> ExitCode {
             if seed >= seeds.end {
                 return;
             }
-            match lives(seed, deaths) {
+            match lives(seed, arguments.deaths) {
                 Ok(lived) => _ = judged.fetch_add(lived.judged, Ordering::Relaxed),
                 Err(what) => {
                     failed.fetch_add(1, Ordering::Relaxed);

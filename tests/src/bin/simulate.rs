@@ -1,109 +1,98 @@
-//! Simulates clusters, one seed after the other: `simulate --seeds N [--from N] [--faults all|disks|none|a,b] [--nodes N]
-//! [--clients all|a,b] [--storm SECONDS] [--twice | --twice-every N] [--plant BUG] [--jobs N] [--minutes N] [--trace] [--log FILTER]
-//! [--first]`; exit code 1 when a seed failed.
+//! Simulates clusters, one seed after the other; `simulate --help` has the flags. Exit code 1 when a seed failed.
 //!
 //! Each seed runs in a process of its own (this one, started again with `--one`): nothing that a process keeps can make a
-//! run depend on the seeds before it. `--twice` runs each twice (`--twice-every N`: every Nth) and compares every step of both.
-//! `--minutes N` goes on with further seeds for so long. `--first` ends at the first seed that fails.
-//! `--log minikv_core=debug` puts what the nodes log into the trace.
+//! run depend on the seeds before it.
 
 use std::process::{Command, ExitCode, Stdio};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use minikv_tests::cluster::kinds::Kinds;
 use minikv_tests::cluster::logs::Logs;
 use minikv_tests::cluster::storm::Faults;
 use minikv_tests::cluster::{Plan, simulate};
 use parking_lot::Mutex;
 
-#[derive(Clone, Debug)]
+const EXAMPLES: &str = "Examples:
+  simulate --seeds 100 --jobs 2 --twice-every 50
+  simulate --from 1001 --minutes 90 --jobs 2
+  simulate --from 252 --seeds 1 --trace --log minikv_core=debug
+  simulate --faults membership,kill,power --clients objects --nodes 5";
+
+/// Simulates clusters in storms, one seed after the other, each in a process of its own.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(after_help = EXAMPLES)]
 struct Arguments {
+    /// The first seed
+    #[arg(long, value_name = "N", default_value_t = 1)]
     from: u64,
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 100)]
     seeds: u64,
-    nodes: u64,
-    faults: String,
-    clients: String,
-    storm: u64,
-    /// Every so manieth seed runs twice; 0: none.
-    twice_every: u64,
-    plant: Option<String>,
-    jobs: usize,
-    /// Print what happened also when all is well.
-    trace: bool,
-    /// What the nodes log goes into it.
-    log: Option<String>,
-    /// Run `from` here.
-    one: bool,
-    /// End at the first seed that fails.
-    first: bool,
-    /// As many seeds as there is time for.
+    /// As many seeds as there is time for
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
     minutes: Option<u64>,
+    /// Nodes that found the cluster
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=7))]
+    nodes: u64,
+    /// What happens to them: all, disks, none, or names with commas between them (a wrong one lists all there are)
+    #[arg(long, value_name = "NAMES", default_value = "all", value_parser = known::<Faults>)]
+    faults: String,
+    /// Who uses them: all, or names with commas between them
+    #[arg(long, value_name = "NAMES", default_value = "all", value_parser = known::<Kinds>)]
+    clients: String,
+    /// Simulated seconds in which faults come
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    storm: u64,
+    /// Run each seed twice and compare every step of both
+    #[arg(long, conflicts_with = "twice_every")]
+    twice: bool,
+    /// Run every Nth seed twice; 0: none
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    twice_every: u64,
+    /// Put a bug in, by its name in core/src/planted.rs (takes a build with --features planted)
+    #[arg(long, value_name = "BUG")]
+    plant: Option<String>,
+    /// Seeds at a time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: u16,
+    /// Print what happened also when all is well
+    #[arg(long)]
+    trace: bool,
+    /// What the nodes log goes into the trace, as in RUST_LOG
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// End at the first seed that fails
+    #[arg(long)]
+    first: bool,
+    /// Run the first seed in this process
+    #[arg(long, hide = true)]
+    one: bool,
+}
+
+impl Arguments {
+    /// Every so manieth seed runs twice; 0: none.
+    fn twice_every(&self) -> u64 {
+        match self.twice {
+            true => 1,
+            false => self.twice_every,
+        }
+    }
+}
+
+/// Names that all mean something, as they are.
+fn known<T: FromStr<Err = String>>(names: &str) -> Result<String, String> {
+    names.parse::<T>().map(|_| names.to_owned())
 }
 
 fn main() -> ExitCode {
-    let arguments = match parse() {
-        Ok(arguments) => arguments,
-        Err(what) => {
-            eprintln!("{what}");
-            return ExitCode::from(2);
-        }
-    };
+    let arguments = Arguments::parse();
     match arguments.one {
         true => one(&arguments),
         false => all(&arguments),
     }
-}
-
-fn parse() -> Result<Arguments, String> {
-    let mut parsed = Arguments {
-        from: 1,
-        seeds: 100,
-        nodes: 3,
-        faults: "all".to_owned(),
-        clients: "all".to_owned(),
-        storm: 20,
-        twice_every: 0,
-        plant: None,
-        jobs: 1,
-        trace: false,
-        log: None,
-        one: false,
-        first: false,
-        minutes: None,
-    };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
-        let number = |text: String| {
-            let number = text.parse::<u64>();
-            number.map_err(|error| format!("{text}: {error}"))
-        };
-        match argument.as_str() {
-            "--from" => parsed.from = number(value()?)?,
-            "--seeds" => parsed.seeds = number(value()?)?,
-            "--nodes" => parsed.nodes = number(value()?)?,
-            "--faults" => parsed.faults = value()?,
-            "--clients" => parsed.clients = value()?,
-            "--storm" => parsed.storm = number(value()?)?,
-            "--jobs" => parsed.jobs = number(value()?)?.max(1) as usize,
-            "--plant" => parsed.plant = Some(value()?),
-            "--twice" => parsed.twice_every = 1,
-            "--twice-every" => parsed.twice_every = number(value()?)?,
-            "--minutes" => parsed.minutes = Some(number(value()?)?),
-            "--trace" => parsed.trace = true,
-            "--log" => parsed.log = Some(value()?),
-            "--one" => parsed.one = true,
-            "--first" => parsed.first = true,
-            other => return Err(format!("unknown argument {other}")),
-        }
-    }
-    parsed.faults.parse::<Faults>()?;
-    parsed.clients.parse::<Kinds>()?;
-    if !(1..=7).contains(&parsed.nodes) {
-        return Err("1 to 7 nodes".to_owned());
-    }
-    Ok(parsed)
 }
 
 /// One seed, here. Prints a line of figures, and what happened if it failed.
@@ -120,7 +109,7 @@ fn one(arguments: &Arguments) -> ExitCode {
         faults: arguments.faults.parse().unwrap_or(Faults::none()),
         storm: Duration::from_secs(arguments.storm),
         clients: arguments.clients.parse().unwrap_or(Kinds::all()),
-        steps: arguments.twice_every == 1,
+        steps: arguments.twice,
     };
     let logs = match arguments.log.as_deref().map(Logs::collect).transpose() {
         Ok(logs) => logs.unwrap_or_default(),
@@ -253,7 +242,7 @@ fn all(arguments: &Arguments) -> ExitCode {
             if is_over {
                 return;
             }
-            let every = arguments.twice_every;
+            let every = arguments.twice_every();
             let compared = every > 0 && seed.is_multiple_of(every);
             let ran = match run(arguments, seed, compared) {
                 Ok(ran) => ran,
@@ -285,13 +274,12 @@ fn all(arguments: &Arguments) -> ExitCode {
             total.found_bad += figures[8];
             total.written_anew += figures[9];
             total.removed += figures[10];
-            if let Some(Ok(again)) = again
-                && again.figures != ran.figures
+            let again = again.map(|again| again.map(|again| again.figures));
+            if let Some(again) = again
+                && again.as_ref() != Ok(&ran.figures)
             {
-                println!(
-                    "seed {seed}: two runs differ: {:?} and {:?}",
-                    ran.figures, again.figures
-                );
+                let ran = &ran.figures;
+                println!("seed {seed}: two runs differ: {ran:?} and {again:?}");
                 total.different.push(seed);
             }
             if !ran.failure.is_empty() {

@@ -170,11 +170,7 @@ const CUT_OFF: &str = "cut off after ";
 
 /// The whole content of a version. `slowly`: as by a client that takes its time. `None`: it was overwritten since it was
 /// looked up, and its bytes need not be there.
-pub(super) async fn read_all(
-    kv: &Kv,
-    version: &Version,
-    slowly: bool,
-) -> Result<Option<Bytes>, KvError> {
+pub async fn read_all(kv: &Kv, version: &Version, slowly: bool) -> Result<Option<Bytes>, KvError> {
     match kv.small_content(version).await {
         Err(KvError::Refused(Refusal::NoSuchVersion)) => return Ok(None),
         Ok(Some(bytes)) => return Ok(Some(bytes)),
@@ -296,7 +292,7 @@ impl Clients {
                 other => other.is_some(),
             },
             50..60 => self.delete(client, node, key).await,
-            60..65 => self.list(client, node).await,
+            60..65 => self.list(client, node, dice).await,
             65..72 => {
                 let pair = PAIRS + 2 * dice.below(PAIR_COUNT);
                 self.write_pair(client, node, pair, dice.percent(60)).await
@@ -316,7 +312,7 @@ impl Clients {
         next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
     }
 
-    fn name(key: u64) -> Bytes {
+    pub(super) fn name(key: u64) -> Bytes {
         match key.checked_sub(PAIRS) {
             None => Bytes::from(format!("key-{key}")),
             Some(of_pair) => Bytes::from(format!("pair-{}-{}", of_pair / 2, of_pair % 2)),
@@ -434,7 +430,7 @@ impl Clients {
             .collect()
     }
 
-    async fn ask<T, F: Future<Output = Result<T, KvError>>>(
+    pub(super) async fn ask<T, F: Future<Output = Result<T, KvError>>>(
         &self,
         node: u64,
         request: impl FnOnce(Kv, Bucket) -> F,
@@ -659,43 +655,6 @@ impl Clients {
             "client {client} at node {node}: key {key} Read: {found:?}"
         ));
         Some(found)
-    }
-
-    /// A whole listing is a read of every key.
-    async fn list(&self, client: u64, node: u64) -> bool {
-        let opens: Vec<_> = (0..self.keys)
-            .map(|key| self.history.begin(client, key, What::Read))
-            .collect();
-        let ended = self.ask(node, |kv, bucket| async move { list(&kv, &bucket).await });
-        let found = match ended.await {
-            Ended::Answered(Ok(found)) => found,
-            Ended::Answered(Err(error)) => {
-                self.trace
-                    .say(format!("client {client} at node {node}: List: {error}"));
-                return false;
-            }
-            Ended::Nobody(why) => {
-                self.trace
-                    .say(format!("client {client} at node {node}: List: {why}"));
-                return false;
-            }
-        };
-        if !found.is_sorted_by(|one, next| one.0 < next.0) {
-            let what = format!(
-                "client {client} at node {node}: a listing is not in order, or names a key twice"
-            );
-            self.wrong.lock().push(what);
-        }
-        for (key, open) in (0..self.keys).zip(opens) {
-            let line = found.iter().find(|(name, ..)| *name == Self::name(key));
-            let value = line.map(|(_, etag, _)| etag.parse().unwrap_or(0));
-            self.history.end(open, Told::Found(value));
-        }
-        self.trace.say(format!(
-            "client {client} at node {node}: List: {} keys",
-            found.len()
-        ));
-        true
     }
 }
 

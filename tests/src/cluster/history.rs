@@ -106,6 +106,18 @@ impl History {
         Open(calls.len() - 1)
     }
 
+    /// A call that began then was answered now.
+    pub fn told(&self, client: u64, key: u64, what: What, called: u64, told: Told) {
+        self.calls.lock().push(Some(Call {
+            client,
+            key,
+            what,
+            called,
+            returned: now(),
+            told,
+        }));
+    }
+
     /// It was answered.
     pub fn end(&self, open: Open, told: Told) {
         if let Some(call) = &mut self.calls.lock()[open.0] {

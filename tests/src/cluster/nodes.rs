@@ -188,6 +188,11 @@ impl Nodes {
         ask(&mut self.shared.members.lock()[node as usize - 1])
     }
 
+    /// On how many nodes each group is to lie.
+    pub fn copies_of_a_group(&self) -> usize {
+        (self.shared.founders as usize).max(3)
+    }
+
     /// How many groups there are, with group 0.
     pub fn groups(&self) -> usize {
         usize::from(DATA_GROUPS) + 1

@@ -4,7 +4,7 @@
 //! Always true:
 //! * it knows what an operator can know: it asks nodes, and believes what the directory says;
 //! * a node is given up by force only when its disk is lost;
-//! * at the end there are as many nodes as there should be, and every group lies on all of them.
+//! * at the end there are as many nodes as there should be, and every group lies on as many of them as it should.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -43,14 +43,14 @@ impl Operator {
         }
     }
 
-    /// Ends what was begun: as many nodes as there should be, and groups on all of them.
+    /// Ends what was begun: as many nodes as there should be, and groups on some of them.
     pub async fn finish(&self, dice: &mut Dice) -> Result<(), String> {
         let deadline = now() + SETTLE.as_nanos() as u64;
         loop {
             let present = self.step(dice, false).await;
             if let Some(present) = &present
                 && present.len() == self.target
-                && self.all_lie_on(present)
+                && self.all_lie_among(present)
             {
                 return Ok(());
             }
@@ -162,18 +162,18 @@ impl Operator {
         clock::timeout(PATIENCE, asked).await.ok()?.ok()
     }
 
-    fn all_lie_on(&self, present: &BTreeSet<u64>) -> bool {
-        present.iter().all(|node| {
-            let members = self.nodes.running(*node).map(|node| node.members());
-            members.is_some_and(|members| {
-                members.len() == self.nodes.groups()
-                    && members.values().all(|members| {
-                        let all = members.iter().all(|(_, role)| *role == MemberRole::Member);
-                        let nodes: BTreeSet<u64> = members.iter().map(|(node, _)| *node).collect();
-                        all && nodes == *present
-                    })
+    fn all_lie_among(&self, present: &BTreeSet<u64>) -> bool {
+        let running = |node: &u64| self.nodes.running(*node).map(|node| node.members());
+        let groups: Option<Vec<_>> = present.iter().map(running).collect();
+        let Some(groups) = groups else { return false };
+        let copies = self.nodes.copies_of_a_group().min(present.len());
+        let all: BTreeSet<u16> = groups.iter().flat_map(|of| of.keys().copied()).collect();
+        all.len() == self.nodes.groups()
+            && groups.iter().flat_map(|of| of.values()).all(|members| {
+                let are_members = members.iter().all(|(_, role)| *role == MemberRole::Member);
+                let are_here = members.iter().all(|(node, _)| present.contains(node));
+                are_members && are_here && members.len() == copies
             })
-        })
     }
 }
 

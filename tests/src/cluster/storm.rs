@@ -26,7 +26,7 @@ pub enum Fault {
     PowerAll,
     /// A node stops for a while and goes on.
     Pause,
-    /// The nodes are cut in two halves.
+    /// The nodes are cut in two halves; sometimes one hears both.
     Partition,
     /// Nothing gets from one node to another, in that direction.
     OneWay,
@@ -141,6 +141,8 @@ const DISKS: [Fault; 5] = [
     Fault::Misdirected,
 ];
 
+/// How far from true time a clock may run, in millionths.
+const DRIFT: u32 = 100_000;
 /// In so long every node has told every other one of its last start, and one that is not welcome hears it.
 const CALM: Duration = Duration::from_millis(2_500);
 
@@ -213,6 +215,8 @@ pub struct Storm {
     pub aim: Aim,
     /// Whose disk rots.
     pub rotten: Option<u64>,
+    /// What happens to all messages.
+    pub weather: Weather,
     /// And some others.
     pub moments: Moments,
     /// Whether those have to keep still.
@@ -271,14 +275,15 @@ impl Storm {
         }
     }
 
-    fn clear_up(&self) {
+    fn clear_up(&mut self) {
         self.net.mend();
-        self.net.set_weather(Weather::default());
+        self.weather = Weather::default();
+        self.net.set_weather(self.weather);
         self.trace.say("the network is whole");
     }
 
     /// Everything works again.
-    pub fn heal(&self) {
+    pub fn heal(&mut self) {
         self.be_still();
         self.clear_up();
         self.nodes.resume_all();
@@ -338,11 +343,16 @@ impl Storm {
                 let side: Vec<u64> = (1..=self.nodes.count())
                     .filter(|_| self.dice.percent(50))
                     .collect();
-                self.trace
-                    .say(format!("the network is cut around {side:?}"));
+                // Who hears both sides may elect on the one and serve on the other.
+                let bridge = self.any_node();
+                let bridge = Some(bridge).filter(|_| self.dice.percent(35));
+                self.trace.say(format!(
+                    "the network is cut around {side:?}, but for {bridge:?}"
+                ));
                 for one in 1..=self.nodes.count() {
                     for other in 1..=self.nodes.count() {
-                        if side.contains(&one) != side.contains(&other) {
+                        let is_bridge = bridge == Some(one) || bridge == Some(other);
+                        if side.contains(&one) != side.contains(&other) && !is_bridge {
                             self.net.cut(one, other);
                         }
                     }
@@ -375,19 +385,15 @@ impl Storm {
             Fault::Delay => {
                 let longest = Duration::from_millis(1 + self.dice.below(400));
                 self.trace.say(format!("messages take up to {longest:?}"));
-                self.net.set_weather(Weather {
-                    delay: (Duration::from_micros(50), longest),
-                    ..Weather::default()
-                });
+                self.weather.delay = (Duration::from_micros(50), longest);
+                self.net.set_weather(self.weather);
             }
             Fault::Lose => {
                 let lost = (1 + self.dice.below(200_000)) as u32;
                 self.trace
                     .say(format!("{lost} of a million messages get lost"));
-                self.net.set_weather(Weather {
-                    lost,
-                    ..Weather::default()
-                });
+                self.weather.lost = lost;
+                self.net.set_weather(self.weather);
             }
             Fault::Double => {
                 let doubled = (1 + self.dice.below(300_000)) as u32;
@@ -395,30 +401,30 @@ impl Storm {
                 self.trace.say(format!(
                     "{doubled} of a million messages come twice, {strays} late"
                 ));
-                self.net.set_weather(Weather {
-                    delay: (Duration::from_micros(50), Duration::from_millis(20)),
-                    doubled,
-                    strays,
-                    ..Weather::default()
-                });
+                let delay = self.weather.delay.1.max(Duration::from_millis(20));
+                self.weather.delay = (Duration::from_micros(50), delay);
+                (self.weather.doubled, self.weather.strays) = (doubled, strays);
+                self.net.set_weather(self.weather);
             }
             Fault::SlowDisk => {
                 let node = self.victim();
                 let slowest = Duration::from_millis(1 + self.dice.below(700));
-                self.trace
-                    .say(format!("node {node}'s disk takes up to {slowest:?}"));
-                let latency = match self.dice.percent(60) {
-                    true => Latency {
-                        write: usual().write,
-                        sync: (Duration::from_millis(1), slowest),
-                    },
-                    false => usual(),
+                let (latency, what) = match self.dice.percent(60) {
+                    true => {
+                        let latency = Latency {
+                            write: usual().write,
+                            sync: (Duration::from_millis(1), slowest),
+                        };
+                        (latency, format!("takes up to {slowest:?} for an fsync"))
+                    }
+                    false => (usual(), "is as fast as usual".to_owned()),
                 };
+                self.trace.say(format!("node {node}'s disk {what}"));
                 self.nodes.set_latency(node, latency);
             }
             Fault::Drift => {
                 let node = self.any_node();
-                let drift = self.dice.below(100_000) as i32 - 50_000;
+                let drift = self.dice.below(2 * u64::from(DRIFT)) as i32 - DRIFT as i32;
                 self.trace.say(format!(
                     "node {node}'s clocks will drift by {drift} millionths"
                 ));
@@ -584,7 +590,7 @@ impl Storm {
         self.nodes.resume_all();
         clock::sleep(CALM).await;
         // While members change, fewer copies than usual are certain.
-        if self.faults.has(Fault::Membership) && !self.nodes.is_settled() {
+        if !self.nodes.is_settled() {
             return;
         }
         let node = self.victim();

@@ -1,8 +1,21 @@
-//! Copies of a group that have applied the same entry hold the same rows, at every moment that anybody looks.
+//! Copies of a group that have applied the same entry hold the same rows, at every moment that anybody looks: by their digests,
+//! which the audit compares with the rows themselves.
 
 use std::collections::BTreeMap;
 
-use minikv_core::node::CopyStatus;
+use minikv_core::node::{CopyStatus, Node};
+
+/// Whether the rows of each copy are those that its digest was made of.
+pub fn recounted(node: u64, running: &Node) -> Vec<String> {
+    let wrong = match running.wrong_digests() {
+        Ok(wrong) => wrong,
+        Err(error) => vec![format!("a copy cannot be read: {error}")],
+    };
+    wrong
+        .into_iter()
+        .map(|what| format!("node {node}: {what}"))
+        .collect()
+}
 
 /// What was seen of copies.
 #[derive(Default)]

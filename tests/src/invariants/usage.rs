@@ -1,4 +1,4 @@
-//! What a bucket is charged for is what lies in it.
+//! What a bucket is charged for is what lies in it, and at rest nothing is held for writes to come.
 
 use bytes::Bytes;
 use minikv_core::kv::{Bucket, Kv, KvError, ListItem, ListRequest, VersionId};
@@ -36,11 +36,17 @@ pub async fn check(kv: &Kv, bucket: &Bucket) -> Result<Vec<String>, KvError> {
     }
     let usage = kv.usage(bucket).await?;
     let counted = (usage.objects, usage.bytes, usage.versions, usage.markers);
-    let name = &bucket.name;
-    Ok(match counted == there {
-        true => Vec::new(),
-        false => vec![format!(
+    let (name, mut wrong) = (&bucket.name, Vec::new());
+    if counted != there {
+        wrong.push(format!(
             "usage of {name} says {counted:?} objects, bytes, versions and markers, there are {there:?}"
-        )],
-    })
+        ));
+    }
+    let held = (usage.uploads, usage.reserved, usage.reserved_versions);
+    if held != (0, 0, 0) {
+        wrong.push(format!(
+            "{name}: {held:?} uploads, bytes and versions are held for what is over"
+        ));
+    }
+    Ok(wrong)
 }
