@@ -373,6 +373,17 @@ pub struct CopyStatus {
     pub installs: u64,
 }
 
+/// The sessions of one group, as a node's copy has them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupSessions {
+    /// The group.
+    pub group: GroupId,
+    /// Names of all of them.
+    pub all: Vec<u64>,
+    /// This node's own one, if it has used the group.
+    pub own: Option<u64>,
+}
+
 /// One group, as `status` tells it.
 #[derive(Clone, Debug)]
 pub struct GroupStatus {

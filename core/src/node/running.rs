@@ -14,8 +14,8 @@ use super::identity::Identity;
 use super::scrubber::{Scrub, ScrubCounts};
 use super::transport::Transport;
 use super::{
-    Cluster, CopyStatus, GroupStatus, NodeOptions, NodeStatus, StartError, founding, joining,
-    keeping_up, start,
+    Cluster, CopyStatus, GroupSessions, GroupStatus, NodeOptions, NodeStatus, StartError, founding,
+    joining, keeping_up, start,
 };
 use crate::chunk::store::Store;
 use crate::engine::damage::Healed;
@@ -28,7 +28,7 @@ use crate::group::checkpoint::{self, Checkpoints};
 use crate::group::lifecycle::Walker;
 use crate::group::sweep::{self, SweepLimits};
 use crate::group::{Group, Standing, hand_over, touch};
-use crate::ids::{GroupId, NodeId};
+use crate::ids::NodeId;
 use crate::kv::{Kv, KvError, Usage};
 use crate::log::{Log, LogError, Stream, StreamMetrics};
 use crate::shard::router::Router;
@@ -306,12 +306,15 @@ impl Node {
     }
 
     /// Sessions of each group that has a copy here, and this node's own one. For tests.
-    pub fn sessions(&self) -> Result<Vec<(GroupId, Vec<u64>, Option<u64>)>, KvError> {
+    pub fn sessions(&self) -> Result<Vec<GroupSessions>, KvError> {
         let of_groups = self.router.groups.all().map(|group| {
             let sessions = read::sessions(&*group.replica.view());
             let sessions = sessions.map_err(crate::group::read::unreadable)?;
-            let there = sessions.into_iter().map(|(id, _)| id).collect();
-            Ok((group.id, there, group.own_session()))
+            Ok(GroupSessions {
+                group: group.id,
+                all: sessions.into_iter().map(|(id, _)| id).collect(),
+                own: group.own_session(),
+            })
         });
         of_groups.collect()
     }

@@ -23,9 +23,9 @@ pub fn check(nodes: &[Arc<Node>]) -> Vec<String> {
 fn sessions(nodes: &[Arc<Node>]) -> Result<Vec<String>, KvError> {
     let (mut there, mut own) = (BTreeSet::new(), BTreeSet::new());
     for node in nodes {
-        for (group, sessions, of_node) in node.sessions()? {
-            there.extend(sessions.into_iter().map(|id| (group.0, id)));
-            own.extend(of_node.map(|id| (group.0, id)));
+        for of in node.sessions()? {
+            there.extend(of.all.into_iter().map(|id| (of.group.0, id)));
+            own.extend(of.own.map(|id| (of.group.0, id)));
         }
     }
     let left = there.difference(&own);
