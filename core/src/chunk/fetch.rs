@@ -2,16 +2,20 @@
 //!
 //! Always true:
 //! * who answers has read and verified the bytes from its own disk; who asked verifies them again before anybody sees them;
-//! * a node answers for what lies on its disk only: it asks nobody else, so questions never go in circles.
+//! * a node answers for what lies on its disk only: it asks nobody else, so questions never go in circles;
+//! * who did not answer lately is asked last: one that is dead costs a reader one wait, not one for every frame.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use minikv_proto::peer::{self, ask, reply};
 use minikv_proto::row;
+use parking_lot::Mutex;
 
 use super::receive::{name_of, named};
 use super::store::ReadFault;
+use crate::env::clock::{self, Instant};
 use crate::group::Group;
 use crate::ids::{ChunkId, NodeId, PayloadId};
 use crate::kv::KvError;
@@ -22,6 +26,31 @@ use crate::state::record::payload_of_row;
 
 /// How long one member may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// For so long one that did not answer is asked last.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Who did not answer lately, and when.
+#[derive(Debug, Default)]
+pub(crate) struct Silent(Mutex<BTreeMap<NodeId, Instant>>);
+
+impl Silent {
+    /// Those who did not answer come last, the others in their order.
+    fn put_last(&self, nodes: &mut [NodeId]) {
+        let mut silent = self.0.lock();
+        silent.retain(|_, since| since.elapsed() < SILENCE);
+        if !silent.is_empty() {
+            nodes.sort_by_key(|node| silent.contains_key(node));
+        }
+    }
+
+    fn note(&self, node: NodeId, has_answered: bool) {
+        let mut silent = self.0.lock();
+        match has_answered {
+            true => _ = silent.remove(&node),
+            false => _ = silent.insert(node, clock::now()),
+        }
+    }
+}
 
 /// The other nodes that may have chunks of this group.
 fn others(group: &Group) -> Result<Vec<NodeId>, NotFetched> {
@@ -55,9 +84,11 @@ async fn from_any(
     let mut nodes = others(group)?;
     let first = first % nodes.len().max(1) as u64;
     nodes.rotate_left(first as usize);
+    group.silent.put_last(&mut nodes);
     let mut why = NotFetched::NobodyHasThem;
     for node in nodes {
         let said = peers.ask(node, group.id, what.clone(), PATIENCE).await;
+        group.silent.note(node, said.is_ok());
         let Ok(reply::What::Fetched(fetched)) = said else {
             why = NotFetched::NotAnswered;
             continue;

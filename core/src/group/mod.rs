@@ -64,6 +64,7 @@ use self::raft_state_machine::StateMachine;
 use self::read::Rounds;
 use self::replica::Replica;
 use self::session::Session;
+use crate::chunk::fetch::Silent;
 use crate::ids::{GroupId, NodeId};
 use crate::log::Log;
 
@@ -99,6 +100,8 @@ pub(crate) struct Group {
     pub elsewhere: Option<Elsewhere>,
     /// Held for nodes that have no member.
     moments: Arc<Moments>,
+    /// Whom it asked for bytes in vain.
+    pub(crate) silent: Silent,
     /// Before this copy has applied this entry it votes for nobody; 0: it may.
     floor: AtomicU64,
     /// Until then: who votes, as the leader told that asked this node to be a member, and in which term.
@@ -130,6 +133,7 @@ impl Group {
             peers,
             elsewhere: None,
             moments: Arc::default(),
+            silent: Silent::default(),
             floor: AtomicU64::new(0),
             told_voters: Mutex::default(),
             installer: Arc::default(),

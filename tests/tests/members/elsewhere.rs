@@ -204,3 +204,38 @@ async fn list(kv: &Kv, bucket: &Bucket, prefix: &'static str) -> Result<Vec<Stri
         request.after_version = point.after_version;
     }
 }
+
+/// A member is dead. Who reads a large object through a node without a copy waits for it once, not for every piece.
+#[test]
+fn a_dead_member_costs_a_reader_elsewhere_one_wait() {
+    Sim::new(11).run(async {
+        let world = World::start(11, 3).await;
+        for node in [4, 5] {
+            world.nodes.join();
+            world.until_active(node).await;
+        }
+        clock::sleep(Duration::from_secs(30)).await;
+        until("no change is under way", || world.nodes.is_settled()).await;
+        world.fill(1).await;
+        for dead in 1..=5 {
+            world.nodes.crash(dead, None);
+            // Somebody leads again.
+            clock::sleep(Duration::from_secs(15)).await;
+            for node in (1..=5).filter(|node| *node != dead) {
+                for value in VALUES {
+                    let began = clock::now();
+                    let got = world.get(node, value).await;
+                    let got = got.unwrap_or_else(|error| panic!("node {node}, {value}: {error}"));
+                    assert_eq!(got, content(value), "value {value} on node {node}");
+                    let took = began.elapsed();
+                    assert!(
+                        took < Duration::from_secs(6),
+                        "value {value} on node {node} without {dead}: {took:?}"
+                    );
+                }
+            }
+            world.nodes.start(dead);
+            clock::sleep(Duration::from_secs(15)).await;
+        }
+    });
+}
